@@ -1,0 +1,39 @@
+# `make demo` and `make test` are all that a newcomer needs; each installs what is missing, or names it.
+CARGO ?= cargo
+
+.PHONY: help demo demo-full build test test-unit test-full bench lint clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+
+demo: build      ## boot the appliance, build and push one image for three platforms, run each
+	@demo/run
+
+demo-full: build ## the same on a Debian base with apt-get install: an hour or more without KVM
+	@demo/run --full
+
+build:           ## target/release/mvm
+	@scripts/install-deps build demo
+	$(CARGO) build --release --locked
+
+test:            ## every test; starts real machines (about 15 minutes on two cores, and the kernel once)
+	@scripts/install-deps build test
+	@CARGO="$(CARGO)" scripts/run-tests
+
+test-unit:       ## the tests that start no machine
+	$(CARGO) test --workspace --locked --lib --bins
+
+test-full: test  ## and those that take long
+	@CARGO="$(CARGO)" scripts/run-tests --ignored
+
+bench:           ## measure; prints and writes target/bench.json
+	@scripts/install-deps build test
+	$(CARGO) bench --bench product --locked
+
+lint:            ## what reviews check by machine
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
+
+clean:           ## what the build made in this clone; appliances and instances stay (README: "Removing everything")
+	$(CARGO) clean

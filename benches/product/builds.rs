@@ -1,0 +1,81 @@
+//! Builds by `mvm build` and by Debian's `docker buildx`, in turn, on the same socket of the same machine.
+
+use std::process::Command;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use crate::report::Figure;
+use crate::support::{Base, Instance, PLATFORMS, Registry, context, docker, run};
+
+const NOOP_RUNS: usize = 15;
+const BUILD_RUNS: usize = 3;
+
+/// A machine with a base image, and what both clients need to build on it.
+struct Bench {
+    instance: Instance,
+    _registry: Registry,
+    base: Base,
+    buildx_home: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let registry = Registry::open();
+        let options = crate::support::Options::up(&["--host-port", &registry.port.to_string()]);
+        let instance = Instance::up_with("bench", &options);
+        let base = Base::push(&instance, &registry);
+        let buildx_home = tempfile::tempdir().expect("a directory for buildx");
+        let bench = Self { instance, _registry: registry, base, buildx_home };
+        let endpoint = format!("unix://{}", bench.instance.buildkit_socket().display());
+        run(bench.buildx().args(["create", "--name", "mvm", "--driver", "remote", &endpoint])).ok();
+        bench
+    }
+
+    fn buildx(&self) -> Command {
+        let mut command = docker(&self.instance.docker_socket());
+        command.env("BUILDX_CONFIG", self.buildx_home.path()).arg("buildx");
+        command
+    }
+
+    /// Seconds of both clients with the same arguments, run by run.
+    fn compare(&self, runs: usize, arguments: &[&str], directory: &TempDir) -> (Vec<f64>, Vec<f64>) {
+        let ours = || {
+            let mut command = self.instance.command();
+            command.arg("build").args(arguments).arg(directory.path());
+            command
+        };
+        let theirs = || {
+            let mut command = self.buildx();
+            command
+                .args(["build", "--builder", "mvm", "--provenance=false"])
+                .args(arguments)
+                .arg(directory.path());
+            command
+        };
+        seconds(ours());
+        seconds(theirs());
+        (0..runs).map(|_| (seconds(ours()), seconds(theirs()))).unzip()
+    }
+}
+
+fn seconds(mut command: Command) -> f64 {
+    let start = Instant::now();
+    run(&mut command).ok();
+    start.elapsed().as_secs_f64()
+}
+
+pub(crate) fn measure() -> Vec<Figure> {
+    let bench = Bench::new();
+    let plain = context(&[("Dockerfile", "FROM scratch\nCOPY file /\n"), ("file", "content\n")]);
+    let (ours, theirs) = bench.compare(NOOP_RUNS, &[], &plain);
+    let noop = Figure::new("noop-build", "s", &ours).against("docker buildx", &theirs);
+
+    let dockerfile = format!("FROM {}\nRUN uname -m > /machine\nWORKDIR /data\nCOPY . .\n", bench.base.image);
+    let three = context(&[("Dockerfile", &dockerfile), ("file", "content\n")]);
+    let platforms = PLATFORMS.map(|(platform, _)| platform).join(",");
+    let arguments = ["--no-cache", "--platform", &platforms];
+    let (ours, theirs) = bench.compare(BUILD_RUNS, &arguments, &three);
+    let build = Figure::new("three-platform-build", "s", &ours).against("docker buildx", &theirs);
+    vec![noop, build]
+}

@@ -1,0 +1,146 @@
+//! runc, which makes a container of a bundle.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::Bundle;
+use crate::logs::Logs;
+use crate::process::{Children, Exit, Program, SpawnError, capture};
+
+/// Bundles as runc gets them: the root image cannot be written to.
+const BUNDLES: &str = "/run/mvm/bundles";
+/// runc's own state.
+const STATE: &str = "/run/runc";
+const PLACES: [&str; 4] = ["/usr/bin/runc", "/usr/sbin/runc", "/bin/runc", "/sbin/runc"];
+
+/// How long is waited for the last lines of something that has ended.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
+
+/// Why a container did not start or could not be watched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RuncError {
+    #[error("the root image has no runc ({})", PLACES.join(", "))]
+    Missing,
+    #[error("cannot write the bundle {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot capture the output of {container}: {source}")]
+    Capture { container: String, source: io::Error },
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error("runc could not start {container}: {exit}")]
+    Start { container: String, exit: Exit },
+    #[error("runc did not say which process {container} is ({})", path.display())]
+    NoPid { container: String, path: PathBuf },
+}
+
+/// A container that runs, as a child of init.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pid: Pid,
+    pub(crate) end: oneshot::Receiver<Exit>,
+    /// Reads what it prints until nobody can print any more.
+    output: JoinHandle<()>,
+}
+
+/// The runc of the root image.
+#[derive(Debug, Clone)]
+pub(crate) struct Runc {
+    program: PathBuf,
+    children: Children,
+    logs: Logs,
+}
+
+impl Runc {
+    pub(crate) fn find(children: &Children, logs: &Logs) -> Result<Self, RuncError> {
+        let program =
+            PLACES.iter().map(PathBuf::from).find(|path| path.is_file()).ok_or(RuncError::Missing)?;
+        Ok(Self { program, children: children.clone(), logs: logs.clone() })
+    }
+
+    /// The program, for commands that a caller wants to run himself.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Words that stand before every command.
+    pub(crate) fn global_args() -> [&'static str; 2] {
+        ["--root", STATE]
+    }
+
+    /// Starts a container; its output goes to the logs of `source`. What a previous one of the name left is removed
+    /// first when there may be any.
+    pub(crate) async fn start(
+        &self,
+        bundle: &Bundle,
+        source: &str,
+        env: &[String],
+    ) -> Result<Running, RuncError> {
+        let directory = write_bundle(bundle, env)?;
+        let pid_file = directory.join("pid");
+        let (output, reading) = capture(&self.logs, source)
+            .map_err(|source| RuncError::Capture { container: bundle.name.clone(), source })?;
+        let finished = Program::new(&self.program)
+            .args(Self::global_args())
+            .args(["run", "--detach", "--bundle"])
+            .args([directory.as_os_str(), "--pid-file".as_ref(), pid_file.as_os_str(), bundle.name.as_ref()])
+            .run_into(&self.children, &output)
+            .await?;
+        drop(output);
+        if !finished.exit.success() {
+            // runc's complaint is about to be in the logs; who reports the failure wants it there.
+            drop(timeout(LAST_OUTPUT, reading).await);
+            return Err(RuncError::Start { container: bundle.name.clone(), exit: finished.exit });
+        }
+        let pid = read_pid(&pid_file)
+            .ok_or_else(|| RuncError::NoPid { container: bundle.name.clone(), path: pid_file })?;
+        let end = self.children.end_of(pid.as_raw_nonzero().get().unsigned_abs());
+        Ok(Running { pid, end, output: reading })
+    }
+
+    /// Kills what is left of a container and forgets it. No such container is fine.
+    pub(crate) async fn delete(&self, container: &str, source: &str) -> Result<(), RuncError> {
+        if Path::new(STATE).join(container).exists() {
+            Program::new(&self.program)
+                .args(Self::global_args())
+                .args(["delete", "--force", container])
+                .run(&self.children, &self.logs, source)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// A container's name is a directory's name in a root image, so it holds no separator.
+fn write_bundle(bundle: &Bundle, env: &[String]) -> Result<PathBuf, RuncError> {
+    let directory = Path::new(BUNDLES).join(&bundle.name);
+    let failed = |source| RuncError::Write { path: directory.clone(), source };
+    std::fs::create_dir_all(&directory).map_err(failed)?;
+    let document = bundle.spec.relocated(&bundle.rootfs, env);
+    std::fs::write(directory.join("config.json"), document.to_string()).map_err(failed)?;
+    Ok(directory)
+}
+
+fn read_pid(path: &Path) -> Option<Pid> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok().and_then(Pid::from_raw)
+}
+
+impl Running {
+    /// Waits for its end, and until what it printed is in the logs.
+    pub(crate) async fn wait(self) -> Option<Exit> {
+        let exit = self.end.await.ok();
+        // What it left in the background may go on printing; that is captured, but not waited for.
+        drop(timeout(LAST_OUTPUT, self.output).await);
+        exit
+    }
+
+    /// Sends a signal; that the process is gone already is fine.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = rustix::process::kill_process(self.pid, signal);
+    }
+}

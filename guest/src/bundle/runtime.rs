@@ -1,0 +1,103 @@
+//! `runtime.json`: LinuxKit's `Runtime` structure (src/moby/config.go), what has to be there before a container starts.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer};
+
+use super::Error;
+use super::mounts::{Mount, make_directory};
+
+/// As the image builder writes it: absent lists may be `null`, as Go has them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RuntimeConfig {
+    #[serde(deserialize_with = "null_is_empty")]
+    cgroups: Vec<String>,
+    #[serde(deserialize_with = "null_is_empty")]
+    mounts: Vec<Mount>,
+    #[serde(deserialize_with = "null_is_empty")]
+    mkdir: Vec<String>,
+    #[serde(deserialize_with = "null_is_empty")]
+    interfaces: Vec<serde_json::Value>,
+    #[serde(rename = "bindNS", deserialize_with = "null_is_empty")]
+    bind_namespaces: BTreeMap<String, Option<String>>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
+}
+
+impl RuntimeConfig {
+    /// Reads the file; without one there is nothing to prepare.
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        let text = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            text => text.map_err(|source| Error::Read { path: path.to_owned(), source })?,
+        };
+        let config: Self =
+            serde_json::from_slice(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
+        let unsupported = |what| Err(Error::Unsupported { path: path.to_owned(), what });
+        if !config.interfaces.is_empty() {
+            return unsupported("network interfaces of its own (interfaces)");
+        }
+        if config.bind_namespaces.values().flatten().any(|path| !path.is_empty()) {
+            return unsupported("a namespace that stays (bindNS)");
+        }
+        Ok(config)
+    }
+
+    pub(super) fn apply(&self, bundle: &str) -> Result<(), Error> {
+        self.mounts.iter().try_for_each(|mount| mount.apply(bundle))?;
+        self.mkdir.iter().try_for_each(|path| make_directory(Path::new(path)))?;
+        let cgroups = Path::new("/sys/fs/cgroup");
+        self.cgroups.iter().try_for_each(|group| make_directory(&cgroups.join(group.trim_start_matches('/'))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<RuntimeConfig, Error> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("runtime.json");
+        std::fs::write(&path, text).unwrap();
+        RuntimeConfig::read(&path)
+    }
+
+    #[test]
+    fn what_linuxkit_writes_is_read() {
+        let config = read(
+            r#"{"cgroups":["/systemreserved"],"mounts":[{"destination":"/x","type":"tmpfs","source":"tmpfs",
+                "options":["nodev"]}],"mkdir":["/var/lib/docker"],"interfaces":null,"bindNS":{}}"#,
+        )
+        .unwrap();
+        assert_eq!(config.cgroups, ["/systemreserved"]);
+        assert_eq!(config.mounts[0].destination, "/x");
+        assert_eq!(config.mkdir, ["/var/lib/docker"]);
+    }
+
+    #[test]
+    fn what_this_init_does_not_do_is_refused_rather_than_left_out() {
+        let error = read(r#"{"interfaces":[{"name":"wg0"}]}"#).unwrap_err().to_string();
+        assert!(
+            error.ends_with(
+                "asks for network interfaces of its own (interfaces), which this init does not do"
+            )
+        );
+        let error = read(r#"{"bindNS":{"net":"/run/netns/x"}}"#).unwrap_err().to_string();
+        assert!(error.ends_with("asks for a namespace that stays (bindNS), which this init does not do"));
+    }
+
+    #[test]
+    fn without_the_file_there_is_nothing_to_do() {
+        assert!(RuntimeConfig::read(Path::new("/nonexistent/runtime.json")).unwrap().mounts.is_empty());
+    }
+
+    #[test]
+    fn a_broken_file_is_named() {
+        let error = read("{").unwrap_err().to_string();
+        assert!(error.contains("runtime.json is not what this init understands"), "{error}");
+    }
+}

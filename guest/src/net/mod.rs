@@ -1,0 +1,21 @@
+//! The guest's network, set up by the kernel's own messages (netlink) rather than by programs.
+
+mod link;
+mod masquerade;
+mod netlink;
+
+pub(crate) use link::{configure, loopback_up};
+pub(crate) use masquerade::masquerade;
+
+/// Why an interface, an address or a rule could not be set.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot speak to the kernel by netlink: {0}")]
+    Socket(#[source] std::io::Error),
+    #[error("the kernel refused {what}: {source}")]
+    Refused { what: &'static str, source: std::io::Error },
+    #[error("the kernel's answer to {what} is not one that netlink has")]
+    Answer { what: &'static str },
+    #[error("there is no interface {0}; is a network device attached to the machine?")]
+    NoInterface(&'static str),
+}

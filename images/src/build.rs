@@ -1,0 +1,174 @@
+//! One build, from the request to the stored appliance.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use crate::component::{self, ComponentError};
+use crate::embedded;
+use crate::error::Error;
+use crate::files::Key;
+use crate::kernel::{Kernel, KernelError};
+use crate::lock::{Lock, LockError};
+use crate::locking;
+use crate::packages::{Packages, PackagesError};
+use crate::progress::{Progress, Stage, Unit};
+use crate::recipe::Component;
+use crate::request::{Directories, Pins, Request, Source};
+use crate::root;
+use crate::rootfs::erofs;
+use crate::scratch::Scratch;
+use crate::spec::Definition;
+use crate::store::{Appliance, Parts, Store};
+use crate::tools;
+
+/// Counts up when the same inputs make something else than before.
+const METHOD: &str = "1";
+
+/// What a lock moved, a line for each package: `forky/amd64/docker.io 28.5.2+dfsg4-5 -> 28.5.3+dfsg1-1`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes(pub Vec<String>);
+
+/// Builds the appliance, or returns the stored one when nothing that goes into it has changed. Blocks, for minutes when
+/// nothing is cached: an async caller gives it a thread of its own. Two builds at once wait for each other.
+pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
+    let _alone = lock_directory(&request.directories.data)?;
+    let definition =
+        Definition::parse(&request.source.name().display().to_string(), &text(&request.source)?)?;
+    let lock = locking::effective(&request.source, request.directories)?;
+    match build_with(request, &definition, &lock) {
+        Err(error) if request.pins == Pins::RelockIfGone && is_gone(&error) => {
+            let (lock, changes) = locking::relock(&request.source, request.directories, request.progress)?;
+            let stage = Stage::start(request.progress, "packages: lock anew", None, Unit::Files);
+            for change in &changes {
+                stage.say(change);
+            }
+            stage.end();
+            build_with(request, &definition, &lock)
+        }
+        other => other,
+    }
+}
+
+/// Resolves every package anew, writes the lock and returns what changed.
+pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress) -> Result<Changes, Error> {
+    let _alone = lock_directory(&directories.data)?;
+    let (_, changes) = locking::relock(source, directories, progress)?;
+    Ok(Changes(changes))
+}
+
+fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Result<Appliance, Error> {
+    let packages = Packages { directories: request.directories, lock, progress: request.progress };
+    let kernel = Kernel::load(component::name_of(&definition.kernel.image)?)?;
+    let components = component_names(definition)?;
+    let store = Store::open(&request.directories.images())?;
+    let inputs = inputs(request, definition, &kernel, &components, &packages)?;
+    if let Some(made) = store.find_made_of(request.reference, &inputs)? {
+        return Ok(made);
+    }
+    let vmlinux = kernel.make(&packages)?;
+    fetch(&components, &packages)?;
+    let mut trees = BTreeMap::new();
+    for name in &components {
+        trees.insert(*name, component::make(name, &packages)?);
+    }
+    let tree = root::assemble(request, definition, &trees)?;
+    let mkfs = tools::ensure_from("mkfs-erofs", &packages)?;
+    let cache = &request.directories.cache;
+    let scratch = Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
+    let image = scratch.path().join("root.erofs");
+    Stage::run(request.progress, "root image: compress", || {
+        erofs::make(&mkfs, &tree, scratch.path(), &image)
+    })?;
+    drop(tree);
+    let config = serde_json::to_vec_pretty(&definition)?;
+    let parts = Parts {
+        inputs: &inputs,
+        config: &config,
+        kernel: &vmlinux,
+        root: &image,
+        cmdline: &definition.kernel.cmdline,
+    };
+    Ok(store.put(request.reference, &parts)?)
+}
+
+fn component_names(definition: &Definition) -> Result<BTreeSet<&str>, ComponentError> {
+    definition.images().map(component::name_of).collect()
+}
+
+/// Everything that the result depends on.
+fn inputs(
+    request: &Request<'_>,
+    definition: &Definition,
+    kernel: &Kernel,
+    components: &BTreeSet<&str>,
+    packages: &Packages<'_>,
+) -> Result<String, Error> {
+    let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
+    let mut key = Key::default()
+        .with(METHOD)
+        .with(architecture)
+        .with(serde_json::to_vec(definition)?)
+        .with(request.guest)
+        .with(kernel.key(packages)?)
+        .with(tools::key("mkfs-erofs", packages)?)
+        .with(tools::key("binutils", packages)?);
+    for name in components {
+        for (path, bytes) in Component::sources(name) {
+            key = key.with(path).with(bytes);
+        }
+        for package in Component::load(name)?.package_names(architecture) {
+            key = key.with(&packages.lock.pin(&package).map_err(PackagesError::from)?.sha256);
+        }
+    }
+    for (path, bytes) in root::sources(request, definition)? {
+        key = key.with(path).with(bytes);
+    }
+    Ok(key.finish())
+}
+
+fn fetch(components: &BTreeSet<&str>, packages: &Packages<'_>) -> Result<(), Error> {
+    let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
+    let mut names = BTreeSet::new();
+    for component in components {
+        names.extend(Component::load(component)?.package_names(architecture));
+    }
+    Ok(packages.fetch(&names)?)
+}
+
+/// Whether a new lock would help: a package that is gone, wherever the chain of causes names it.
+fn is_gone(error: &Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let gone = matches!(
+            error.downcast_ref::<PackagesError>(),
+            Some(PackagesError::Gone { .. } | PackagesError::Hash { .. } | PackagesError::Lock(_))
+        );
+        if gone || error.is::<LockError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn text(source: &Source) -> Result<String, Error> {
+    match source {
+        Source::Embedded => Ok(embedded::DEFINITION.to_owned()),
+        Source::File(path) => fs::read_to_string(path).map_err(|source| io_error("read", path, source)),
+    }
+}
+
+/// Held as long as the file is open.
+fn lock_directory(dir: &Path) -> Result<File, Error> {
+    fs::create_dir_all(dir).map_err(|source| io_error("create", dir, source))?;
+    let path = dir.join("build.lock");
+    let file = File::create(&path).map_err(|source| io_error("create", &path, source))?;
+    file.lock().map_err(|source| io_error("lock", &path, source))?;
+    Ok(file)
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,191 @@
+//! Component images: a recipe and its packages become a tree.
+
+mod assemble;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+
+use globset::GlobSet;
+use tar::EntryType;
+
+use crate::architecture::{Architecture, UnknownArchitecture};
+use crate::deb::{self, DebEntry, DebError, root_path};
+use crate::packages::{Packages, PackagesError};
+use crate::progress::Stage;
+use crate::recipe::{self, Component, RecipeError};
+use crate::rootfs::{Entry, Node, Tree};
+use crate::tools::ToolError;
+
+pub(crate) use assemble::AssembleError;
+
+/// What references of the embedded components begin with.
+const PREFIX: &str = "mvm/";
+
+/// Why a component could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ComponentError {
+    #[error(
+        "the image {0:?} is not one of mvm's own (mvm/NAME), and images of registries are not built in yet"
+    )]
+    Foreign(String),
+    #[error(transparent)]
+    Architecture(#[from] UnknownArchitecture),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error("cannot get the packages of the component {component}")]
+    Packages { component: String, source: PackagesError },
+    #[error(transparent)]
+    Deb(#[from] DebError),
+    #[error("the component {component} keeps {pattern:?}, which matches nothing in its packages")]
+    KeptNothing { component: String, pattern: String },
+    #[error("the component {component} has {path}, a hard link to {target}, which it does not keep")]
+    LostLink { component: String, path: String, target: String },
+    #[error("the component {component} gives {path} the mode {mode:?}, which is not octal")]
+    Mode { component: String, path: String, mode: String },
+    #[error("cannot assemble the programs of the component {component}")]
+    Assemble { component: String, source: AssembleError },
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+}
+
+/// The component's name in a reference to it.
+pub(crate) fn name_of(reference: &str) -> Result<&str, ComponentError> {
+    reference
+        .strip_prefix(PREFIX)
+        .map(|rest| rest.split(':').next().unwrap_or(rest))
+        .ok_or_else(|| ComponentError::Foreign(reference.to_owned()))
+}
+
+/// Makes a component's tree; its packages have been fetched.
+pub(crate) fn make(name: &str, packages: &Packages<'_>) -> Result<Tree, ComponentError> {
+    let recipe = Component::load(name)?;
+    let title = format!("{name}: unpack");
+    let mut tree = Stage::run(packages.progress, &title, || unpack(name, &recipe, packages))?;
+    for (path, mode) in &recipe.directories {
+        let bits = u32::from_str_radix(mode, 8).map_err(|_| ComponentError::Mode {
+            component: name.to_owned(),
+            path: path.clone(),
+            mode: mode.clone(),
+        })?;
+        tree.put(path, Entry::directory(bits));
+    }
+    for (path, target) in &recipe.symlinks {
+        tree.put(path, Entry::symlink(target));
+    }
+    for (path, bytes) in Component::extra_files(name) {
+        tree.put(&path, Entry::file(0o644, bytes));
+    }
+    for (path, program) in assemble::all(name, &recipe, packages)? {
+        tree.put(&path, Entry::file(0o755, program));
+    }
+    Ok(tree)
+}
+
+fn unpack(name: &str, recipe: &Component, packages: &Packages<'_>) -> Result<Tree, ComponentError> {
+    let architecture = Architecture::host()?;
+    let mut picker = Picker { keep: recipe.keeps(name)?, parts: Vec::new(), ..Picker::default() };
+    for (path, pattern) in &recipe.concatenate {
+        let part = Concatenation {
+            path: path.clone(),
+            pattern: recipe::pattern(name, pattern)?,
+            parts: BTreeMap::new(),
+        };
+        picker.parts.push(part);
+    }
+    for package in recipe.package_names(architecture.debian) {
+        let failed = |source| ComponentError::Packages { component: name.to_owned(), source };
+        let file = packages.file(&package).map_err(failed)?;
+        deb::visit(&file, |path, entry| picker.visit(path, entry))?;
+    }
+    picker.finish(name, recipe)
+}
+
+/// Takes from packages what a recipe keeps.
+#[derive(Default)]
+struct Picker {
+    keep: GlobSet,
+    tree: Tree,
+    /// Hard links, whose targets may come later in the archive.
+    links: Vec<(String, String, u32)>,
+    parts: Vec<Concatenation>,
+    used: std::collections::BTreeSet<usize>,
+}
+
+/// A file that is made of others.
+struct Concatenation {
+    path: String,
+    pattern: GlobSet,
+    parts: BTreeMap<String, Vec<u8>>,
+}
+
+impl Picker {
+    fn visit(&mut self, path: &str, entry: &mut DebEntry<'_>) -> io::Result<()> {
+        for part in &mut self.parts {
+            if part.pattern.is_match(path) && entry.header().entry_type() == EntryType::Regular {
+                part.parts.insert(path.to_owned(), contents(entry)?);
+                return Ok(());
+            }
+        }
+        let matches = self.keep.matches(path);
+        if matches.is_empty() {
+            return Ok(());
+        }
+        let mode = entry.header().mode()? & 0o7777;
+        match entry.header().entry_type() {
+            EntryType::Regular => self.tree.put(path, Entry::file(mode, contents(entry)?)),
+            EntryType::Directory => self.tree.put(path, Entry::directory(mode)),
+            EntryType::Symlink => self.tree.put(path, Entry::symlink(link_target(entry)?)),
+            EntryType::Link => {
+                let target = root_path(Path::new(&link_target(entry)?))
+                    .ok_or_else(|| io::Error::other("the link leads out of the root"))?;
+                self.links.push((path.to_owned(), target, mode));
+            }
+            _ => return Ok(()),
+        }
+        self.used.extend(matches);
+        Ok(())
+    }
+
+    fn finish(mut self, name: &str, recipe: &Component) -> Result<Tree, ComponentError> {
+        let unused = recipe.keep.iter().enumerate().find(|(index, _)| !self.used.contains(index));
+        if let Some((_, pattern)) = unused {
+            let pattern = pattern.clone();
+            return Err(ComponentError::KeptNothing { component: name.to_owned(), pattern });
+        }
+        for (path, target, mode) in self.links {
+            let Some(bytes) = self.tree.file(&target).cloned() else {
+                return Err(ComponentError::LostLink { component: name.to_owned(), path, target });
+            };
+            self.tree.put(&path, Entry { node: Node::File(bytes), ..Entry::directory(mode) });
+        }
+        for part in self.parts {
+            let whole: Vec<u8> = part.parts.into_values().flatten().collect();
+            self.tree.put(&part.path, Entry::file(0o644, whole));
+        }
+        Ok(self.tree)
+    }
+}
+
+fn contents(entry: &mut DebEntry<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn link_target(entry: &DebEntry<'_>) -> io::Result<String> {
+    let target = entry.link_name()?.ok_or_else(|| io::Error::other("a link to nothing"))?;
+    target.to_str().map(str::to_owned).ok_or_else(|| io::Error::other("a link that is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_of_registries_are_refused_by_name() {
+        assert_eq!(name_of("mvm/moby").unwrap(), "moby");
+        let error = name_of("linuxkit/runc:abc").unwrap_err().to_string();
+        assert!(error.starts_with("the image \"linuxkit/runc:abc\" is not one of mvm's own"), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! Why a build comes to no appliance: the error that callers of this crate see.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::component::ComponentError;
+use crate::kernel::KernelError;
+use crate::locking::LockingError;
+use crate::packages::PackagesError;
+use crate::recipe::RecipeError;
+use crate::rootfs::bundle::BundleError;
+use crate::rootfs::erofs::ErofsError;
+use crate::spec::SpecError;
+use crate::store::StoreError;
+use crate::tools::ToolError;
+
+/// Why there is no appliance.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Locking(#[from] LockingError),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error("cannot get the packages")]
+    Packages(#[from] PackagesError),
+    #[error("cannot make the kernel")]
+    Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Component(#[from] ComponentError),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error("cannot make the root image")]
+    Erofs(#[from] ErofsError),
+    #[error(transparent)]
+    Container(#[from] BundleError),
+    #[error("cannot put {path} into the root")]
+    File { path: String, source: io::Error },
+    #[error("the appliance's configuration cannot be written")]
+    Config(#[from] serde_json::Error),
+    #[error("cannot {action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+}

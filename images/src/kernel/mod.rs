@@ -1,0 +1,127 @@
+//! The kernel: Debian's source with our configuration, compiled in a root of its own.
+//!
+//! It takes minutes and depends on three things only, so its result is kept under their key: the source package, the
+//! fragment, and the toolchain.
+
+mod compile;
+mod options;
+mod source;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::architecture::{Architecture, UnknownArchitecture};
+use crate::files::Key;
+use crate::lock::Name;
+use crate::packages::{Packages, PackagesError};
+use crate::recipe::{Component, RecipeError};
+use crate::scratch::Scratch;
+use crate::tools::isolated::{self, IsolationError};
+use crate::tools::{self, ToolError};
+
+pub(crate) use source::SourceError;
+
+/// The tool root that it is built in.
+const TOOLCHAIN: &str = "toolchain";
+/// Counts up when the same sources are built differently.
+const METHOD: &str = "1";
+
+/// Why there is no kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("the component {0} is not a kernel: its recipe has no section `kernel`")]
+    NotAKernel(String),
+    #[error("the component {component} has no configuration for {architecture}")]
+    NoFragment { component: String, architecture: &'static str },
+    #[error("the component {0} must name exactly one package, the kernel's source")]
+    OneSource(String),
+    #[error("cannot compile a kernel here")]
+    Isolation(#[from] IsolationError),
+    #[error("cannot get the kernel's source")]
+    Packages(#[from] PackagesError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    Architecture(#[from] UnknownArchitecture),
+    #[error("cannot {action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the kernel's configuration does not take: {}; see {log}", options.join(", "), log = log.display())]
+    Options { options: Vec<String>, log: PathBuf },
+    #[error("make {target} failed; the whole log is {log}\n{last_lines}", log = log.display())]
+    Make { target: String, log: PathBuf, last_lines: String },
+}
+
+/// A kernel's recipe, read and checked.
+pub(crate) struct Kernel {
+    fragment: &'static str,
+    archive: String,
+    source: Name,
+    architecture: Architecture,
+}
+
+impl Kernel {
+    pub(crate) fn load(component: &str) -> Result<Self, KernelError> {
+        let architecture = Architecture::host()?;
+        let recipe = Component::load(component)?;
+        let mut packages = recipe.package_names(architecture.debian);
+        let (Some(source), true) = (packages.pop_first(), packages.is_empty()) else {
+            return Err(KernelError::OneSource(component.to_owned()));
+        };
+        let kernel = recipe.kernel.ok_or_else(|| KernelError::NotAKernel(component.to_owned()))?;
+        let fragment = kernel
+            .fragments
+            .get(architecture.debian)
+            .and_then(|file| Component::file(component, file))
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .ok_or_else(|| KernelError::NoFragment {
+                component: component.to_owned(),
+                architecture: architecture.debian,
+            })?;
+        Ok(Self { fragment, archive: kernel.archive, source, architecture })
+    }
+
+    /// The key of everything that it is made of.
+    pub(crate) fn key(&self, packages: &Packages<'_>) -> Result<String, KernelError> {
+        let source = packages.lock.pin(&self.source).map_err(PackagesError::from)?;
+        let toolchain = tools::key(TOOLCHAIN, packages)?;
+        let key = Key::default().with(METHOD).with(&source.sha256).with(self.fragment).with(toolchain);
+        Ok(key.short())
+    }
+
+    /// The `vmlinux`, from the cache or compiled now.
+    pub(crate) fn make(&self, packages: &Packages<'_>) -> Result<PathBuf, KernelError> {
+        let dir = packages.directories.kernels().join(self.key(packages)?);
+        let vmlinux = dir.join("vmlinux");
+        if vmlinux.exists() {
+            return Ok(vmlinux);
+        }
+        isolated::check()?;
+        packages.fetch(&[self.source.clone()].into())?;
+        let toolchain = tools::ensure_from(TOOLCHAIN, packages)?;
+        fs::create_dir_all(&dir).map_err(|source| io_error("create", &dir, source))?;
+        // Beside the result: a file system in memory may not hold a kernel's build.
+        let kernels = packages.directories.kernels();
+        let work =
+            Scratch::below(&kernels).map_err(|source| io_error("create a directory in", &kernels, source))?;
+        source::unpack(self, packages, &toolchain, work.path())?;
+        let build = compile::Build {
+            toolchain: &toolchain,
+            work: work.path(),
+            log: &dir.join("build.log"),
+            fragment: self.fragment,
+            progress: packages.progress,
+        };
+        let built = build.run()?;
+        fs::rename(&built, &vmlinux).map_err(|source| io_error("write", &vmlinux, source))?;
+        Ok(vmlinux)
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {
+    KernelError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,41 @@
+//! Turns a `linuxkit.yml` into a bootable appliance: a kernel, a root image and a command line.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod apt;
+mod architecture;
+mod build;
+mod component;
+mod deb;
+mod embedded;
+mod error;
+mod files;
+mod kernel;
+mod lock;
+mod locking;
+mod packages;
+pub mod progress;
+mod recipe;
+mod request;
+mod root;
+mod rootfs;
+mod scratch;
+pub mod spec;
+pub mod store;
+pub mod tools;
+
+pub use build::{Changes, build, lock};
+pub use error::Error;
+pub use request::{Directories, Pins, Request, Source};
+pub use store::{Appliance, Store, StoreError};
+
+/// The name of the appliance that `mvm up` boots.
+pub const DEFAULT_REFERENCE: &str = "mvm/appliance:latest";

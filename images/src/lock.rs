@@ -1,0 +1,188 @@
+//! The lock: every package that an appliance is made of, by version and hash.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// The first lines of every lock that is written.
+const HEADER: &str = "# Made by `mvm image lock`. Every package that the components and tools of an appliance are made \
+    of;\n# a build takes exactly these, or fails naming the one that its suite no longer has.\n";
+
+/// Why a lock cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("cannot read the lock")]
+    Syntax(#[from] serde_yaml::Error),
+    #[error(
+        "this lock has version {0}, and this mvm knows version 1; use the mvm that wrote it, or lock anew"
+    )]
+    Version(u32),
+    #[error("the lock does not name {package}; run `mvm image lock`")]
+    Unlocked { package: String },
+}
+
+/// One package exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pin {
+    pub(crate) version: String,
+    pub(crate) size: u64,
+    pub(crate) sha256: String,
+}
+
+/// Which package is meant: the suite has one version of a name for an architecture at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) suite: String,
+    pub(crate) architecture: String,
+    pub(crate) package: String,
+}
+
+impl Name {
+    fn key(&self) -> String {
+        format!("{}/{}/{}", self.suite, self.architecture, self.package)
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} of {})", self.package, self.architecture, self.suite)
+    }
+}
+
+/// The whole lock; its maps are sorted, so that a change shows as its own lines only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lock {
+    version: u32,
+    /// By `SUITE/ARCHITECTURE/NAME`.
+    packages: BTreeMap<String, Pin>,
+    /// The packages of each tool with all that they depend on, by `TOOL/ARCHITECTURE`.
+    tools: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self { version: 1, packages: BTreeMap::new(), tools: BTreeMap::new() }
+    }
+}
+
+impl Lock {
+    pub(crate) fn parse(text: &str) -> Result<Self, LockError> {
+        let lock: Self = serde_yaml::from_str(text)?;
+        if lock.version == 1 { Ok(lock) } else { Err(LockError::Version(lock.version)) }
+    }
+
+    pub(crate) fn to_text(&self) -> Result<String, LockError> {
+        Ok(format!("{HEADER}{}", serde_yaml::to_string(self)?))
+    }
+
+    pub(crate) fn pin(&self, name: &Name) -> Result<&Pin, LockError> {
+        self.packages.get(&name.key()).ok_or_else(|| LockError::Unlocked { package: name.to_string() })
+    }
+
+    /// The packages of a tool.
+    pub(crate) fn tool(&self, tool: &str, architecture: &str) -> Result<&BTreeSet<String>, LockError> {
+        self.tools
+            .get(&format!("{tool}/{architecture}"))
+            .ok_or_else(|| LockError::Unlocked { package: format!("the tool {tool} for {architecture}") })
+    }
+
+    pub(crate) fn set_pin(&mut self, name: &Name, pin: Pin) {
+        self.packages.insert(name.key(), pin);
+    }
+
+    pub(crate) fn set_tool(&mut self, tool: &str, architecture: &str, packages: BTreeSet<String>) {
+        self.tools.insert(format!("{tool}/{architecture}"), packages);
+    }
+
+    /// Takes over what another lock says of other architectures than this one.
+    pub(crate) fn keep_other_architectures(&mut self, other: &Self, architecture: &str) {
+        let middle = format!("/{architecture}/");
+        let end = format!("/{architecture}");
+        for (key, pin) in other.packages.iter().filter(|(key, _)| !key.contains(&middle)) {
+            self.packages.entry(key.clone()).or_insert_with(|| pin.clone());
+        }
+        for (key, packages) in other.tools.iter().filter(|(key, _)| !key.ends_with(&end)) {
+            self.tools.entry(key.clone()).or_insert_with(|| packages.clone());
+        }
+    }
+
+    /// What became of each package on the way from an older lock to this one.
+    pub(crate) fn changes_from(&self, older: &Self) -> Vec<String> {
+        let keys: BTreeSet<_> = older.packages.keys().chain(self.packages.keys()).collect();
+        keys.into_iter()
+            .filter_map(|key| change(key, older.packages.get(key), self.packages.get(key)))
+            .collect()
+    }
+}
+
+fn change(key: &str, before: Option<&Pin>, after: Option<&Pin>) -> Option<String> {
+    match (before, after) {
+        (Some(before), Some(after)) if before == after => None,
+        (Some(before), Some(after)) if before.version == after.version => {
+            Some(format!("{key} {}: rebuilt under the same version", after.version))
+        }
+        (Some(before), Some(after)) => Some(format!("{key} {} -> {}", before.version, after.version)),
+        (None, Some(after)) => Some(format!("{key} {} (new)", after.version)),
+        (Some(before), None) => Some(format!("{key} {} (no longer used)", before.version)),
+        (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(package: &str) -> Name {
+        Name { suite: "forky".into(), architecture: "amd64".into(), package: package.into() }
+    }
+
+    fn lock(packages: &[(&str, &str)]) -> Lock {
+        let mut lock = Lock::default();
+        for (package, version) in packages {
+            let pin = Pin { version: (*version).into(), size: 7, sha256: format!("hash of {version}") };
+            lock.set_pin(&name(package), pin);
+        }
+        lock
+    }
+
+    #[test]
+    fn a_lock_survives_its_text() {
+        let mut lock = lock(&[("docker.io", "28.5.2"), ("containerd", "2.1.9")]);
+        lock.set_tool("qemu", "amd64", ["libc6".to_owned()].into());
+        let text = lock.to_text().unwrap();
+        assert!(text.find("containerd").unwrap() < text.find("docker.io").unwrap(), "{text}");
+        assert_eq!(Lock::parse(&text).unwrap(), lock);
+    }
+
+    #[test]
+    fn what_is_not_locked_is_named() {
+        let error = lock(&[]).pin(&name("runc")).unwrap_err().to_string();
+        assert_eq!(error, "the lock does not name runc (amd64 of forky); run `mvm image lock`");
+        let error = Lock::parse("version: 2\npackages: {}\ntools: {}\n").unwrap_err().to_string();
+        assert!(error.starts_with("this lock has version 2"), "{error}");
+    }
+
+    #[test]
+    fn changes_name_what_moved() {
+        let older = lock(&[("a", "1"), ("b", "1"), ("c", "1")]);
+        let newer = lock(&[("a", "2"), ("c", "1"), ("d", "1")]);
+        assert_eq!(
+            newer.changes_from(&older),
+            ["forky/amd64/a 1 -> 2", "forky/amd64/b 1 (no longer used)", "forky/amd64/d 1 (new)"]
+        );
+    }
+
+    #[test]
+    fn another_architecture_keeps_its_pins() {
+        let mut old = lock(&[("a", "1")]);
+        old.set_pin(
+            &Name { architecture: "arm64".into(), ..name("a") },
+            Pin { version: "1".into(), size: 1, sha256: "x".into() },
+        );
+        let mut new = lock(&[("a", "2")]);
+        new.keep_other_architectures(&old, "amd64");
+        assert_eq!(new.changes_from(&old), ["forky/amd64/a 1 -> 2"]);
+    }
+}

@@ -1,0 +1,155 @@
+//! Which lock holds for a definition, and making a new one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::apt::{Apt, AptError, Candidate};
+use crate::architecture::{Architecture, UnknownArchitecture};
+use crate::embedded;
+use crate::files::{self, Key};
+use crate::lock::{Lock, LockError, Name, Pin};
+use crate::progress::{Progress, Stage};
+use crate::recipe::{Component, RecipeError, Tool};
+use crate::request::{Directories, Source};
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockingError {
+    #[error("the lock {path} cannot be used")]
+    Unusable { path: PathBuf, source: LockError },
+    #[error("cannot {action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Architecture(#[from] UnknownArchitecture),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    Apt(#[from] AptError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+/// The lock that holds: the one made on this machine, if any, else the embedded one.
+pub(crate) fn effective(source: &Source, directories: &Directories) -> Result<Lock, LockingError> {
+    let path = place(source, directories);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => embedded::LOCK.to_owned(),
+        Err(source) => return Err(LockingError::Io { action: "read", path, source }),
+    };
+    Lock::parse(&text).map_err(|source| LockingError::Unusable { path, source })
+}
+
+/// Resolves every package of every component and tool anew, writes the lock and returns it with what changed.
+pub(crate) fn relock(
+    source: &Source,
+    directories: &Directories,
+    progress: &dyn Progress,
+) -> Result<(Lock, Vec<String>), LockingError> {
+    // A lock that cannot be read is one more reason to make a new one.
+    let older = effective(source, directories).unwrap_or_default();
+    let architecture = Architecture::host()?;
+    let mut lock = Resolver { architecture, directories, progress, suites: BTreeMap::new() }.resolve()?;
+    lock.keep_other_architectures(&older, architecture.debian);
+    let path = place(source, directories);
+    files::write_atomically(&path, lock.to_text()?.as_bytes()).map_err(|source| LockingError::Io {
+        action: "write",
+        path,
+        source,
+    })?;
+    let changes = lock.changes_from(&older);
+    Ok((lock, changes))
+}
+
+/// A definition of the user's has its lock beside it. The embedded one's stands for exactly the embedded lock: a newer
+/// mvm brings a newer lock, and an older answer to it must not come back.
+fn place(source: &Source, directories: &Directories) -> PathBuf {
+    match source {
+        Source::Embedded => {
+            let key = Key::default().with(embedded::LOCK).short();
+            directories.locks().join(format!("{key}.lock"))
+        }
+        Source::File(path) => path.with_extension("lock"),
+    }
+}
+
+/// One resolution; each suite's indexes are fetched once.
+struct Resolver<'a> {
+    architecture: Architecture,
+    directories: &'a Directories,
+    progress: &'a dyn Progress,
+    suites: BTreeMap<String, Apt>,
+}
+
+impl Resolver<'_> {
+    fn resolve(mut self) -> Result<Lock, LockingError> {
+        let mut lock = Lock::default();
+        let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for name in Component::names() {
+            for (suite, packages) in Component::load(&name)?.packages {
+                wanted.entry(suite).or_default().extend(packages);
+            }
+        }
+        for name in Tool::names() {
+            let tool = Tool::load(&name)?;
+            let closure: BTreeSet<_> =
+                self.suite(&tool.suite)?.closure(&tool.packages)?.into_iter().collect();
+            wanted.entry(tool.suite).or_default().extend(closure.iter().cloned());
+            lock.set_tool(&name, self.architecture.debian, closure);
+        }
+        for (suite, packages) in wanted {
+            let packages: Vec<_> = packages.into_iter().collect();
+            let architecture = self.architecture.debian.to_owned();
+            for candidate in self.suite(&suite)?.candidates(&packages)? {
+                let Candidate { name: package, version, size, sha256 } = candidate;
+                let name = Name { suite: suite.clone(), architecture: architecture.clone(), package };
+                lock.set_pin(&name, Pin { version, size, sha256 });
+            }
+        }
+        Ok(lock)
+    }
+
+    fn suite(&mut self, suite: &str) -> Result<&Apt, LockingError> {
+        if !self.suites.contains_key(suite) {
+            let apt = Apt::open(&self.directories.apt(), suite, self.architecture.debian)?;
+            let title = format!("packages: index of {suite}");
+            Stage::run(self.progress, &title, || apt.update())?;
+            self.suites.insert(suite.to_owned(), apt);
+        }
+        self.suites.get(suite).ok_or_else(|| LockError::Unlocked { package: suite.to_owned() }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_lock_names_everything_that_the_recipes_want() {
+        let lock = Lock::parse(embedded::LOCK).unwrap();
+        for name in Component::names() {
+            for package in Component::load(&name).unwrap().package_names("amd64") {
+                lock.pin(&package).unwrap();
+            }
+        }
+        for name in Tool::names() {
+            assert!(!lock.tool(&name, "amd64").unwrap().is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_lock_made_here_takes_the_embedded_ones_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories { data: dir.path().join("d"), cache: dir.path().join("c") };
+        let embedded = effective(&Source::Embedded, &directories).unwrap();
+        let path = place(&Source::Embedded, &directories);
+        fs::create_dir_all(directories.locks()).unwrap();
+        fs::write(&path, Lock::default().to_text().unwrap()).unwrap();
+        assert_ne!(effective(&Source::Embedded, &directories).unwrap(), embedded);
+        fs::write(&path, "version: [").unwrap();
+        let error = effective(&Source::Embedded, &directories).unwrap_err().to_string();
+        assert_eq!(error, format!("the lock {} cannot be used", path.display()));
+    }
+}

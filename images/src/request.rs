@@ -1,0 +1,98 @@
+//! What a caller asks for: which definition, with which guest binary, into which directories.
+
+use std::path::{Path, PathBuf};
+
+use crate::progress::Progress;
+
+/// Where a build keeps things. Deleting both leaves nothing behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directories {
+    /// `$XDG_DATA_HOME/mvm`: `images/`, `tools/`, `locks/`.
+    pub data: PathBuf,
+    /// `$XDG_CACHE_HOME/mvm`: `packages/`, `kernels/`, `apt/`.
+    pub cache: PathBuf,
+}
+
+impl Directories {
+    /// The OCI layout that holds the appliances.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.data.join("tools")
+    }
+
+    pub(crate) fn locks(&self) -> PathBuf {
+        self.data.join("locks")
+    }
+
+    pub(crate) fn packages(&self) -> PathBuf {
+        self.cache.join("packages")
+    }
+
+    pub(crate) fn kernels(&self) -> PathBuf {
+        self.cache.join("kernels")
+    }
+
+    pub(crate) fn apt(&self) -> PathBuf {
+        self.cache.join("apt")
+    }
+}
+
+/// Where the definition of an appliance comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The `linuxkit.yml` and `linuxkit.lock` that this program was built with. A lock that was resolved anew on this
+    /// machine takes the place of the embedded one.
+    #[default]
+    Embedded,
+    /// A file; its lock is the file beside it with the extension `lock`, or the embedded one where there is none.
+    File(PathBuf),
+}
+
+impl Source {
+    /// What messages call it.
+    #[must_use]
+    pub fn name(&self) -> &Path {
+        match self {
+            Self::Embedded => Path::new("linuxkit.yml"),
+            Self::File(path) => path,
+        }
+    }
+}
+
+/// What to do about a locked package that its suite no longer has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pins {
+    /// Fail, naming it.
+    #[default]
+    Exact,
+    /// Resolve everything anew, write the lock, say what changed and go on.
+    RelockIfGone,
+}
+
+/// One build.
+pub struct Request<'a> {
+    pub source: Source,
+    /// The static guest binary: `/init` of the appliance.
+    pub guest: &'a [u8],
+    pub directories: &'a Directories,
+    pub pins: Pins,
+    /// The name under which the result is stored: [`crate::DEFAULT_REFERENCE`] unless the user says otherwise.
+    pub reference: &'a str,
+    pub progress: &'a dyn Progress,
+}
+
+impl std::fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("source", &self.source)
+            .field("guest_bytes", &self.guest.len())
+            .field("directories", self.directories)
+            .field("pins", &self.pins)
+            .field("reference", &self.reference)
+            .finish_non_exhaustive()
+    }
+}

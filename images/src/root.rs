@@ -1,0 +1,102 @@
+//! The root of the appliance, put together from its parts in the definition's order.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::component;
+use crate::error::Error;
+use crate::recipe::Component;
+use crate::request::{Request, Source};
+use crate::rootfs::bundle::{self, Container};
+use crate::rootfs::{Entry, Tree};
+use crate::spec::{Definition, FileSpec, Image};
+
+/// The whole tree.
+pub(crate) fn assemble(
+    request: &Request<'_>,
+    definition: &Definition,
+    trees: &BTreeMap<&str, Tree>,
+) -> Result<Tree, Error> {
+    let mut root = Tree::default();
+    for image in &definition.init {
+        if let Some(tree) = trees.get(component::name_of(image)?) {
+            root.graft("", tree);
+        }
+    }
+    root.put("init", Entry::file(0o755, request.guest));
+    put_containers(&mut root, definition, trees)?;
+    let sources: BTreeMap<_, _> = sources(request, definition)?.into_iter().collect();
+    for file in &definition.files {
+        put_file(&mut root, file, &sources);
+    }
+    Ok(root)
+}
+
+/// The host's files that the definition names, with their contents.
+pub(crate) fn sources(
+    request: &Request<'_>,
+    definition: &Definition,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let mut found = Vec::new();
+    for file in &definition.files {
+        let Some(source) = &file.source else { continue };
+        match fs::read(resolve(source, &request.source)) {
+            Ok(bytes) => found.push((file.path.clone(), bytes)),
+            Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { path: file.path.clone(), source }),
+        }
+    }
+    Ok(found)
+}
+
+fn put_containers(
+    root: &mut Tree,
+    definition: &Definition,
+    trees: &BTreeMap<&str, Tree>,
+) -> Result<(), Error> {
+    let onboot = definition.onboot.iter().enumerate();
+    let onboot = onboot.map(|(index, image)| (format!("containers/onboot/{index:03}-{}", image.name), image));
+    let services =
+        definition.services.iter().map(|image| (format!("containers/services/{}", image.name), image));
+    let mut containers = Vec::new();
+    for (place, image) in onboot.chain(services) {
+        containers.push(container(place, image)?);
+    }
+    bundle::put_all(root, &containers, trees)?;
+    Ok(())
+}
+
+fn container(place: String, image: &Image) -> Result<Container<'_>, Error> {
+    let component = component::name_of(&image.image)?;
+    let config = image.merged_with(&Component::load(component)?.config);
+    Ok(Container { place, name: &image.name, image: component, config })
+}
+
+fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Vec<u8>>) {
+    let mode = file.mode_bits().unwrap_or(0o600);
+    let entry = if file.directory {
+        Entry::directory(mode)
+    } else if let Some(target) = &file.symlink {
+        Entry::symlink(target)
+    } else if let Some(contents) = &file.contents {
+        Entry::file(mode, contents.as_bytes())
+    } else if let Some(bytes) = sources.get(&file.path) {
+        Entry::file(mode, bytes.as_slice())
+    } else {
+        return;
+    };
+    root.put(file.path.trim_matches('/'), Entry { uid: file.uid, gid: file.gid, ..entry });
+}
+
+/// `~/` is the home directory; another relative path is relative to the definition.
+fn resolve(source: &Path, definition: &Source) -> PathBuf {
+    if let (Ok(rest), Some(home)) = (source.strip_prefix("~"), std::env::home_dir()) {
+        return home.join(rest);
+    }
+    match definition {
+        Source::File(path) => path.parent().unwrap_or(Path::new(".")).join(source),
+        Source::Embedded => source.to_owned(),
+    }
+}

@@ -1,0 +1,11 @@
+//! The root image: what all components put into it, as one tree, and that tree as a file system.
+
+pub(crate) mod bundle;
+pub(crate) mod erofs;
+mod mounts;
+mod oci;
+mod tarball;
+mod tree;
+
+pub(crate) use oci::OciError;
+pub(crate) use tree::{Entry, Node, Tree};

@@ -1,0 +1,118 @@
+//! A file tree in memory, in the order of its paths, so that the same parts always make the same image.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is at a path. Everything belongs to root unless the definition says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) node: Node,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Node {
+    Directory,
+    File(Arc<[u8]>),
+    Symlink(String),
+}
+
+/// Paths are relative to the root, without a leading slash; the root itself has no entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tree(BTreeMap<String, Entry>);
+
+impl Entry {
+    pub(crate) fn directory(mode: u32) -> Self {
+        Self { mode, uid: 0, gid: 0, node: Node::Directory }
+    }
+
+    pub(crate) fn file(mode: u32, bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self { mode, uid: 0, gid: 0, node: Node::File(bytes.into()) }
+    }
+
+    pub(crate) fn symlink(target: impl Into<String>) -> Self {
+        Self { mode: 0o777, uid: 0, gid: 0, node: Node::Symlink(target.into()) }
+    }
+}
+
+impl Tree {
+    /// Puts an entry at a path, over what was there, and makes the directories above it.
+    pub(crate) fn put(&mut self, path: &str, entry: Entry) {
+        self.put_parents(path);
+        // A directory that is there already keeps what is in it, and takes the newer mode.
+        self.0.insert(path.to_owned(), entry);
+    }
+
+    /// Makes a directory unless something is there.
+    pub(crate) fn ensure_directory(&mut self, path: &str) {
+        if !path.is_empty() && !self.0.contains_key(path) {
+            self.put(path, Entry::directory(0o755));
+        }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<&Entry> {
+        self.0.get(path)
+    }
+
+    /// Everything, parents before what is in them.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.0.iter().map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// Puts another tree below a directory of this one.
+    pub(crate) fn graft(&mut self, below: &str, tree: &Self) {
+        self.ensure_directory(below);
+        for (path, entry) in &tree.0 {
+            let path = if below.is_empty() { path.clone() } else { format!("{below}/{path}") };
+            self.put(&path, entry.clone());
+        }
+    }
+
+    /// A file's bytes, through no more than the links of its last name.
+    pub(crate) fn file(&self, path: &str) -> Option<&Arc<[u8]>> {
+        match &self.0.get(path)?.node {
+            Node::File(bytes) => Some(bytes),
+            Node::Directory | Node::Symlink(_) => None,
+        }
+    }
+
+    fn put_parents(&mut self, path: &str) {
+        let mut end = 0;
+        while let Some(slash) = path.get(end..).and_then(|rest| rest.find('/')) {
+            end = end.saturating_add(slash);
+            if let Some(parent) = path.get(..end) {
+                self.0.entry(parent.to_owned()).or_insert_with(|| Entry::directory(0o755));
+            }
+            end = end.saturating_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_come_first_and_exist() {
+        let mut tree = Tree::default();
+        tree.put("usr/bin/git", Entry::file(0o755, *b"git"));
+        tree.put("usr", Entry::directory(0o711));
+        let paths: Vec<_> = tree.entries().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["usr", "usr/bin", "usr/bin/git"]);
+        assert_eq!(tree.get("usr").unwrap().mode, 0o711);
+        assert_eq!(tree.file("usr/bin/git").unwrap().as_ref(), b"git");
+    }
+
+    #[test]
+    fn a_graft_lies_below_its_directory() {
+        let mut part = Tree::default();
+        part.put("etc/x", Entry::symlink("y"));
+        let mut tree = Tree::default();
+        tree.graft("containers/a/rootfs", &part);
+        assert!(tree.get("containers/a/rootfs/etc/x").is_some());
+        tree.graft("", &part);
+        assert_eq!(tree.get("etc/x").unwrap(), &Entry::symlink("y"));
+    }
+}

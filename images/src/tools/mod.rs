@@ -1,0 +1,166 @@
+//! Programs that mvm brings itself: unpacked from locked packages into a directory of their own, never installed.
+//!
+//! A tool comes with all the libraries that it needs, and its own loader starts it with those, so it runs the same on
+//! every host. No maintainer script ever runs.
+
+pub(crate) mod isolated;
+mod unpack;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+pub use self::isolated::{IsolationError, check as check_isolation};
+use crate::architecture::{Architecture, UnknownArchitecture};
+use crate::deb::DebError;
+use crate::files::Key;
+use crate::lock::{LockError, Name};
+use crate::locking::{self, LockingError};
+use crate::packages::{Packages, PackagesError};
+use crate::progress::{Progress, Stage};
+use crate::recipe::{self, RecipeError};
+use crate::request::{Directories, Source};
+use crate::scratch::Scratch;
+
+/// Counts up when the same recipe and packages make something else than before.
+const LAYOUT: &str = "1";
+
+/// Why a tool is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    #[error(transparent)]
+    Architecture(#[from] UnknownArchitecture),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error("cannot tell what the tool is made of")]
+    Lock(#[from] LockError),
+    #[error("cannot find out which packages are locked")]
+    Locking(#[source] Box<LockingError>),
+    #[error("cannot get the packages of {tool}")]
+    Packages { tool: String, source: PackagesError },
+    #[error(transparent)]
+    Deb(#[from] DebError),
+    #[error("cannot {action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// A program that can be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// The program and what has to stand before its own arguments; empty for a root that holds many programs.
+    pub command: Vec<String>,
+    /// The root of its files.
+    pub root: PathBuf,
+}
+
+/// Makes sure that a tool (`qemu`, `passt`, ...) is unpacked, fetching its packages where they are not in the cache.
+pub fn ensure(name: &str, directories: &Directories, progress: &dyn Progress) -> Result<Tool, ToolError> {
+    let lock = locking::effective(&Source::Embedded, directories)
+        .map_err(|error| ToolError::Locking(Box::new(error)))?;
+    ensure_from(name, &Packages { directories, lock: &lock, progress })
+}
+
+/// The same with a lock of the caller's.
+pub(crate) fn ensure_from(name: &str, packages: &Packages<'_>) -> Result<Tool, ToolError> {
+    let architecture = Architecture::host()?;
+    let recipe = recipe::Tool::load(name)?;
+    let names = package_names(name, &recipe, architecture, packages)?;
+    let root = packages.directories.tools().join(format!("{name}-{}", key(name, packages)?));
+    if !root.exists() {
+        let failed = |source| ToolError::Packages { tool: name.to_owned(), source };
+        packages.fetch(&names).map_err(failed)?;
+        let title = format!("{name}: unpack");
+        Stage::run(packages.progress, &title, || unpack_all(name, &recipe, &names, packages, &root))?;
+    }
+    Ok(Tool { command: command(&recipe, &root, architecture), root })
+}
+
+/// What a tool's content depends on.
+pub(crate) fn key(name: &str, packages: &Packages<'_>) -> Result<String, ToolError> {
+    let architecture = Architecture::host()?;
+    let recipe = recipe::Tool::load(name)?;
+    let names = package_names(name, &recipe, architecture, packages)?;
+    let mut key = Key::default().with(LAYOUT).with(recipe::Tool::text(name).unwrap_or_default());
+    for package in &names {
+        key = key.with(&packages.lock.pin(package)?.sha256);
+    }
+    Ok(key.short())
+}
+
+fn package_names(
+    name: &str,
+    recipe: &recipe::Tool,
+    architecture: Architecture,
+    packages: &Packages<'_>,
+) -> Result<BTreeSet<Name>, LockError> {
+    let locked = packages.lock.tool(name, architecture.debian)?;
+    let full = |package: &String| Name {
+        suite: recipe.suite.clone(),
+        architecture: architecture.debian.to_owned(),
+        package: package.clone(),
+    };
+    Ok(locked.iter().map(full).collect())
+}
+
+/// Unpacks beside the place and renames, so that a tool is whole or not there.
+fn unpack_all(
+    name: &str,
+    recipe: &recipe::Tool,
+    names: &BTreeSet<Name>,
+    packages: &Packages<'_>,
+    root: &Path,
+) -> Result<(), ToolError> {
+    let tools = packages.directories.tools();
+    fs::create_dir_all(&tools).map_err(|source| io_error("create", &tools, source))?;
+    let making =
+        Scratch::below(&tools).map_err(|source| io_error("create a directory in", &tools, source))?;
+    let omit = recipe.omits(name)?;
+    let unpacking = unpack::Unpacking::new(making.path(), &omit)?;
+    for package in names {
+        let failed = |source| ToolError::Packages { tool: name.to_owned(), source };
+        unpacking.add(&packages.file(package).map_err(failed)?)?;
+    }
+    for (path, target) in &recipe.symlinks {
+        unpacking.link(path, target)?;
+    }
+    // Programs of a tool may give up their privileges and still have to read it.
+    fs::set_permissions(making.path(), fs::Permissions::from_mode(0o755))
+        .map_err(|source| io_error("open up", making.path(), source))?;
+    match fs::rename(making.path(), root) {
+        // Somebody else unpacked the same in the meantime.
+        Err(_) if root.exists() => Ok(()),
+        Err(source) => Err(io_error("write", root, source)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn command(recipe: &recipe::Tool, root: &Path, architecture: Architecture) -> Vec<String> {
+    let Some(program) = &recipe.program else { return Vec::new() };
+    let in_root = |path: &str| root.join(path).display().to_string();
+    let filled = |text: &str| text.replace("{root}", &root.display().to_string());
+    let mut command = Vec::new();
+    if !recipe.environment.is_empty() {
+        command.push("/usr/bin/env".to_owned());
+        command.extend(recipe.environment.iter().map(|(name, value)| format!("{name}={}", filled(value))));
+    }
+    command.extend(loader(root, architecture));
+    command.push(in_root(program));
+    command.extend(recipe.arguments.iter().map(|argument| filled(argument)));
+    command
+}
+
+/// What starts a program of a root with that root's own libraries.
+pub(crate) fn loader(root: &Path, architecture: Architecture) -> [String; 3] {
+    let libraries = root.join("usr/lib").join(architecture.triple);
+    [
+        root.join(architecture.loader).display().to_string(),
+        "--library-path".to_owned(),
+        libraries.display().to_string(),
+    ]
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> ToolError {
+    ToolError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,113 @@
+//! Builds the real appliance. The first run on a machine compiles a kernel, which takes minutes; what it fetches and
+//! compiles stays in the user's cache (`$XDG_CACHE_HOME/mvm`), as a build of `mvm up` would leave it.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use images::progress::Event;
+use images::{Appliance, DEFAULT_REFERENCE, Directories, Pins, Request, Source, Store};
+
+/// The largest root image that is acceptable.
+const MAX_ROOT: u64 = 110 * 1_000_000;
+
+fn cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.unwrap_or_else(|| std::env::home_dir().expect("a home directory").join(".cache"));
+    base.join("mvm")
+}
+
+fn build(directories: &Directories, stages: &Mutex<Vec<String>>) -> Appliance {
+    let progress = |event: &Event<'_>| match event {
+        Event::Started { stage, .. } => stages.lock().unwrap().push((*stage).to_owned()),
+        Event::Ended { stage, took } => eprintln!("{stage}: {:.1} s", took.as_secs_f64()),
+        Event::Said { line, .. } => eprintln!("{line}"),
+        Event::Advanced { .. } => {}
+    };
+    let request = Request {
+        source: Source::Embedded,
+        guest: b"in place of the guest binary",
+        directories,
+        pins: Pins::RelockIfGone,
+        reference: DEFAULT_REFERENCE,
+        progress: &progress,
+    };
+    images::build(&request).unwrap_or_else(|error| panic!("{:#}", anyhow::Error::from(error)))
+}
+
+#[test]
+fn slow_the_appliance_is_built_once_and_always_the_same() {
+    let data = tempfile::tempdir().unwrap();
+    let directories = Directories { data: data.path().join("a"), cache: cache() };
+    let stages = Mutex::new(Vec::new());
+    let made = build(&directories, &stages);
+
+    let kernel = fs::read(&made.kernel).unwrap();
+    assert_eq!(&kernel[..4], b"\x7fELF", "the kernel is not an uncompressed vmlinux");
+    let root = fs::metadata(&made.root).unwrap().len();
+    eprintln!("kernel {} bytes, root image {root} bytes", kernel.len());
+    assert!(root <= MAX_ROOT, "the root image has {root} bytes, more than {MAX_ROOT}");
+    assert!(made.cmdline.contains("init=/init"), "{}", made.cmdline);
+
+    stages.lock().unwrap().clear();
+    assert_eq!(build(&directories, &stages), made);
+    assert!(stages.lock().unwrap().is_empty(), "a second build did something: {stages:?}");
+    let found = Store::open(&directories.images()).unwrap().find(DEFAULT_REFERENCE).unwrap();
+    assert_eq!(found.as_ref(), Some(&made));
+
+    // Somewhere else, from the same packages: the same bytes.
+    let elsewhere = Directories { data: data.path().join("b"), cache: cache() };
+    assert_eq!(build(&elsewhere, &stages).digest, made.digest);
+
+    self_tests_run(&directories, &made, data.path());
+}
+
+/// Every program of the self-test echoes under the emulator that the image brings for it.
+fn self_tests_run(directories: &Directories, made: &Appliance, scratch: &Path) {
+    let tool = images::tools::ensure("mkfs-erofs", directories, &images::progress::Silent).unwrap();
+    let [loader @ .., _mkfs] = tool.command.as_slice() else { panic!("no command") };
+    let root = scratch.join("root");
+    let status = Command::new(&loader[0])
+        .args(&loader[1..])
+        .arg(tool.root.join("usr/bin/fsck.erofs"))
+        .arg(format!("--extract={}", root.display()))
+        .arg(&made.root)
+        .status()
+        .unwrap();
+    assert!(status.success(), "the root image could not be extracted");
+    let root = root.join("containers/onboot/001-binfmt/rootfs");
+    for (platform, emulator) in [
+        ("amd64", None),
+        ("386", None),
+        ("arm64", Some("aarch64")),
+        ("arm-v7", Some("arm")),
+        ("arm-v6", Some("arm")),
+        ("riscv64", Some("riscv64")),
+        ("ppc64le", Some("ppc64le")),
+        ("s390x", Some("s390x")),
+        ("loong64", Some("loongarch64")),
+    ] {
+        let program = root.join(format!("selftest/linux-{platform}"));
+        let mut command = match emulator {
+            Some(emulator) => {
+                let mut command = Command::new(root.join(format!("usr/bin/qemu-{emulator}")));
+                command.arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        assert_eq!(echo(&mut command), b"a nonce", "{platform}");
+    }
+    let mut old = Command::new(root.join("usr/bin/qemu-arm"));
+    old.args(["-cpu", "arm1136"]).arg(root.join("selftest/linux-arm-v7")).stderr(Stdio::null());
+    assert_eq!(echo(&mut old), b"", "the ARMv7 program runs on an ARMv6 processor");
+}
+
+fn echo(command: &mut Command) -> Vec<u8> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // One that dies at once closes its input first.
+    let _ = child.stdin.take().unwrap().write_all(b"a nonce");
+    child.wait_with_output().unwrap().stdout
+}

@@ -1,0 +1,175 @@
+//! The sender of a context: tells all entries, and the contents of those that the receiver asks for, while it still
+//! tells. Only a few chunks are ever in memory; the receiver's reading sets the pace.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::BytesMut;
+use futures::{Stream, StreamExt};
+use rustix::io::Errno;
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
+use tonic::Status;
+
+use super::filter::{Filter, FilterError, Selection};
+use super::packet::{Kind, Packet};
+use super::paths::Paths;
+use super::stat;
+use super::walk::{Walk, WalkError};
+
+/// Files read at a time.
+const READERS: usize = 4;
+/// The best of those measured, and what Go clients send.
+const CHUNK: usize = 32 * 1024;
+
+/// Where packets to the receiver go.
+pub(crate) type Outbound = mpsc::Sender<Result<Packet, Status>>;
+
+/// Why a context was not sent.
+#[derive(Debug, Error)]
+pub(crate) enum SendError {
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+    #[error("cannot read {path:?} of the build context; make it readable, or name it in .dockerignore")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the build context has more entries than the protocol can number")]
+    TooMany,
+    #[error("the builder asked for entry {0} of the build context, which is not a file it may ask for")]
+    NoSuchEntry(u32),
+    #[error("the builder gave the transfer of the build context up: {0}")]
+    Receiver(String),
+    #[error("the connection ended in the middle of the build context's transfer")]
+    Lost,
+    #[error("a reader of the build context died")]
+    Reader(#[from] JoinError),
+}
+
+/// Sends what `selection` leaves of the tree at `root`, until the receiver says that it has everything.
+pub(crate) async fn send<S>(
+    root: Arc<Path>,
+    selection: Selection,
+    inbound: S,
+    outbound: Outbound,
+) -> Result<(), SendError>
+where
+    S: Stream<Item = Result<Packet, Status>> + Unpin,
+{
+    let result =
+        Sender { root, outbound: outbound.clone(), paths: Arc::default() }.run(selection, inbound).await;
+    if let Err(error) = &result {
+        // Whether that still arrives does not matter: the stream's own end says the same.
+        let _ = outbound.send(Ok(Packet::error(&crate::builder::error::chain(error)))).await;
+    }
+    result
+}
+
+#[derive(Clone)]
+struct Sender {
+    root: Arc<Path>,
+    outbound: Outbound,
+    paths: Arc<Mutex<Paths>>,
+}
+
+impl Sender {
+    async fn run<S>(self, selection: Selection, mut inbound: S) -> Result<(), SendError>
+    where
+        S: Stream<Item = Result<Packet, Status>> + Unpin,
+    {
+        let readers = Arc::new(Semaphore::new(READERS));
+        let mut tasks: JoinSet<Result<(), SendError>> = JoinSet::new();
+        let walker = self.clone();
+        tasks.spawn_blocking(move || walker.tell_entries(&selection));
+        loop {
+            tokio::select! {
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => ended??,
+                packet = inbound.next() => {
+                    let packet = packet.ok_or(SendError::Lost)?.map_err(|_| SendError::Lost)?;
+                    match packet.kind() {
+                        Kind::Request => {
+                            let path = self.paths.lock().unwrap_or_else(PoisonError::into_inner).take(packet.id);
+                            let path = path.ok_or(SendError::NoSuchEntry(packet.id))?;
+                            let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { continue };
+                            let reader = self.clone();
+                            tasks.spawn_blocking(move || {
+                                let _permit = permit;
+                                reader.send_contents(packet.id, &path)
+                            });
+                        }
+                        Kind::Finish => return self.outbound.send(Ok(Packet::finish())).await.map_err(|_| SendError::Lost),
+                        Kind::Error => {
+                            return Err(SendError::Receiver(String::from_utf8_lossy(&packet.data).into_owned()));
+                        }
+                        Kind::Stat | Kind::Data => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell_entries(&self, selection: &Selection) -> Result<(), SendError> {
+        let filter = Filter::new(&self.root, selection)?;
+        for entry in Walk::new(&self.root, &filter)? {
+            let entry = entry?;
+            let has_contents = stat::has_contents(entry.mode);
+            let known =
+                self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(&entry.path, has_contents);
+            if !known {
+                return Err(SendError::TooMany);
+            }
+            self.tell(Packet::stat(entry))?;
+        }
+        self.tell(Packet::end_of_stats())
+    }
+
+    fn send_contents(&self, id: u32, path: &[u8]) -> Result<(), SendError> {
+        let path = self.root.join(OsStr::from_bytes(path));
+        let failed = |source| SendError::Read { path: path.clone(), source };
+        if let Some(mut file) = open(&path).map_err(failed)? {
+            loop {
+                let mut chunk = BytesMut::zeroed(CHUNK);
+                match file.read(&mut chunk) {
+                    Ok(0) => break,
+                    Ok(length) => {
+                        chunk.truncate(length);
+                        self.tell(Packet::data(id, chunk.freeze()))?;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
+        self.tell(Packet::end_of_data(id))
+    }
+
+    fn tell(&self, packet: Packet) -> Result<(), SendError> {
+        self.outbound.blocking_send(Ok(packet)).map_err(|_| SendError::Lost)
+    }
+}
+
+/// Opens a file to read; `None` for a socket, which is sent as an empty file. What took the file's place since it
+/// was told of is neither followed nor waited for.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+#[path = "send_tests.rs"]
+mod tests;

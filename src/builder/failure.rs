@@ -1,0 +1,208 @@
+//! What is known of a build that failed: the daemon's sentence, and the place in the Dockerfile if it says it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bollard_buildkit_proto::google::rpc;
+use prost::Message;
+use serde::Deserialize;
+use tonic::Status;
+
+/// Lines shown around the ones that failed.
+const AROUND: usize = 3;
+
+/// Why the daemon could not build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The daemon's words, the useful part first.
+    pub message: String,
+    /// The vertex that failed.
+    pub vertex: Option<String>,
+    /// The lines of the Dockerfile, drawn, with the failed ones marked.
+    pub excerpt: Option<String>,
+    /// What the daemon's words mean, where they do not say it.
+    pub hint: Option<&'static str>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+/// BuildKit's `errdefs.Source`, which travels as JSON: where in which file.
+#[derive(Debug, Deserialize)]
+struct Source {
+    info: SourceInfo,
+    #[serde(default)]
+    ranges: Vec<Range>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SourceInfo {
+    #[serde(default)]
+    filename: String,
+    /// The file, in base64.
+    #[serde(default)]
+    data: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Range {
+    #[serde(default)]
+    start: Position,
+    #[serde(default)]
+    end: Position,
+}
+
+/// A line, counted from 1; 0 where it is not known.
+#[derive(Debug, Default, Deserialize)]
+struct Position {
+    #[serde(default)]
+    line: usize,
+}
+
+/// BuildKit's `errdefs.Vertex`: the digest of a step.
+#[derive(Debug, Deserialize)]
+struct Vertex {
+    digest: String,
+}
+
+impl Failure {
+    pub(crate) fn from_status(status: &Status) -> Self {
+        let message = strip_prefixes(status.message()).to_owned();
+        let mut failure = Self { hint: hint(&message), message, vertex: None, excerpt: None };
+        // Details are an extra: what cannot be read of them is left out.
+        let details = rpc::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
+        for detail in details {
+            let name = detail.type_url.rsplit('/').next().unwrap_or_default();
+            match name {
+                "errdefs.Vertex+json" => {
+                    failure.vertex =
+                        serde_json::from_slice::<Vertex>(&detail.value).ok().map(|vertex| vertex.digest);
+                }
+                "errdefs.Source+json" if failure.excerpt.is_none() => {
+                    failure.excerpt =
+                        serde_json::from_slice::<Source>(&detail.value).ok().and_then(|it| it.excerpt());
+                }
+                _ => {}
+            }
+        }
+        failure
+    }
+}
+
+/// The daemon wraps what happened into how it got there.
+fn strip_prefixes(message: &str) -> &str {
+    let mut rest = message;
+    for prefix in ["failed to solve: ", "rpc error: code = Unknown desc = "] {
+        rest = rest.strip_prefix(prefix).unwrap_or(rest);
+    }
+    rest
+}
+
+/// Explains an exit status or a sentence that would puzzle.
+pub(crate) fn hint(message: &str) -> Option<&'static str> {
+    if message.contains("uncaught target signal") || message.contains("exit code: 139") {
+        Some("the program crashed; if its platform is emulated, the emulator may not know all that it needs")
+    } else if message.contains("exec format error") {
+        Some("the builder cannot execute programs of that platform; `mvm status` shows which it can")
+    } else if message.contains("exit code: 137") {
+        Some(
+            "it was killed, most likely because memory ran out; give the machine more with `mvm up --memory`",
+        )
+    } else if message.to_ascii_lowercase().contains("no space left on device") {
+        // The kernel's words; C's library begins them with a capital letter, Go's does not.
+        Some("the data disk is full; make it larger with `mvm down` and `mvm up --disk`")
+    } else {
+        None
+    }
+}
+
+impl Source {
+    /// The lines as people know them from BuildKit: numbered, three around, failed ones behind `>>>`.
+    fn excerpt(&self) -> Option<String> {
+        let first = self.ranges.iter().map(|range| range.start.line).filter(|line| *line > 0).min()?;
+        let last = self.ranges.iter().map(|range| range.end.line).max()?.max(first);
+        let data = STANDARD.decode(&self.info.data).ok()?;
+        let text = String::from_utf8_lossy(&data);
+        let shown = first.saturating_sub(AROUND)..=last.saturating_add(AROUND);
+        let mut excerpt = format!("{}:{first}\n--------------------\n", self.info.filename);
+        for (number, content) in (1_usize..).zip(text.lines()).filter(|(number, _)| shown.contains(number)) {
+            let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
+            excerpt.push_str(&format!("{number:4} | {mark} {content}\n"));
+        }
+        excerpt.push_str("--------------------");
+        Some(excerpt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard_buildkit_proto::google::protobuf::Any;
+    use tonic::Code;
+
+    use super::*;
+
+    fn status(details: Vec<Any>, message: &str) -> Status {
+        let details = rpc::Status { code: 2, message: message.to_owned(), details }.encode_to_vec();
+        Status::with_details(Code::Unknown, message, details.into())
+    }
+
+    #[test]
+    fn the_place_in_the_dockerfile_is_drawn() {
+        let data = STANDARD.encode("FROM x\n\nRUN a\nRUN b \\\n  c\nRUN d\nRUN e\nRUN f\nRUN g\n");
+        let source = serde_json::json!({
+            "info": {"filename": "Dockerfile", "data": data, "definition": {}, "language": "Dockerfile"},
+            "ranges": [{"start": {"line": 4}, "end": {"line": 5}}],
+        });
+        let any = |name: &str, value: &serde_json::Value| Any {
+            type_url: format!("github.com/moby/buildkit/{name}"),
+            value: value.to_string().into_bytes(),
+        };
+        let vertex = serde_json::json!({"digest": "sha256:1"});
+        let details = vec![any("errdefs.Vertex+json", &vertex), any("errdefs.Source+json", &source)];
+        let failure = Failure::from_status(&status(details, "failed to solve: it broke"));
+        assert_eq!((failure.message.as_str(), failure.vertex.as_deref()), ("it broke", Some("sha256:1")));
+        let wanted = "Dockerfile:4\n--------------------\n   1 |     FROM x\n   2 |     \n   3 |     RUN a\n   4 | >>> RUN b \\\n   \
+                      5 | >>>   c\n   6 |     RUN d\n   7 |     RUN e\n   8 |     RUN f\n--------------------";
+        assert_eq!(failure.excerpt.unwrap(), wanted);
+    }
+
+    #[test]
+    fn details_that_make_no_sense_are_left_out() {
+        let failure =
+            Failure::from_status(&Status::with_details(Code::Unknown, "x", vec![0xff, 0xff].into()));
+        assert_eq!((failure.vertex, failure.excerpt), (None, None));
+        for source in [
+            r#"{"info": {"filename": "D", "data": "%"}, "ranges": [{"start": {"line": 1}}]}"#,
+            r#"{"info": {"filename": "D"}, "ranges": [{}]}"#,
+            r#"{"info": {}, "ranges": []}"#,
+        ] {
+            assert_eq!(serde_json::from_str::<Source>(source).unwrap().excerpt(), None, "{source}");
+        }
+        let far = r#"{"info": {"data": "eA=="}, "ranges": [{"start": {"line": 18446744073709551615}}]}"#;
+        assert!(
+            serde_json::from_str::<Source>(far).unwrap().excerpt().is_some(),
+            "no line is shown, and none is sought"
+        );
+    }
+
+    #[test]
+    fn puzzling_words_are_explained() {
+        let crashed =
+            Failure::from_status(&Status::unknown("qemu: uncaught target signal 11 (Segmentation fault)"));
+        assert!(
+            crashed.to_string().contains("(the program crashed; if its platform is emulated"),
+            "{crashed}"
+        );
+        assert!(hint("exec /bin/sh: exec format error").unwrap().contains("`mvm status` shows which it can"));
+        for full in ["dd: error writing '/x': No space left on device", "mkdir /x: no space left on device"] {
+            assert_eq!(
+                hint(full),
+                Some("the data disk is full; make it larger with `mvm down` and `mvm up --disk`")
+            );
+        }
+        assert_eq!(hint("exit code: 1"), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! The steps of a build: numbered in the order in which they start, with the last lines of each.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bollard_buildkit_proto::google::protobuf::Timestamp;
+use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
+
+use crate::builder::failure::{self, Failure};
+
+/// Lines kept of a step, and bytes kept of a line: what a report of a failure shows.
+const LINES: usize = 20;
+const LINE: usize = 4096;
+
+/// One step.
+#[derive(Debug, Default)]
+pub(crate) struct Step {
+    /// Given when it starts; 0 before.
+    pub(crate) number: usize,
+    pub(crate) name: String,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) completed: Option<Timestamp>,
+    pub(crate) cached: bool,
+    pub(crate) error: String,
+    /// Its end has been told.
+    pub(crate) told: bool,
+    last_lines: VecDeque<String>,
+    /// The end of the log so far that is no whole line yet.
+    pub(crate) unfinished: Vec<u8>,
+}
+
+/// All steps so far.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    steps: HashMap<String, Step>,
+    started: usize,
+}
+
+impl Graph {
+    pub(crate) fn update(&mut self, status: &StatusResponse) {
+        for vertex in &status.vertexes {
+            self.vertex(vertex);
+        }
+        for log in &status.logs {
+            self.log(&log.vertex, &log.msg);
+        }
+    }
+
+    /// Takes one update in, and returns the step as it is now.
+    pub(crate) fn vertex(&mut self, vertex: &Vertex) -> &mut Step {
+        let step = self.steps.entry(vertex.digest.clone()).or_default();
+        if step.number == 0 && vertex.started.is_some() {
+            self.started = self.started.saturating_add(1);
+            step.number = self.started;
+        }
+        if !vertex.name.is_empty() {
+            step.name.clone_from(&vertex.name);
+        }
+        step.started = vertex.started.or(step.started);
+        step.completed = vertex.completed;
+        step.cached |= vertex.cached;
+        step.error.clone_from(&vertex.error);
+        step
+    }
+
+    pub(crate) fn step(&mut self, digest: &str) -> Option<&mut Step> {
+        self.steps.get_mut(digest)
+    }
+
+    /// Takes a piece of a step's output in, and returns the lines that it completes.
+    pub(crate) fn log(&mut self, digest: &str, message: &[u8]) -> Vec<String> {
+        let Some(step) = self.steps.get_mut(digest) else { return Vec::new() };
+        let mut lines = Vec::new();
+        for piece in message.split_inclusive(|byte| *byte == b'\n') {
+            // A line without end is cut: it is for reading.
+            let room = LINE.saturating_sub(step.unfinished.len());
+            step.unfinished.extend(piece.iter().copied().take(room));
+            if piece.ends_with(b"\n") {
+                lines.extend(step.finish_line());
+            }
+        }
+        lines
+    }
+
+    /// What a reader needs to see of a failure.
+    pub(crate) fn report(&self, failure: &Failure) -> String {
+        let mut report = String::new();
+        let by_digest = failure.vertex.as_ref().and_then(|digest| self.steps.get(digest));
+        let failed = by_digest
+            .or_else(|| self.steps.values().find(|step| !step.error.is_empty() && !step.is_cancelled()));
+        if let Some(step) = failed {
+            report.push_str(&format!("------\n > {}:\n", step.name));
+            for line in &step.last_lines {
+                report.push_str(line);
+                report.push('\n');
+            }
+            if let Some(hint) = step.last_lines.iter().find_map(|line| failure::hint(line)) {
+                report.push_str(&format!(" ({hint})\n"));
+            }
+            report.push_str("------\n");
+        }
+        if let Some(excerpt) = &failure.excerpt {
+            report.push_str(excerpt);
+            report.push('\n');
+        }
+        report
+    }
+}
+
+impl Step {
+    /// The line so far, if there is any; made safe for a terminal.
+    pub(crate) fn finish_line(&mut self) -> Option<String> {
+        let bytes = std::mem::take(&mut self.unfinished);
+        if bytes.is_empty() {
+            return None;
+        }
+        let line = readable(&bytes);
+        if self.last_lines.len() >= LINES {
+            self.last_lines.pop_front();
+        }
+        self.last_lines.push_back(line.clone());
+        Some(line)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.error.ends_with("context canceled")
+    }
+
+    /// From the step's start to `until`, in seconds.
+    pub(crate) fn seconds(&self, until: Option<Timestamp>) -> f64 {
+        elapsed(self.started, until).as_secs_f64()
+    }
+}
+
+/// The last of what carriage returns overwrite, without control characters but tabs and escape sequences' starts.
+fn readable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches(['\n', '\r']);
+    let visible = text.rsplit('\r').next().unwrap_or_default();
+    visible.chars().filter(|character| !character.is_control() || *character == '\t').collect()
+}
+
+pub(crate) fn elapsed(from: Option<Timestamp>, until: Option<Timestamp>) -> Duration {
+    let nanoseconds = |time: Timestamp| {
+        i128::from(time.seconds).saturating_mul(1_000_000_000).saturating_add(time.nanos.into())
+    };
+    match (from, until) {
+        (Some(from), Some(until)) => {
+            let difference = nanoseconds(until).saturating_sub(nanoseconds(from)).max(0);
+            Duration::from_nanos(u64::try_from(difference).unwrap_or(u64::MAX))
+        }
+        _ => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vertex(digest: &str, name: &str) -> Vertex {
+        let started = Some(Timestamp::default());
+        Vertex { digest: digest.to_owned(), name: name.to_owned(), started, ..Vertex::default() }
+    }
+
+    #[test]
+    fn steps_are_numbered_once_when_they_start() {
+        let mut graph = Graph::default();
+        assert_eq!(graph.vertex(&Vertex { started: None, ..vertex("b", "second") }).number, 0);
+        assert_eq!(graph.vertex(&vertex("a", "first")).number, 1);
+        assert_eq!(graph.vertex(&vertex("b", "second")).number, 2);
+        assert_eq!(graph.vertex(&vertex("a", "first")).number, 1);
+    }
+
+    #[test]
+    fn lines_come_whole_and_readable() {
+        let mut graph = Graph::default();
+        graph.vertex(&vertex("a", "x"));
+        assert_eq!(graph.log("a", b"one\ntw"), ["one"]);
+        assert_eq!(graph.log("a", b"o\r\n10%\r20%\n\x1b[31mred\xff\n"), ["two", "20%", "[31mred\u{fffd}"]);
+        assert_eq!(graph.log("unknown", b"x\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_flood_of_output_is_not_kept() {
+        let mut graph = Graph::default();
+        graph.vertex(&vertex("a", "x"));
+        for _ in 0..1000 {
+            graph.log("a", &[b'x'; 10_000]);
+        }
+        assert_eq!(graph.steps["a"].unfinished.len(), LINE);
+        for number in 0..1000 {
+            graph.log("a", format!("{number}\n").as_bytes());
+        }
+        assert_eq!(graph.steps["a"].last_lines.len(), LINES);
+    }
+
+    #[test]
+    fn a_report_names_step_lines_and_place() {
+        let mut graph = Graph::default();
+        graph.vertex(&vertex("a", "[linux/arm64 2/2] RUN false"));
+        graph.log("a", b"qemu: uncaught target signal 11 (Segmentation fault) - core dumped\n");
+        let failure = Failure {
+            message: "exit code: 139".to_owned(),
+            vertex: Some("a".to_owned()),
+            excerpt: Some("Dockerfile:2".to_owned()),
+            hint: None,
+        };
+        let report = graph.report(&failure);
+        assert!(report.starts_with("------\n > [linux/arm64 2/2] RUN false:\nqemu: uncaught"), "{report}");
+        assert!(report.contains("(the program crashed; if its platform is emulated"), "{report}");
+        assert!(report.ends_with("------\nDockerfile:2\n"), "{report}");
+    }
+
+    #[test]
+    fn times_that_run_backwards_are_zero() {
+        let at = |seconds, nanos| Some(Timestamp { seconds, nanos });
+        assert_eq!(elapsed(at(5, 0), at(4, 0)), Duration::ZERO);
+        assert_eq!(elapsed(at(4, 900_000_000), at(5, 100_000_000)), Duration::from_millis(200));
+        assert_eq!(elapsed(at(i64::MIN, 0), at(i64::MAX, 0)).as_nanos(), u128::from(u64::MAX));
+    }
+}

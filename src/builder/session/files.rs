@@ -1,0 +1,143 @@
+//! `moby.filesync.v1.FileSync`: hands the daemon the directories of a build, and no others.
+//!
+//! The service is written out rather than generated, because its packets are ours (see [`Packet`]).
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::codegen::{Body as HttpBody, Service, StdError, http};
+use tonic::metadata::MetadataMap;
+use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::builder::context::{self, Packet, Selection};
+use crate::builder::error::chain;
+
+/// Packets on their way: with chunks of 32 KiB, 2 MiB at most.
+const QUEUE: usize = 64;
+
+/// The directories that a build may read, by the names that the daemon's frontend uses (`context`, `dockerfile`).
+pub(crate) type Directories = HashMap<&'static str, Arc<Path>>;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(crate) struct Files(pub(crate) Arc<Directories>);
+
+impl NamedService for Files {
+    const NAME: &'static str = "moby.filesync.v1.FileSync";
+}
+
+impl<B> Service<http::Request<B>> for Files
+where
+    B: HttpBody + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let files = self.clone();
+        Box::pin(async move {
+            if !request.uri().path().eq_ignore_ascii_case("/moby.filesync.v1.FileSync/DiffCopy") {
+                return Ok(Status::unimplemented("of FileSync only DiffCopy is served").into_http());
+            }
+            Ok(Grpc::new(ProstCodec::<Packet, Packet>::default()).streaming(files, request).await)
+        })
+    }
+}
+
+impl StreamingService<Packet> for Files {
+    type Response = Packet;
+    type ResponseStream = ReceiverStream<Result<Packet, Status>>;
+    type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Packet>>) -> Self::Future {
+        let name = values(request.metadata(), "dir-name").into_iter().next().unwrap_or_default();
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let directory = self.0.get(name.as_str()).cloned();
+        Box::pin(async move {
+            let directory = directory
+                .ok_or_else(|| Status::not_found(format!("this build has no directory {name:?}")))?;
+            let selection = Selection {
+                include: values(request.metadata(), "include-patterns"),
+                exclude: values(request.metadata(), "exclude-patterns"),
+                follow: values(request.metadata(), "followpaths"),
+            };
+            let (outbound, packets) = mpsc::channel(QUEUE);
+            tokio::spawn(async move {
+                let sent = context::send(directory, selection, request.into_inner(), outbound.clone()).await;
+                if let Err(error) = sent {
+                    let _ = outbound.send(Err(Status::unknown(chain(&error)))).await;
+                }
+            });
+            Ok(Response::new(ReceiverStream::new(packets)))
+        })
+    }
+}
+
+/// The values of a key; where one of them is not ASCII, all are escaped as in a URL's query, and `KEY-encoded` says so.
+fn values(metadata: &MetadataMap, key: &str) -> Vec<Vec<u8>> {
+    let encoded = metadata.get(format!("{key}-encoded")).is_some_and(|value| value == "1" || value == "true");
+    let values = metadata.get_all(key).into_iter().map(tonic::metadata::MetadataValue::as_encoded_bytes);
+    values.map(|value| if encoded { unescape(value) } else { value.to_vec() }).collect()
+}
+
+/// Undoes the escapes of a URL's query; a `%` that escapes nothing stays.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, more)) = rest.split_first() {
+        rest = more;
+        match first {
+            b'+' => plain.push(b' '),
+            b'%' => {
+                let digits = more.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+                match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                    Some(byte) => {
+                        plain.push(byte);
+                        rest = more.get(2..).unwrap_or_default();
+                    }
+                    None => plain.push(b'%'),
+                }
+            }
+            other => plain.push(*other),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_come_in_metadata() {
+        let mut metadata = MetadataMap::new();
+        for (key, value) in [
+            ("exclude-patterns", "a%20b"),
+            ("exclude-patterns", "!c+d"),
+            ("followpaths", "caf%C3%A9+x"),
+            ("followpaths", "%zz%"),
+            ("followpaths-encoded", "1"),
+        ] {
+            metadata.append(key, value.parse().unwrap());
+        }
+        let excluded = values(&metadata, "exclude-patterns");
+        assert_eq!(excluded, [b"a%20b".to_vec(), b"!c+d".to_vec()], "not encoded, so as they are");
+        assert_eq!(values(&metadata, "followpaths"), ["café x".as_bytes().to_vec(), b"%zz%".to_vec()]);
+        assert!(values(&metadata, "include-patterns").is_empty());
+    }
+}

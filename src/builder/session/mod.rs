@@ -1,0 +1,123 @@
+//! A build session: an HTTP/2 server of ours inside a stream that we open, through which the daemon asks for what
+//! only the host has. BuildKit's `session` package defines it.
+//!
+//! Each service is a file here: `files` (contexts), `auth` (registries), `health`. Secrets, ssh agents, uploads and
+//! results would be further ones; [`METHODS`] is where they are named and [`Session::serve`] where they join.
+
+pub(crate) mod auth;
+pub(crate) mod files;
+mod health;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bollard_buildkit_proto::health::health_server::HealthServer;
+use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
+use sha2::{Digest, Sha256};
+use tokio::io::DuplexStream;
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::transport::Server;
+
+use crate::registry::credentials::Credentials;
+
+use files::{Directories, Files};
+
+/// Windows large enough that the daemon never waits for us to allow it more.
+pub(crate) const WINDOW: u32 = 8 * 1024 * 1024;
+
+/// What the session serves, as `/service/method`. The daemon does not ask for what is not named here.
+const METHODS: [&str; 6] = [
+    "/grpc.health.v1.Health/Check",
+    "/moby.filesync.v1.FileSync/DiffCopy",
+    "/moby.filesync.v1.Auth/Credentials",
+    "/moby.filesync.v1.Auth/FetchToken",
+    "/moby.filesync.v1.Auth/GetTokenAuthority",
+    "/moby.filesync.v1.Auth/VerifyTokenAuthority",
+];
+
+/// What a build lets the daemon have.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: String,
+    pub(crate) shared_key: String,
+    pub(crate) directories: Directories,
+    pub(crate) credentials: Credentials,
+}
+
+impl Session {
+    /// The headers by which the daemon knows the session.
+    pub(crate) fn headers(&self) -> MetadataMap {
+        let mut headers = MetadataMap::new();
+        for (key, value) in [
+            ("x-docker-expose-session-uuid", self.id.as_str()),
+            ("x-docker-expose-session-name", "mvm"),
+            ("x-docker-expose-session-sharedkey", self.shared_key.as_str()),
+        ] {
+            // All three are ASCII by construction.
+            if let Ok(value) = MetadataValue::<Ascii>::try_from(value) {
+                headers.insert(key, value);
+            }
+        }
+        for method in METHODS {
+            headers.append("x-docker-expose-session-grpc-method", MetadataValue::from_static(method));
+        }
+        headers
+    }
+
+    /// Serves until the other end of `stream` is gone.
+    pub(crate) async fn serve(self, stream: DuplexStream) -> Result<(), tonic::transport::Error> {
+        // One connection and none after it: the server ends with it.
+        let connection = futures::stream::iter([Ok::<_, std::io::Error>(stream)]);
+        Server::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .add_service(HealthServer::new(health::Alive))
+            .add_service(Files(Arc::new(self.directories)))
+            .add_service(AuthServer::new(auth::Keys(self.credentials)))
+            .serve_with_incoming(connection)
+            .await
+    }
+}
+
+/// The key of a directory on a machine, the same for every build of it: the daemon keeps what it got under this key,
+/// and next time asks for what changed only. A hash, so that no path leaves the host and none is too odd for a
+/// header; the last name stays readable where it can, for whoever looks at the daemon's disk usage.
+pub(crate) fn shared_key(context: &Path, node: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(context.as_os_str().as_encoded_bytes());
+    hash.update([0]);
+    hash.update(node);
+    let digest: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let readable = |character: &char| character.is_ascii_alphanumeric() || "._-".contains(*character);
+    let name = context.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name: String = name.chars().filter(readable).take(40).collect();
+    format!("{name}:{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_directory_on_one_machine_has_one_key() {
+        let key = shared_key(Path::new("/home/me/pröject x"), "node");
+        assert_eq!(key, shared_key(Path::new("/home/me/pröject x"), "node"));
+        assert_ne!(key, shared_key(Path::new("/home/you/pröject x"), "node"));
+        assert_ne!(key, shared_key(Path::new("/home/me/pröject x"), "other"));
+        assert!(key.starts_with("prjectx:") && key.is_ascii(), "{key}");
+    }
+
+    #[test]
+    fn the_headers_name_the_session_and_every_method() {
+        let session = Session {
+            id: "the-id".to_owned(),
+            shared_key: "key".to_owned(),
+            directories: Directories::new(),
+            credentials: Credentials::none(),
+        };
+        let headers = session.headers();
+        assert_eq!(headers.get("x-docker-expose-session-uuid").unwrap(), "the-id");
+        assert_eq!(headers.get("x-docker-expose-session-sharedkey").unwrap(), "key");
+        assert_eq!(headers.get_all("x-docker-expose-session-grpc-method").iter().count(), METHODS.len());
+    }
+}

@@ -1,0 +1,250 @@
+//! One build from its request to its end: session, solve and status side by side on one connection.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    SolveRequest, SolveResponse, StatusRequest, StatusResponse,
+};
+use futures::StreamExt;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+use super::endpoint::{Endpoint, EndpointError};
+use super::failure::Failure;
+use super::request::Build;
+use super::session::{self, Session};
+use super::tunnel;
+use crate::registry::credentials::Credentials;
+
+/// BuildKit's own limit of a message.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// How long the status may go on once the solve has ended, as BuildKit's own client has it.
+const LAST_STATUS: Duration = Duration::from_secs(5);
+/// How long a cancelled build may take to end.
+const CANCELLED: Duration = Duration::from_secs(3);
+
+/// How a build ended that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Everything that the exporters said (`containerimage.digest`, `image.name`, ...).
+    pub response: HashMap<String, String>,
+}
+
+/// Why a build came to no image.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("the build failed: {0}")]
+    Failed(Box<Failure>),
+    #[error(
+        "the connection to the builder was lost during the build ({0}); its virtual machine may have ended (see `mvm status`)"
+    )]
+    Lost(String),
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+/// Who gets to see how a build goes on.
+pub trait Observer {
+    /// Something happened.
+    fn update(&mut self, status: &StatusResponse);
+    /// Nothing more will.
+    fn end(&mut self);
+}
+
+/// What a build needs beside itself.
+#[derive(Debug, Clone)]
+pub struct Means {
+    pub endpoint: Endpoint,
+    /// What tells this machine from others, for good.
+    pub node: String,
+    pub credentials: Credentials,
+}
+
+impl Outcome {
+    /// The digest of the image, or of its index for several platforms.
+    pub fn digest(&self) -> Option<&str> {
+        self.response.get("containerimage.digest").map(String::as_str)
+    }
+}
+
+/// Builds. When `cancel` completes first, the builder is told to stop.
+pub async fn build<O: Observer>(
+    build: &Build,
+    means: Means,
+    observer: &mut O,
+    cancel: impl Future<Output = ()>,
+) -> Result<Outcome, BuildError> {
+    let channel = means.endpoint.connect().await?;
+    let session = Session {
+        id: random_id(),
+        shared_key: session::shared_key(&build.source.context, &means.node),
+        directories: HashMap::from([
+            ("context", Arc::from(build.source.context.as_path())),
+            ("dockerfile", Arc::from(build.source.dockerfile_directory.as_path())),
+        ]),
+        credentials: means.credentials,
+    };
+    let request = build.solve_request(&random_id(), &session.id);
+    let (near, far) = tokio::io::duplex(tunnel::PIPE);
+    let tunnel = tunnel::carry(channel.clone(), session.headers(), far);
+    let _serving = Abort(tokio::spawn(async move {
+        // Whatever ends these ends the solve as well, which says more about it.
+        let _ = tokio::join!(session.serve(near), tunnel);
+    }));
+    let result = Run { client: client(channel), observer: &mut *observer }.run(request, cancel).await;
+    observer.end();
+    result
+}
+
+fn client(channel: Channel) -> ControlClient<Channel> {
+    ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// Ends a task with the build.
+struct Abort(JoinHandle<()>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Run<'a, O> {
+    client: ControlClient<Channel>,
+    observer: &'a mut O,
+}
+
+impl<O: Observer> Run<'_, O> {
+    async fn run(
+        mut self,
+        request: SolveRequest,
+        cancel: impl Future<Output = ()>,
+    ) -> Result<Outcome, BuildError> {
+        let reference = request.r#ref.clone();
+        let mut solver = self.client.clone();
+        let mut solve = Box::pin(async move { solver.solve(request).await });
+        let mut watcher = self.client.clone();
+        let mut watch = Box::pin(async move { watcher.status(StatusRequest { r#ref: reference }).await });
+        let mut cancel = std::pin::pin!(cancel);
+        let mut status = Updates::Opening;
+        loop {
+            tokio::select! {
+                () = &mut cancel => {
+                    // Dropping the call resets its stream, which is how gRPC cancels.
+                    drop(solve);
+                    self.drain(status, CANCELLED).await;
+                    return Err(BuildError::Cancelled);
+                }
+                opened = &mut watch, if matches!(status, Updates::Opening) => status = Updates::from(opened),
+                update = status.next() => match update {
+                    Some(update) => self.observer.update(&update),
+                    None => status = Updates::Over,
+                },
+                result = &mut solve => {
+                    if matches!(status, Updates::Opening) {
+                        status = tokio::time::timeout(LAST_STATUS, watch).await.map_or(Updates::Over, Updates::from);
+                    }
+                    self.drain(status, LAST_STATUS).await;
+                    return ended(result.map(tonic::Response::into_inner));
+                }
+            }
+        }
+    }
+
+    /// Shows what is left of the status, but waits no longer than `patience` for any one update.
+    async fn drain(&mut self, mut status: Updates, patience: Duration) {
+        while let Updates::Open(updates) = &mut status {
+            match tokio::time::timeout(patience, updates.next()).await {
+                Ok(Some(Ok(update))) => self.observer.update(&update),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// The status of a build: progress only, so what goes wrong with it alone ends it and nothing else.
+enum Updates {
+    Opening,
+    Open(Box<Streaming<StatusResponse>>),
+    Over,
+}
+
+impl From<Result<tonic::Response<Streaming<StatusResponse>>, Status>> for Updates {
+    fn from(opened: Result<tonic::Response<Streaming<StatusResponse>>, Status>) -> Self {
+        opened.map_or(Self::Over, |response| Self::Open(Box::new(response.into_inner())))
+    }
+}
+
+impl Updates {
+    /// The next update, `None` at the end; never, while there is no stream.
+    async fn next(&mut self) -> Option<StatusResponse> {
+        match self {
+            Self::Open(updates) => updates.next().await.and_then(Result::ok),
+            Self::Opening | Self::Over => std::future::pending().await,
+        }
+    }
+}
+
+fn ended(result: Result<SolveResponse, Status>) -> Result<Outcome, BuildError> {
+    match result {
+        Ok(response) => Ok(Outcome { response: response.exporter_response }),
+        Err(status) if is_lost(&status) => Err(BuildError::Lost(super::error::root(&status))),
+        Err(status) => Err(BuildError::Failed(Box::new(Failure::from_status(&status)))),
+    }
+}
+
+/// Whether the connection ended rather than the build: then the error was made here, not sent by the daemon.
+fn is_lost(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+        || (status.details().is_empty() && matches!(status.code(), Code::Unavailable | Code::Cancelled))
+}
+
+/// 25 characters that nobody guesses, in the alphabet that BuildKit's own ids have.
+pub(crate) fn random_id() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut bytes = [0_u8; 25];
+    // The kernel's generator never fails once it is seeded, which it is long before anybody logs in.
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled = filled.saturating_add(count),
+            Err(_) => break,
+        }
+    }
+    bytes
+        .iter()
+        .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)))
+        .map(|byte| char::from(*byte))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ() {
+        assert_eq!(random_id().len(), 25);
+        assert_ne!(random_id(), random_id());
+    }
+
+    #[test]
+    fn a_daemon_s_error_is_not_a_lost_connection() {
+        assert!(!is_lost(&Status::unknown("process did not complete")));
+        assert!(!is_lost(&Status::with_details(
+            Code::Unavailable,
+            "registry: 503",
+            bytes::Bytes::from_static(b"x")
+        )));
+        assert!(is_lost(&Status::from_error(Box::new(std::io::Error::other("broken pipe")))));
+        assert!(is_lost(&Status::unavailable("tcp closed")));
+    }
+}

@@ -1,0 +1,298 @@
+//! `mvm build`: builds a Dockerfile in the instance.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Context, Failure};
+use crate::agent::Agent;
+use crate::builder::progress::{Plain, Quiet};
+use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, Outcome, Source};
+use crate::instance::Paths;
+use crate::registry::credentials::Credentials;
+use crate::registry::{ImageRef, Platform};
+use crate::supervisor::client::{OpenPorts, open_ports};
+
+mod ports;
+
+pub use ports::loopback_ports;
+
+/// Build an image from a Dockerfile, for one platform or several
+///
+/// The image goes into the builder's own store, where `mvm run` finds it; with --push also to its registries.
+/// No attestation is added unless --provenance or --sbom asks for one, so an index lists the platforms and nothing else.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The build context: the directory that holds what the Dockerfile copies
+    #[arg(value_name = "DIRECTORY")]
+    context: PathBuf,
+    /// The Dockerfile [default: DIRECTORY/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Name of the image; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    tags: Vec<ImageRef>,
+    /// Build for these platforms, as in linux/amd64,linux/arm/v7 [default: the machine's own]
+    #[arg(long = "platform", value_name = "OS/ARCHITECTURE[/VARIANT]", value_delimiter = ',')]
+    platforms: Vec<Platform>,
+    /// Set an argument of the Dockerfile; without a value, the one of this environment
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    build_args: Vec<String>,
+    /// Add a label to the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Stop at this stage of the Dockerfile
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Use nothing that was built before
+    #[arg(long)]
+    no_cache: bool,
+    /// Ask the registries for newer base images
+    #[arg(long)]
+    pull: bool,
+    /// Push the image to the registries of its names
+    #[arg(long)]
+    push: bool,
+    /// Attach how the image was built; with a value, how much of it (mode=min, mode=max)
+    #[arg(long, value_name = "MODE", num_args = 0..=1, default_missing_value = "mode=min", require_equals = true)]
+    provenance: Option<String>,
+    /// Attach a list of what the image contains
+    #[arg(long)]
+    sbom: bool,
+    /// How to show progress, on stderr; `quiet` prints nothing but the digest
+    #[arg(long, value_enum, value_name = "STYLE", default_value = "auto")]
+    progress: Style,
+    /// Print nothing but the digest
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write the image's digest to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<PathBuf>,
+    /// Write what the builder says about the image to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Style {
+    Auto,
+    Plain,
+    Quiet,
+}
+
+/// An argument that clap lets through and that cannot be meant.
+#[derive(Debug, thiserror::Error)]
+enum UsageError {
+    #[error("--{flag} {value:?} has no key; write KEY=VALUE")]
+    NoKey { flag: &'static str, value: String },
+    #[error("--label {0:?} has no value; write KEY=VALUE")]
+    NoValue(String),
+    #[error("--push needs a name to push to; give one with -t")]
+    NothingToPush,
+    #[error("-t {0} has a digest, which only the build can tell; give a tag")]
+    Digest(Box<ImageRef>),
+    #[error("--provenance {0:?} is not known; write mode=min or mode=max")]
+    Provenance(String),
+}
+
+/// A file for the build's results could not be written, although the build went well.
+#[derive(Debug, thiserror::Error)]
+#[error("the image is built, but {path:?} cannot be written")]
+struct ResultFileError {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// Where a build goes.
+#[derive(Debug)]
+pub struct Target {
+    pub endpoint: Endpoint,
+    /// What the guest said that it can run; `None` where nobody was asked, and everything is tried.
+    pub platforms: Option<Vec<Known>>,
+    /// What tells this machine from others, for good ([`builder::node_id`]).
+    pub node: String,
+    /// Registries on the host's loopback that the guest reaches during the build.
+    pub ports: Option<OpenPorts>,
+}
+
+impl Target {
+    /// Where BUILDKIT_HOST points, else the builder of the instance that is meant, which is asked what it can run, and
+    /// for which the ports of loopback registries are opened.
+    async fn of(context: &Context, args: &Args) -> Result<Self, Failure> {
+        let node = builder::node_id(&context.home.state)?;
+        if let Some(address) = std::env::var("BUILDKIT_HOST").ok().filter(|address| !address.is_empty()) {
+            let endpoint = Endpoint::parse(&address).map_err(Failure::usage)?;
+            return Ok(Self { endpoint, platforms: None, node, ports: None });
+        }
+        let paths = context.paths();
+        let platforms = if args.platforms.is_empty() { None } else { Some(known_platforms(&paths).await?) };
+        let ports = open_ports(&paths, loopback_ports(args)).await.map_err(|error| match error {
+            error if error.is_no_machine() => Failure::no_machine(error),
+            error => error.into(),
+        })?;
+        let endpoint = Endpoint::unix(paths.buildkit_socket());
+        Ok(Self { endpoint, platforms, node, ports: Some(ports) })
+    }
+}
+
+/// What the guest's self-test found; waits for it right after a boot, and while it is done again because a registration
+/// has changed.
+async fn known_platforms(paths: &Paths) -> Result<Vec<Known>, Failure> {
+    let found = async { Agent::at(&paths.agent_socket()).await?.platforms(false).await };
+    let found = found.await.map_err(|error| match error {
+        error if error.is_no_machine() => Failure::no_machine(error),
+        error => error.into(),
+    })?;
+    let known = |found: protocol::agent::Platform| {
+        let reason = if found.reason.is_empty() { "its self-test failed".to_owned() } else { found.reason };
+        // A platform of a spelling that we do not know is none that can be asked for.
+        Some(Known { platform: found.platform.parse().ok()?, broken: (!found.works).then_some(reason) })
+    };
+    Ok(found.into_iter().filter_map(known).collect())
+}
+
+/// Builds with the builder that is meant.
+pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    // What cannot be meant is said before anybody is asked for anything.
+    let build = args.build()?;
+    let target = Target::of(context, &args).await?;
+    run_on(&args, &build, target).await
+}
+
+/// Builds, prints the digest to stdout, and everything else to stderr.
+async fn run_on(args: &Args, build: &Build, target: Target) -> Result<(), Failure> {
+    let _ports = target.ports;
+    if let Some(known) = &target.platforms {
+        for platform in &build.platforms {
+            builder::check(platform, known).map_err(Failure::usage)?;
+        }
+    }
+    let means = Means { endpoint: target.endpoint, node: target.node, credentials: Credentials::from_env() };
+    let quiet = args.quiet || args.progress == Style::Quiet;
+    let cancel = async {
+        // Without a handler Ctrl-C would end the process: that is an end too.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let result = if quiet {
+        let mut progress = Quiet::default();
+        let result = builder::build(build, means, &mut progress, cancel).await;
+        report(&result, |failure| progress.report(failure));
+        result
+    } else {
+        let mut progress = Plain::new(std::io::stderr());
+        let result = builder::build(build, means, &mut progress, cancel).await;
+        report(&result, |failure| progress.report(failure));
+        result
+    };
+    let outcome = result.map_err(|error| match error {
+        BuildError::Endpoint(_) | BuildError::Lost(_) => Failure::no_machine(error),
+        BuildError::Cancelled => Failure::Interrupted,
+        BuildError::Failed(_) => Failure::from(error),
+    })?;
+    args.finish(&outcome, quiet)
+}
+
+fn report(result: &Result<Outcome, BuildError>, text: impl Fn(&builder::Failure) -> String) {
+    if let Err(BuildError::Failed(failure)) = result {
+        eprint!("{}", text(failure));
+    }
+}
+
+impl Args {
+    fn build(&self) -> Result<Build, Failure> {
+        let usage = |error: UsageError| Failure::usage(error);
+        let source = Source::find(&self.context, self.file.as_deref()).map_err(Failure::usage)?;
+        if self.push && self.tags.is_empty() {
+            return Err(usage(UsageError::NothingToPush));
+        }
+        if let Some(name) = self.tags.iter().find(|name| name.has_digest()) {
+            return Err(usage(UsageError::Digest(Box::new(name.clone()))));
+        }
+        let provenance = match self.provenance.as_deref() {
+            None | Some("false") => None,
+            Some("true") => Some("mode=min".to_owned()),
+            Some(mode @ ("mode=min" | "mode=max")) => Some(mode.to_owned()),
+            Some(other) => return Err(usage(UsageError::Provenance(other.to_owned()))),
+        };
+        let mut platforms = self.platforms.clone();
+        let mut seen = Vec::new();
+        platforms.retain(|platform| {
+            !seen.contains(platform) && {
+                seen.push(platform.clone());
+                true
+            }
+        });
+        Ok(Build {
+            source,
+            names: self.tags.clone(),
+            platforms,
+            arguments: arguments(&self.build_args, |key| std::env::var(key).ok()).map_err(usage)?,
+            labels: labels(&self.labels).map_err(usage)?,
+            target: self.target.clone(),
+            no_cache: self.no_cache,
+            pull: self.pull,
+            push: self.push,
+            provenance,
+            sbom: self.sbom,
+        })
+    }
+
+    fn finish(&self, outcome: &Outcome, quiet: bool) -> Result<(), Failure> {
+        if let Some(digest) = outcome.digest() {
+            println!("{digest}");
+            if let Some(path) = &self.iidfile {
+                write(path, digest.as_bytes())?;
+            }
+        }
+        if let Some(path) = &self.metadata_file {
+            let sorted: BTreeMap<_, _> = outcome.response.iter().collect();
+            write(path, serde_json::to_string_pretty(&sorted)?.as_bytes())?;
+        }
+        if !quiet && std::io::stdout().is_terminal() {
+            let _ = std::io::stderr().flush();
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), ResultFileError> {
+    std::fs::write(path, content).map_err(|source| ResultFileError { path: path.to_owned(), source })
+}
+
+/// `KEY=VALUE`, or `KEY` with the value of the environment, or nothing where that has none. SOURCE_DATE_EPOCH of the
+/// environment is always passed on, as other clients do.
+fn arguments(
+    given: &[String],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, UsageError> {
+    let mut arguments = BTreeMap::new();
+    let epoch = "SOURCE_DATE_EPOCH".to_owned();
+    for argument in std::iter::once(&epoch).chain(given) {
+        let (key, value) = match argument.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (argument.as_str(), environment(argument)),
+        };
+        if key.is_empty() {
+            return Err(UsageError::NoKey { flag: "build-arg", value: argument.clone() });
+        }
+        if let Some(value) = value {
+            arguments.insert(key.to_owned(), value);
+        }
+    }
+    Ok(arguments)
+}
+
+fn labels(given: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    let pair = |label: &String| match label.split_once('=') {
+        Some(("", _)) => Err(UsageError::NoKey { flag: "label", value: label.clone() }),
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(UsageError::NoValue(label.clone())),
+    };
+    given.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+use clap::Parser;
+
+use super::*;
+
+#[derive(Debug, Parser)]
+struct Line {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn parse(words: &[&str]) -> Result<Args, String> {
+    let words = std::iter::once(&"build").chain(words);
+    Line::try_parse_from(words).map(|line| line.args).map_err(|error| error.to_string())
+}
+
+fn usage_error(words: &[&str]) -> String {
+    match parse(words).unwrap().build() {
+        Err(Failure::Usage(cause)) => cause.to_string(),
+        other => panic!("not a usage error: {other:?}"),
+    }
+}
+
+fn context() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("Dockerfile"), "FROM 127.0.0.1:5001/base\n").unwrap();
+    directory
+}
+
+#[test]
+fn platforms_come_in_lists_and_repeated_and_count_once() {
+    let directory = context();
+    let path = directory.path().to_str().unwrap();
+    let args = parse(&["--platform", "linux/amd64,linux/arm", "--platform=linux/arm/v7", path]).unwrap();
+    let platforms: Vec<String> = args.build().unwrap().platforms.iter().map(ToString::to_string).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm/v7"]);
+}
+
+#[test]
+fn clap_refuses_what_it_does_not_know_by_name() {
+    for (words, wanted) in [
+        (&["--secret", "id=x", "."][..], "unexpected argument '--secret' found"),
+        (&["--platform", "linux/foo bar", "."], "\"linux/foo bar\" is not a platform: write OS/ARCHITECTURE"),
+        (&["-t", "Demo", "."], "\"Demo\" is not the name of an image"),
+        (&["--progress", "fancy", "."], "invalid value 'fancy'"),
+        (&[], "<DIRECTORY>"),
+    ] {
+        let error = parse(words).unwrap_err();
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    let directory = context();
+    let path = directory.path().to_str().unwrap();
+    let digest = format!("x@sha256:{}", "0".repeat(64));
+    for (words, wanted) in [
+        (&["--push", path][..], "--push needs a name to push to; give one with -t"),
+        (&["-t", &digest, path], "has a digest, which only the build can tell; give a tag"),
+        (&["--label", "x", path], "--label \"x\" has no value; write KEY=VALUE"),
+        (&["--build-arg", "=x", path], "--build-arg \"=x\" has no key; write KEY=VALUE"),
+        (&["--provenance=much", path], "--provenance \"much\" is not known; write mode=min or mode=max"),
+        (&["/nonexistent-context"], "cannot open the build context"),
+        (
+            &["-f", "/nonexistent-file", path],
+            "there is no Dockerfile at \"/nonexistent-file\"; name one with -f",
+        ),
+    ] {
+        let error = usage_error(words);
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+#[test]
+fn arguments_without_value_take_the_environment_s() {
+    let environment = |key: &str| match key {
+        "HOME" => Some("/me".to_owned()),
+        "SOURCE_DATE_EPOCH" => Some("7".to_owned()),
+        _ => None,
+    };
+    let given = ["A=b=c", "HOME", "UNSET", "EMPTY="].map(str::to_owned);
+    let arguments = arguments(&given, environment).unwrap();
+    let wanted = [("A", "b=c"), ("EMPTY", ""), ("HOME", "/me"), ("SOURCE_DATE_EPOCH", "7")];
+    assert_eq!(arguments, wanted.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+}
+
+#[test]
+fn ports_of_names_arguments_and_dockerfile() {
+    let directory = context();
+    let path = directory.path().to_str().unwrap();
+    let words = ["-t", "127.0.0.1:5000/a", "-t", "ghcr.io/a", "--build-arg", "B=localhost:5002/b", path];
+    assert_eq!(loopback_ports(&parse(&words).unwrap()), [5000, 5001, 5002]);
+}
+
+#[tokio::test]
+async fn a_platform_that_does_not_run_is_refused_before_anything_is_sent() {
+    let directory = context();
+    let args = parse(&["--platform", "linux/s390x", directory.path().to_str().unwrap()]).unwrap();
+    let target = Target {
+        endpoint: Endpoint::unix("/nonexistent.sock"),
+        platforms: Some(vec![Known {
+            platform: "linux/s390x".parse().unwrap(),
+            broken: Some("why".to_owned()),
+        }]),
+        node: "n".to_owned(),
+        ports: None,
+    };
+    match run_on(&args, &args.build().unwrap(), target).await {
+        Err(Failure::Usage(cause)) => {
+            assert_eq!(cause.to_string(), "linux/s390x cannot run here: why; `mvm status` shows what can");
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn without_a_builder_the_exit_status_is_3() {
+    let directory = context();
+    let args = parse(&[directory.path().to_str().unwrap()]).unwrap();
+    let endpoint = Endpoint::unix(directory.path().join("none.sock"));
+    let target = Target { endpoint, platforms: None, node: "n".to_owned(), ports: None };
+    let result = run_on(&args, &args.build().unwrap(), target).await;
+    assert!(
+        matches!(&result, Err(Failure::NoMachine(cause)) if cause.to_string().ends_with("start it with `mvm up`")),
+        "{result:?}"
+    );
+}

@@ -1,0 +1,44 @@
+//! `mvm down`: an orderly end.
+
+use std::time::Duration;
+
+use super::{Context, Failure};
+use crate::instance::{Lock, Name};
+use crate::supervisor::client;
+
+/// How long a supervisor may take to end after its answer.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Stop an instance; its disk stays
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The instance [default: that of --instance]
+    name: Option<Name>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("no instance is named {0}; `mvm ls` shows which there are")]
+    Unknown(Name),
+    #[error("a process that does not answer holds {0}; `mvm logs supervisor` may say which")]
+    Held(Name),
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let name = args.name.unwrap_or_else(|| context.name.clone());
+    let paths = context.home.instance(&name);
+    if !paths.config().exists() {
+        return Err(Error::Unknown(name).into());
+    }
+    match client::down(&paths).await {
+        Ok(()) => {}
+        Err(error) if error.is_no_machine() => {}
+        Err(error) => return Err(error.into()),
+    }
+    // The supervisor answers a moment before it ends.
+    if !Lock::becomes_free(&paths, ENDING).await {
+        return Err(Error::Held(name).into());
+    }
+    eprintln!("{name} is stopped");
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! `mvm logs`: what the guest's parts, its console and the supervisor print.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Context, Failure};
+use crate::agent::{self, Agent};
+use crate::instance::Paths;
+use crate::supervisor::{is_file_name, log_path};
+
+/// Show what init, a boot step or a service prints; `console` and `supervisor` are sources too
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A source, such as init, onboot.NNN-NAME, a service's name, console, supervisor [default: all of the guest's]
+    source: Option<String>,
+    /// Go on as more comes
+    #[arg(long, short)]
+    follow: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("there is no log of {source_name}; there are: {}", .known.join(", "))]
+    Unknown { source_name: String, known: Vec<String> },
+    #[error("no virtual machine runs, and none has run; `mvm up` starts one")]
+    Never,
+    #[error("cannot read {path}: {source}")]
+    Read { path: String, source: io::Error },
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let paths = context.paths();
+    match args.source.as_deref() {
+        Some("console") => file(&paths, &paths.console_log(), "console", args.follow).await,
+        Some("supervisor") => file(&paths, &paths.supervisor_log(), "supervisor", args.follow).await,
+        source => match Agent::at(&paths.agent_socket()).await {
+            Ok(agent) => from_guest(&paths, &agent, source, args.follow).await,
+            Err(_) => kept(&paths, source).await,
+        },
+    }
+}
+
+async fn from_guest(paths: &Paths, agent: &Agent, source: Option<&str>, follow: bool) -> Result<(), Failure> {
+    if let Some(source) = source
+        && !is_known(paths, source)
+    {
+        return Err(unknown(paths, source).into());
+    }
+    let mut lines = agent.logs(source.unwrap_or_default(), follow).await.map_err(Failure::no_machine)?;
+    let mut stdout = io::stdout().lock();
+    let broken = |status| Failure::no_machine(agent::Error::of("show its logs")(status));
+    while let Some(line) = lines.message().await.map_err(broken)? {
+        if source.is_none() {
+            write!(stdout, "{}: ", line.source)?;
+        }
+        stdout.write_all(&line.line)?;
+        stdout.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// Without a machine: what it printed as long as it ran.
+async fn kept(paths: &Paths, source: Option<&str>) -> Result<(), Failure> {
+    let Some(source) = source else {
+        if sources(paths).is_empty() {
+            return Err(Failure::no_machine(Error::Never));
+        }
+        eprintln!(
+            "no virtual machine runs; of the last one there are the logs of: {}",
+            sources(paths).join(", ")
+        );
+        return Ok(());
+    };
+    if !is_known(paths, source) {
+        return Err(unknown(paths, source).into());
+    }
+    file(paths, &log_path(&paths.logs(), source), source, false).await
+}
+
+async fn file(paths: &Paths, path: &Path, source: &str, follow: bool) -> Result<(), Failure> {
+    let failed = |source| Error::Read { path: path.display().to_string(), source };
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown(paths, source).into()),
+        Err(error) => return Err(failed(error).into()),
+    };
+    loop {
+        io::copy(&mut file, &mut io::stdout().lock()).map_err(failed)?;
+        io::stdout().flush()?;
+        if !follow {
+            return Ok(());
+        }
+        // A file tells nobody that it has grown.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+fn is_known(paths: &Paths, source: &str) -> bool {
+    is_file_name(source) && log_path(&paths.logs(), source).exists()
+}
+
+fn unknown(paths: &Paths, source: &str) -> Error {
+    Error::Unknown { source_name: source.to_owned(), known: sources(paths) }
+}
+
+/// The names of all logs, sorted.
+fn sources(paths: &Paths) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(paths.logs()) else { return Vec::new() };
+    let name = |entry: std::fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".log")?.to_owned());
+    let mut names: Vec<String> = entries.flatten().filter_map(name).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::instance::tests::scratch;
+
+    #[test]
+    fn unknown_source_is_told_with_those_that_exist() {
+        let (_directory, paths) = scratch();
+        std::fs::write(paths.logs().join("moby.log"), "").unwrap();
+        std::fs::write(paths.logs().join("moby.log.1"), "").unwrap();
+        std::fs::write(paths.console_log(), "").unwrap();
+        assert!(super::is_known(&paths, "moby"));
+        assert!(!super::is_known(&paths, "../secret"));
+        assert_eq!(super::unknown(&paths, "x").to_string(), "there is no log of x; there are: console, moby");
+    }
+}

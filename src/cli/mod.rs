@@ -1,0 +1,138 @@
+//! The command line: one file a verb, each with its arguments (`Args`) and `run`.
+//!
+//! A verb prints results to stdout, progress to stderr, and returns a [`Failure`] that says what failed and with which
+//! exit status; only [`main`] prints it.
+
+mod appliance;
+pub mod build;
+pub mod down;
+pub mod env;
+pub mod exec;
+pub mod failure;
+pub mod image;
+pub mod imagetools;
+pub mod logs;
+pub mod ls;
+mod progress;
+pub mod rm;
+pub mod run;
+mod size;
+pub mod status;
+pub mod supervise;
+mod terminal;
+pub mod up;
+pub mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+
+use crate::instance::{Home, Name, Paths};
+
+/// Boots a small Linux appliance in a virtual machine of its own and builds multi-architecture images in it.
+#[derive(Debug, Parser)]
+#[command(name = "mvm", version, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 no virtual machine or its connection was lost, 130 Ctrl-C."
+)]
+struct Cli {
+    /// The instance to use, for every verb that does not take its name as an argument
+    #[arg(long, global = true, env = "MVM_INSTANCE", default_value = Name::DEFAULT, value_name = "NAME")]
+    instance: Name,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(build::Args),
+    Up(up::Args),
+    Down(down::Args),
+    Run(run::Args),
+    Imagetools(imagetools::Args),
+    Status(status::Args),
+    Ls(ls::Args),
+    Logs(logs::Args),
+    Exec(exec::Args),
+    Env(env::Args),
+    Image(image::Args),
+    Rm(rm::Args),
+    Version(version::Args),
+    #[command(hide = true)]
+    Supervise,
+}
+
+/// What every verb gets: which instance is meant, and where things lie.
+#[derive(Debug)]
+pub struct Context {
+    pub home: Home,
+    pub name: Name,
+}
+
+impl Context {
+    /// Where the instance that is meant keeps its files and sockets.
+    pub fn paths(&self) -> Paths {
+        self.home.instance(&self.name)
+    }
+}
+
+/// Parses the arguments, runs the verb, and turns what it returns into an exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Whether this is help (0, stdout) or a mistake (2, stderr) clap knows; that its stream is closed is no news.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::USAGE));
+        }
+    };
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn start(cli: Cli) -> Result<(), Failure> {
+    let context = Context { home: Home::from_env()?, name: cli.instance };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(dispatch(context, cli.command));
+    // A read of the terminal cannot be cancelled; nothing of it is wanted any more.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Build(args) => build::run(&context, args).await,
+        Command::Up(args) => up::run(context, args).await,
+        Command::Down(args) => down::run(&context, args).await,
+        Command::Run(args) => run::run(&context, args).await,
+        Command::Imagetools(args) => imagetools::run(&context, args).await,
+        Command::Status(args) => status::run(&context, args).await,
+        Command::Ls(args) => ls::run(&context, &args).await,
+        Command::Logs(args) => logs::run(&context, args).await,
+        Command::Exec(args) => exec::run(&context, args).await,
+        Command::Env(args) => env::run(&context, &args),
+        Command::Image(args) => image::run(context, args).await,
+        Command::Rm(args) => rm::run(&context, &args),
+        Command::Version(args) => version::run(&args),
+        Command::Supervise => {
+            supervise::run(&context).await;
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,205 @@
+//! `mvm run`: a container in the guest, as if it ran here.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::{Duration, Instant};
+
+use super::{Context, Failure};
+use crate::docker::{self, Ended, Endpoint, PublishedPort, PullPolicy, PullWatcher, Request, Signals};
+use crate::registry::credentials::Credentials;
+use crate::registry::{ImageRef, Platform, loopback_port};
+use crate::supervisor::client::{OpenPorts, open_ports};
+
+/// Run a container from an image, for any architecture that runs here
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exit status: the container's own; 126 if its program cannot be run, 127 if there is no such program, and for what mvm
+itself cannot do 1, 2 or 3 (see mvm --help). Ctrl-C and SIGTERM go to the container; one that has not ended ten seconds
+later, or at the second Ctrl-C, is killed.")]
+pub struct Args {
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Pass stdin to the container
+    #[arg(long, short = 'i')]
+    interactive: bool,
+    /// Set a variable; KEY alone takes its value from here
+    #[arg(long, short = 'e', value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// Publish a TCP port of the container on 127.0.0.1
+    #[arg(long = "publish", short = 'p', value_name = "HOST:CONTAINER")]
+    publish: Vec<PublishedPort>,
+    /// Which platform of the image, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// When to pull the image
+    #[arg(long, value_enum, default_value_t)]
+    pull: PullPolicy,
+    /// NAME, NAME:TAG or NAME@sha256:DIGEST
+    image: ImageRef,
+    /// What to run in it, instead of the image's own command
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Args {
+    pub fn image(&self) -> &ImageRef {
+        &self.image
+    }
+
+    fn request(self, value_of: impl Fn(&str) -> Option<String>) -> Request {
+        Request {
+            image: self.image,
+            command: self.command,
+            env: self.env.iter().filter_map(|pair| variable(pair, &value_of)).collect(),
+            ports: self.publish,
+            platform: self.platform,
+            remove: self.rm,
+            stdin: self.interactive,
+            pull: self.pull,
+        }
+    }
+}
+
+/// `KEY=VALUE` as it is; `KEY` with the value that it has here, and left out when it has none, as Docker does it.
+fn variable(pair: &str, value_of: impl Fn(&str) -> Option<String>) -> Option<String> {
+    if pair.contains('=') {
+        return Some(pair.to_owned());
+    }
+    value_of(pair).map(|value| format!("{pair}={value}"))
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let docker_host = std::env::var("DOCKER_HOST").ok();
+    let endpoint =
+        Endpoint::new(docker_host.as_deref(), context.paths().docker_socket()).map_err(Failure::usage)?;
+    let request = args.request(|key| std::env::var(key).ok());
+    let mut signals = Signals::listen()?;
+    let builder = endpoint.connect().await.map_err(explain)?;
+    let _registry = open_registry(context, &endpoint, &request.image).await?;
+    let credential = Credentials::from_env().for_registry(request.image.registry())?;
+    let mut watcher = PullLines::default();
+    let ended = docker::run(&builder, &request, credential.as_ref(), &mut signals, &mut watcher);
+    let ended = ended.await.map_err(explain)?;
+    finish(ended)
+}
+
+/// The builder pulls in the guest: a registry on the host's loopback has to be reachable from there meanwhile.
+async fn open_registry(
+    context: &Context,
+    endpoint: &Endpoint,
+    image: &ImageRef,
+) -> Result<Option<OpenPorts>, Failure> {
+    match loopback_port(image) {
+        Some(port) if endpoint.is_instance() => match open_ports(&context.paths(), vec![port]).await {
+            Ok(ports) => Ok(Some(ports)),
+            Err(error) if error.is_no_machine() => Err(Failure::no_machine(error)),
+            Err(error) => Err(error.into()),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn explain(error: docker::Error) -> Failure {
+    match error {
+        error if error.is_no_machine() => Failure::no_machine(error),
+        docker::Error::NotStarted { status, .. } => {
+            eprintln!("mvm: {error}");
+            Failure::Status(status)
+        }
+        error => error.into(),
+    }
+}
+
+fn finish(ended: Ended) -> Result<(), Failure> {
+    match ended {
+        Ended::Exited { status: 0, .. } => Ok(()),
+        Ended::Exited { status, exec_format_error } => {
+            if exec_format_error {
+                eprintln!(
+                    "mvm: a program of the image is for a processor that does not run here; `mvm status` shows which do"
+                );
+            }
+            Err(Failure::Status(status))
+        }
+        Ended::Signaled(signal) => Err(Failure::Status(signal.exit_status())),
+    }
+}
+
+/// Shows a pull on stderr: one line in a log, a line that changes on a terminal.
+#[derive(Debug, Default)]
+struct PullLines {
+    started: Option<Instant>,
+    shown: Option<Instant>,
+    bytes: u64,
+}
+
+impl PullWatcher for PullLines {
+    fn started(&mut self, image: &ImageRef, platform: Option<&Platform>) {
+        self.started = Some(Instant::now());
+        match platform {
+            Some(platform) => eprintln!("pulling {image} for {platform}"),
+            None => eprintln!("pulling {image}"),
+        }
+    }
+
+    fn progress(&mut self, done: u64, total: u64) {
+        self.bytes = total;
+        let due = self.shown.is_none_or(|shown| shown.elapsed() > Duration::from_millis(200));
+        if total > 0 && due && stderr().is_terminal() {
+            self.shown = Some(Instant::now());
+            let _ = write!(stderr(), "\r{} of {}\x1b[K", megabytes(done), megabytes(total));
+        }
+    }
+
+    fn ended(&mut self) {
+        let clear = if self.shown.is_some() { "\r\x1b[K" } else { "" };
+        let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        let size = if self.bytes > 0 { format!("{} ", megabytes(self.bytes)) } else { String::new() };
+        eprintln!("{clear}pulled {size}in {seconds:.1} s");
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::{Args, megabytes, variable};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn what_follows_the_image_belongs_to_the_container() {
+        let line = Line::try_parse_from(["run", "--rm", "-e", "A=1", "busybox", "sh", "--rm", "-e"]).unwrap();
+        assert_eq!(line.args.command, ["sh", "--rm", "-e"]);
+        assert_eq!(line.args.env, ["A=1"]);
+        assert!(line.args.rm);
+    }
+
+    #[test]
+    fn unknown_flags_are_refused_by_name() {
+        let error = Line::try_parse_from(["run", "--privileged", "busybox"]).err().unwrap().to_string();
+        assert!(error.starts_with("error: unexpected argument '--privileged' found"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_without_value_takes_ours() {
+        let ours = |key: &str| (key == "HOME").then(|| "/h".to_owned());
+        assert_eq!(variable("HOME", ours).as_deref(), Some("HOME=/h"));
+        assert_eq!(variable("HOME=", ours).as_deref(), Some("HOME="));
+        assert_eq!(variable("NOT_HERE", ours), None);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(megabytes(2_230_785), "2.2 MB");
+        assert_eq!(megabytes(0), "0.0 MB");
+    }
+}

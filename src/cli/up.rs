@@ -1,0 +1,280 @@
+//! `mvm up`: makes the appliance if there is none, starts the instance, and returns when its builder answers.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use images::Appliance;
+
+use super::{Context, Failure, appliance, progress, size, status};
+use crate::instance::{Accel, Config, Lock, Name, Paths, data_disk, runtime_dir};
+use crate::supervisor::protocol::{Event, Reply, Request, State, Status, Trouble};
+use crate::supervisor::{Launch, client, programs, requirements, spawn};
+
+/// How long a supervisor may take to see that its machine has died, or to end after that.
+const NEWS: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a guest that is busy may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a supervisor that is ending may take: an orderly shutdown, and some more.
+const ENDING: Duration = Duration::from_secs(60);
+
+/// Start an instance, and wait until its builder answers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What an option sets is kept with the instance and holds for later starts too. Defaults of a new instance: as many
+processors as the host has, at most 4; a quarter of the host's memory, at least 2 and at most 8 GiB; a data disk of
+64 GiB, of which the host stores only what was written.")]
+pub struct Args {
+    /// The instance [default: that of --instance]
+    name: Option<Name>,
+    /// Processors, 1 to 32
+    #[arg(long, value_name = "N")]
+    cpus: Option<u8>,
+    /// Memory, as in 4G or 4096M
+    #[arg(long, value_name = "SIZE", value_parser = size::memory_mib)]
+    memory: Option<u32>,
+    /// Data disk, as in 64G; it can grow, not shrink
+    #[arg(long, value_name = "SIZE", value_parser = size::disk_gib)]
+    disk: Option<u32>,
+    /// What executes the guest
+    #[arg(long, value_enum)]
+    accel: Option<Accel>,
+    /// The appliance to boot, as `mvm image ls` names it
+    #[arg(long, value_name = "NAME")]
+    image: Option<String>,
+    /// A TCP port of this machine's 127.0.0.1 that the guest sees at its own (repeatable)
+    #[arg(long = "host-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    host_ports: Vec<u16>,
+    /// Print the status as one JSON object when ready
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("--accel kvm is not built yet; use --accel auto or --accel tcg")]
+    Kvm,
+    #[error("{0} runs with other settings; `mvm down {0}` first, then `mvm up {0}` with the new ones")]
+    OtherSettings(Name),
+    #[error("{name} did not start: {trouble}")]
+    NotStarted { name: Name, trouble: Told },
+    #[error("the supervisor of {0} ended before it was ready; `mvm logs supervisor` says more")]
+    Ended(Name),
+    #[error("{0} runs, but its guest does not answer; `mvm down {0}` ends it, and `mvm logs` may say why")]
+    Silent(Name),
+    #[error("{0} was stopped before it was ready")]
+    Stopped(Name),
+}
+
+/// A [`Trouble`] for people: the cause, what was printed last, and where the rest is.
+#[derive(Debug)]
+struct Told(Trouble);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.reason)?;
+        if !self.0.last_lines.is_empty() {
+            f.write_str("\n  its last lines:")?;
+        }
+        for line in &self.0.last_lines {
+            write!(f, "\n    {line}")?;
+        }
+        write!(f, "\n  all of it: {}", self.0.log)
+    }
+}
+
+impl Args {
+    /// The configuration that these arguments make of the one before.
+    fn applied_to(&self, mut config: Config) -> Config {
+        config.cpus = self.cpus.unwrap_or(config.cpus);
+        config.memory_mib = self.memory.unwrap_or(config.memory_mib);
+        config.disk_gib = self.disk.unwrap_or(config.disk_gib);
+        config.accel = self.accel.unwrap_or(config.accel);
+        if self.image.is_some() {
+            config.image.clone_from(&self.image);
+        }
+        if !self.host_ports.is_empty() {
+            config.host_ports.clone_from(&self.host_ports);
+            config.host_ports.sort_unstable();
+            config.host_ports.dedup();
+        }
+        config
+    }
+}
+
+pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
+    let name = args.name.clone().unwrap_or_else(|| context.name.clone());
+    let paths = context.home.instance(&name);
+    let config = match Config::load(&paths.config())? {
+        Some(known) => known,
+        None => Config::for_this_host(),
+    };
+    let config = args.applied_to(config);
+    config.validate().map_err(Failure::usage)?;
+    if config.accel == Accel::Kvm {
+        return Err(Failure::usage(Error::Kvm));
+    }
+    let deadline = Instant::now() + NEWS;
+    loop {
+        match client::status(&paths).await {
+            Ok(status) if status.config != config => return Err(Error::OtherSettings(name).into()),
+            Ok(status) => match status.state {
+                State::Ready if status::usage(&paths, PATIENCE).await.is_some() => {
+                    return finish(&status, &paths, &args).await;
+                }
+                // Its machine has died a moment ago: the supervisor will see it in the next.
+                State::Ready if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+                State::Ready => return Err(Error::Silent(name).into()),
+                // Another `mvm up` is at it.
+                State::Starting => {
+                    wait_until_ready(&name, &paths).await?;
+                    return finish(&client::status(&paths).await?, &paths, &args).await;
+                }
+                State::Created | State::Stopping | State::Stopped | State::Failed => {
+                    eprintln!("{name} is {}; waiting for its end", status.state.as_str());
+                    Lock::becomes_free(&paths, ENDING).await;
+                    return start(&context, &name, &paths, config, &args).await;
+                }
+            },
+            Err(error) if error.is_no_machine() => {
+                // A supervisor's socket goes a moment before its lock.
+                Lock::becomes_free(&paths, NEWS).await;
+                return start(&context, &name, &paths, config, &args).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn start(
+    context: &Context,
+    name: &Name,
+    paths: &Paths,
+    config: Config,
+    args: &Args,
+) -> Result<(), Failure> {
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    let preparing = prepare(context, paths, config);
+    let launch = tokio::select! {
+        launch = preparing => launch?,
+        _ = &mut interrupted => return Err(Failure::Interrupted),
+    };
+    spawn::spawn(name, paths, &launch).await?;
+    tokio::select! {
+        ready = wait_until_ready(name, paths) => ready?,
+        _ = &mut interrupted => {
+            eprintln!("stopping {name}");
+            // It may have failed by itself in the same moment.
+            let _ = client::down(paths).await;
+            return Err(Failure::Interrupted);
+        }
+    }
+    finish(&client::status(paths).await?, paths, args).await
+}
+
+/// Everything that a supervisor needs before it can start: programs, the appliance, the instance's directory.
+async fn prepare(context: &Context, paths: &Paths, config: Config) -> Result<Launch, Failure> {
+    requirements::check()?;
+    runtime_dir::prepare(paths.runtime())?;
+    let directories = appliance::directories(context);
+    let image = config.image.clone();
+    let (appliance, qemu, passt) =
+        tokio::task::spawn_blocking(move || -> Result<(Appliance, Vec<String>, Vec<String>), Failure> {
+            let progress = progress::to_stderr();
+            let qemu = programs::qemu(&directories, progress.as_ref())?;
+            let passt = programs::passt(&directories, progress.as_ref())?;
+            Ok((appliance::ensure(&directories, image.as_deref(), progress.as_ref())?, qemu, passt))
+        })
+        .await??;
+    std::fs::create_dir_all(paths.logs())?;
+    data_disk::can_have(paths, config.disk_gib)?;
+    config.store(&paths.config())?;
+    if config.accel == Accel::Auto {
+        eprintln!("engine tcg: QEMU as the processor (the engine for KVM is not built yet)");
+    }
+    Ok(Launch {
+        config,
+        kernel: appliance.kernel,
+        root: appliance.root,
+        cmdline: appliance.cmdline,
+        qemu,
+        passt,
+    })
+}
+
+/// Prints a line for each stage that ends.
+async fn wait_until_ready(name: &Name, paths: &Paths) -> Result<(), Failure> {
+    let mut events = client::Client::ask(paths, &Request::Events).await?;
+    while let Some(reply) = events.next().await? {
+        let Reply::Event(event) = reply else { continue };
+        match event {
+            Event::Stage { name, took_ms, .. } => eprintln!("{}", stage_line(&name, took_ms)),
+            Event::Ready { at_ms } => {
+                eprintln!("ready after {}", progress::seconds(Duration::from_millis(at_ms)));
+                return Ok(());
+            }
+            Event::Failed(trouble) => {
+                return Err(Error::NotStarted { name: name.clone(), trouble: Told(trouble) }.into());
+            }
+            Event::Stopped => return Err(Error::Stopped(name.clone()).into()),
+        }
+    }
+    Err(Error::Ended(name.clone()).into())
+}
+
+fn stage_line(name: &str, took_ms: u64) -> String {
+    format!("  {name:<28} {took_ms:>6} ms")
+}
+
+async fn finish(status: &Status, paths: &Paths, args: &Args) -> Result<(), Failure> {
+    if let Some(warning) = status::usage(paths, PATIENCE).await.and_then(|usage| usage.disk_warning()) {
+        eprintln!("{warning}");
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(status)?);
+    } else {
+        println!("{} is ready", status.name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::{Args, Error, Told, stage_line};
+    use crate::instance::Config;
+    use crate::supervisor::protocol::Trouble;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn options_change_only_what_they_name() {
+        let before = Config { host_ports: vec![1], ..Config::for_host(2, 0) };
+        let args =
+            Cli::parse_from(["up", "ci", "--memory", "3G", "--host-port", "5001", "--host-port", "5000"])
+                .args;
+        let after = args.applied_to(before.clone());
+        assert_eq!(after, Config { memory_mib: 3072, host_ports: vec![5000, 5001], ..before });
+    }
+
+    #[test]
+    fn failure_tells_cause_last_lines_and_log() {
+        let trouble = Trouble {
+            reason: "the guest powered itself off".into(),
+            last_lines: vec!["Kernel panic".into()],
+            log: "/s/default/logs".into(),
+        };
+        let error = Error::NotStarted { name: "default".parse().unwrap(), trouble: Told(trouble) };
+        assert_eq!(
+            error.to_string(),
+            "default did not start: the guest powered itself off\n  its last lines:\n    Kernel panic\n  all of it: /s/default/logs"
+        );
+        assert_eq!(stage_line("kernel", 312), format!("  kernel{:22}    312 ms", ""));
+    }
+}

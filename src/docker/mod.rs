@@ -1,0 +1,18 @@
+//! Runs containers in the guest through its Docker API (moby `api/swagger.yaml`, 1.48 to 1.51).
+
+mod container;
+mod endpoint;
+mod error;
+mod ports;
+mod pull;
+mod run;
+mod signals;
+mod streams;
+mod wait;
+
+pub use endpoint::{Builder, Endpoint, InvalidHost};
+pub use error::Error;
+pub use ports::{InvalidPort, PublishedPort, refuse_taken};
+pub use pull::{PullPolicy, PullWatcher};
+pub use run::{Ended, Request, run};
+pub use signals::{Signal, Signals};

@@ -1,0 +1,147 @@
+//! Runs one container in the foreground.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::container::Container;
+use super::ports::PublishedPort;
+use super::pull::{PullPolicy, PullWatcher};
+use super::signals::{Signal, Signals};
+use super::streams::{Output, OutputEnd, Streams};
+use super::wait::Waiting;
+use super::{Builder, Error, refuse_taken};
+use crate::registry::credentials::Credential;
+use crate::registry::{ImageRef, Platform};
+
+/// How long a container that was told to end may take, as `docker stop` has it.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the output may still come after the container's end.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// What a shell reports for a program that wrote to a closed pipe: 128 and SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+
+/// What to run, and how.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub image: ImageRef,
+    /// Empty: the image's own.
+    pub command: Vec<String>,
+    /// `KEY=VALUE`.
+    pub env: Vec<String>,
+    pub ports: Vec<PublishedPort>,
+    /// None: whatever the image is for, the builder's own platform first.
+    pub platform: Option<Platform>,
+    pub remove: bool,
+    pub stdin: bool,
+    pub pull: PullPolicy,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, or by a signal that it chose to end by.
+    Exited { status: u8, exec_format_error: bool },
+    /// A signal came before it ran, or it had to be killed after one.
+    Signaled(Signal),
+}
+
+/// Runs a container to its end, with its output on our own. Signals go to the container; one that is told to end and
+/// does not within ten seconds, or is told twice, is killed.
+pub async fn run(
+    builder: &Builder,
+    request: &Request,
+    credential: Option<&Credential>,
+    signals: &mut Signals,
+    watcher: &mut dyn PullWatcher,
+) -> Result<Ended, Error> {
+    refuse_taken(&request.ports)?;
+    let container = Container::new(builder);
+    let started = tokio::select! {
+        started = start(builder, &container, request, credential, watcher) => started,
+        signal = signals.next_end() => {
+            container.remove().await?;
+            return Ok(Ended::Signaled(signal));
+        }
+    };
+    match started {
+        Ok((waiting, output)) => follow(&container, waiting, output, signals).await,
+        Err(error) => {
+            // One that never ran is of no use to anybody. What went wrong first is what counts.
+            let _ = container.remove().await;
+            Err(error)
+        }
+    }
+}
+
+async fn start(
+    builder: &Builder,
+    container: &Container,
+    request: &Request,
+    credential: Option<&Credential>,
+    watcher: &mut dyn PullWatcher,
+) -> Result<(Waiting, JoinHandle<Output>), Error> {
+    container.create(request, credential, watcher).await?;
+    let streams = Streams::attach(builder, container.name(), request.stdin).await?;
+    let waiting = Waiting::begin(builder, container.name(), request.remove).await?;
+    container.start(request).await?;
+    Ok((waiting, tokio::spawn(streams.copy(request.stdin))))
+}
+
+async fn follow(
+    container: &Container,
+    waiting: Waiting,
+    mut output: JoinHandle<Output>,
+    signals: &mut Signals,
+) -> Result<Ended, Error> {
+    let status = waiting.status();
+    tokio::pin!(status);
+    let mut shown = None;
+    let mut told: Option<(Signal, Instant)> = None;
+    let mut killed = false;
+    let status = loop {
+        let deadline = told.map(|(_, at)| at).filter(|_| !killed);
+        let patience = async {
+            match deadline {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            status = &mut status => break status?,
+            end = &mut output, if shown.is_none() => {
+                let end = end.unwrap_or(Output { end: OutputEnd::Closed, exec_format_error: false });
+                shown = Some(end);
+                if end.end == OutputEnd::NoReader {
+                    container.kill("SIGKILL").await?;
+                }
+            }
+            signal = signals.next() => {
+                killed = signal.ends() && told.is_some();
+                container.kill(if killed { "SIGKILL" } else { signal.name() }).await?;
+                if signal.ends() && told.is_none() {
+                    told = Some((signal, Instant::now() + GRACE));
+                }
+            }
+            () = patience => {
+                killed = true;
+                container.kill("SIGKILL").await?;
+            }
+        }
+    };
+    let shown = match shown {
+        Some(shown) => Some(shown),
+        None => timeout(LAST_WORDS, output).await.ok().and_then(Result::ok),
+    };
+    Ok(match (told, shown) {
+        (Some((signal, _)), _) if killed => Ended::Signaled(signal),
+        (_, Some(Output { end: OutputEnd::NoReader, .. })) => {
+            Ended::Exited { status: BROKEN_PIPE, exec_format_error: false }
+        }
+        (_, shown) => {
+            Ended::Exited { status, exec_format_error: shown.is_some_and(|shown| shown.exec_format_error) }
+        }
+    })
+}

@@ -1,0 +1,12 @@
+//! The host side of mvm: the command line, the supervisor of an instance, and the clients of what runs in the guest.
+//!
+//! A library only so that tests can call what the program calls.
+
+pub mod agent;
+pub mod builder;
+pub mod cli;
+pub mod docker;
+pub mod instance;
+pub mod machine;
+pub mod registry;
+pub mod supervisor;

@@ -1,0 +1,141 @@
+//! The name of an image, as a user writes it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use oci_client::Reference;
+
+/// Where plain HTTP is spoken when a name gives no port.
+const HTTP_PORT: u16 = 80;
+
+/// `[REGISTRY/]NAME[:TAG][@DIGEST]`, checked; what a user left out is filled in as Docker does (`docker.io`,
+/// `library/`, `:latest`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRef {
+    written: String,
+    full: Reference,
+}
+
+/// Not the name of an image.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "\"{written}\" is not the name of an image: {source}; write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's HOST:PORT/ before it if it is not Docker Hub"
+)]
+pub struct InvalidImageRef {
+    written: String,
+    source: oci_client::ParseError,
+}
+
+impl ImageRef {
+    /// As the user wrote it, which may also be the identifier of an image that the builder has.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// `127.0.0.1:5000`, `docker.io`.
+    pub fn registry(&self) -> &str {
+        self.full.registry()
+    }
+
+    /// Names certain content, which no build can be told to have.
+    pub fn has_digest(&self) -> bool {
+        self.full.digest().is_some()
+    }
+
+    /// Whether plain HTTP is spoken with its registry.
+    pub fn speaks_http(&self) -> bool {
+        speaks_http(self.registry())
+    }
+
+    pub(super) fn full(&self) -> &Reference {
+        &self.full
+    }
+}
+
+impl FromStr for ImageRef {
+    type Err = InvalidImageRef;
+
+    fn from_str(written: &str) -> Result<Self, InvalidImageRef> {
+        match Reference::try_from(written) {
+            Ok(full) => Ok(Self { written: written.to_owned(), full }),
+            Err(source) => Err(InvalidImageRef { written: written.to_owned(), source }),
+        }
+    }
+}
+
+/// The whole name, with everything that was left out.
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.full.fmt(f)
+    }
+}
+
+/// The port of the host's 127.0.0.1 that has to be opened in the guest before the builder can reach this image's
+/// registry; none for a registry elsewhere.
+pub fn loopback_port(image: &ImageRef) -> Option<u16> {
+    let (host, port) = host_and_port(image.registry());
+    // The tunnel ends at 127.0.0.1: other addresses of 127.0.0.0/8 are different registries, and stay closed.
+    (host == "localhost" || host == "127.0.0.1").then_some(port.unwrap_or(HTTP_PORT))
+}
+
+/// Whether plain HTTP is spoken with this registry: on loopback only, as Docker's default has it
+/// (`insecure-registries: 127.0.0.0/8`).
+pub(super) fn speaks_http(registry: &str) -> bool {
+    let (host, _) = host_and_port(registry);
+    host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn host_and_port(registry: &str) -> (&str, Option<u16>) {
+    match registry.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().ok()),
+        None => (registry, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ImageRef, loopback_port, speaks_http};
+
+    fn image(text: &str) -> ImageRef {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_left_out_is_filled_in() {
+        assert_eq!(image("busybox").to_string(), "docker.io/library/busybox:latest");
+        assert_eq!(image("127.0.0.1:5000/demo").to_string(), "127.0.0.1:5000/demo:latest");
+        assert_eq!(image("busybox").written(), "busybox");
+        let digest = format!("localhost:5000/a/b@sha256:{}", "0".repeat(64));
+        assert_eq!(image(&digest).to_string(), digest);
+    }
+
+    #[test]
+    fn ports_of_loopback_registries() {
+        assert_eq!(loopback_port(&image("127.0.0.1:5000/demo:1")), Some(5000));
+        assert_eq!(loopback_port(&image("localhost:81/demo")), Some(81));
+        assert_eq!(loopback_port(&image("localhost/demo")), Some(80));
+        assert_eq!(loopback_port(&image("127.0.0.2:5000/demo")), None);
+        assert_eq!(loopback_port(&image("127.0.0.1.example.com/demo")), None);
+        assert_eq!(loopback_port(&image("busybox")), None);
+    }
+
+    #[test]
+    fn plain_http_on_loopback_only() {
+        assert!(speaks_http("127.0.0.1:5000"));
+        assert!(speaks_http("127.8.0.1"));
+        assert!(speaks_http("localhost:5000"));
+        assert!(!speaks_http("docker.io"));
+        assert!(!speaks_http("10.0.0.1:5000"));
+        assert!(!speaks_http("127.0.0.1.example.com:80"));
+    }
+
+    #[test]
+    fn a_wrong_name_is_refused_with_a_remedy() {
+        let error = "Demo:1".parse::<ImageRef>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "\"Demo:1\" is not the name of an image: invalid reference format; write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's HOST:PORT/ before it if it is not Docker Hub"
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! Ports of the host's loopback that are open for the guest as long as somebody wants them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::host_ports::HostPorts;
+use crate::agent::{self, Agent};
+
+/// Opens ports on both sides: the allow-list here, and the listener in the guest.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Leases {
+    pub ports: HostPorts,
+    /// The agent of the machine that runs now.
+    agent: Arc<Mutex<Option<Agent>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("no virtual machine runs that could be given a port of the host")]
+    NoMachine,
+    #[error("cannot open port {port} of the host for the guest: {source}")]
+    Guest { port: u16, source: agent::Error },
+}
+
+/// Some open ports; they stay open until [`Lease::close`].
+#[derive(Debug)]
+pub(super) struct Lease {
+    leases: Leases,
+    ports: Vec<u16>,
+}
+
+impl Leases {
+    /// From now on this is the guest; its listeners for every open port are made.
+    pub(super) async fn attach(&self, agent: Agent) {
+        *self.agent.lock().unwrap_or_else(PoisonError::into_inner) = Some(agent.clone());
+        for port in self.ports.all() {
+            if let Err(error) = agent.open_host_port(port).await {
+                tracing::warn!(%error, port, "the guest cannot listen for a port of the host");
+            }
+        }
+    }
+
+    /// There is no guest any more.
+    pub(super) fn detach(&self) {
+        *self.agent.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn agent(&self) -> Option<Agent> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens all of them or none.
+    pub(super) async fn open(&self, ports: Vec<u16>) -> Result<Lease, Error> {
+        let agent = self.agent().ok_or(Error::NoMachine)?;
+        let mut lease = Lease { leases: self.clone(), ports: Vec::new() };
+        for port in ports {
+            lease.ports.push(port);
+            if self.ports.open(port)
+                && let Err(source) = agent.open_host_port(port).await
+            {
+                lease.close().await;
+                return Err(Error::Guest { port, source });
+            }
+        }
+        Ok(lease)
+    }
+}
+
+impl Lease {
+    /// Closes those that nobody else holds.
+    pub(super) async fn close(self) {
+        for port in self.ports {
+            if self.leases.ports.close(port)
+                && let Some(agent) = self.leases.agent()
+                && let Err(error) = agent.close_host_port(port).await
+            {
+                tracing::debug!(%error, port, "the guest did not close a port of the host");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Leases;
+    use crate::agent::Agent;
+
+    #[tokio::test]
+    async fn refused_without_a_machine() {
+        let error = Leases::default().open(vec![5000]).await.unwrap_err();
+        assert_eq!(error.to_string(), "no virtual machine runs that could be given a port of the host");
+    }
+
+    #[tokio::test]
+    async fn port_that_the_guest_refuses_is_closed_again() {
+        let leases = Leases::default();
+        let gone = Agent::over(|| async { Err(std::io::Error::other("gone")) });
+        leases.attach(gone).await;
+        let error = leases.open(vec![5000]).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot open port 5000 of the host for the guest: "),
+            "{error}"
+        );
+        assert!(leases.ports.all().is_empty());
+    }
+}

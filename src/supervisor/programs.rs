@@ -1,0 +1,63 @@
+//! The programs that a machine needs on this host: QEMU and passt. The host's own are used where they are recent enough;
+//! otherwise mvm unpacks newer ones from packages into its own directory.
+
+use std::process::{Command, Stdio};
+
+use images::progress::Progress;
+use images::tools::{self, ToolError};
+
+use super::passt;
+
+/// Why a program cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "no usable QEMU: {why}, and one of mvm's own cannot be unpacked; install QEMU 10 or newer ({package})"
+    )]
+    Qemu { why: String, package: &'static str, source: Box<ToolError> },
+    #[error(
+        "no usable passt: {why}, and one of mvm's own cannot be unpacked; install the package passt, of 2024-09 or newer"
+    )]
+    Passt { why: String, source: Box<ToolError> },
+    #[error("the unpacked QEMU does not work: {0}")]
+    OwnQemu(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A command that starts QEMU, at least version 10.
+pub fn qemu(directories: &images::Directories, progress: &dyn Progress) -> Result<Vec<String>, Error> {
+    let own = vec![format!("qemu-system-{}", std::env::consts::ARCH)];
+    let why = match vmm::engine::tcg::check(&own) {
+        Ok(_) => return Ok(own),
+        Err(error) => error.to_string(),
+    };
+    tracing::info!(why, "the host's QEMU is not used");
+    let package = "package qemu-system-x86";
+    let tool = tools::ensure("qemu", directories, progress).map_err(|source| Error::Qemu {
+        why,
+        package,
+        source: Box::new(source),
+    })?;
+    vmm::engine::tcg::check(&tool.command).map_err(|error| Error::OwnQemu(Box::new(error)))?;
+    Ok(tool.command)
+}
+
+/// A command that starts a passt which keeps the guest from the host's loopback.
+pub fn passt(directories: &images::Directories, progress: &dyn Progress) -> Result<Vec<String>, Error> {
+    let own = vec!["passt".to_owned()];
+    let why = match help(&own) {
+        Ok(text) if passt::is_recent(&text) => return Ok(own),
+        Ok(_) => "the host's passt is too old: it lets a guest reach the host's loopback".to_owned(),
+        Err(error) => format!("passt cannot be started ({error})"),
+    };
+    tracing::info!(why, "the host's passt is not used");
+    let tool = tools::ensure("passt", directories, progress)
+        .map_err(|error| Error::Passt { why, source: Box::new(error) })?;
+    Ok(tool.command)
+}
+
+fn help(command: &[String]) -> std::io::Result<String> {
+    let program = command.first().map_or("", String::as_str);
+    let output = Command::new(program).arg("--help").stdin(Stdio::null()).output()?;
+    // Some versions print their help to stderr.
+    Ok([output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat())
+}

@@ -1,0 +1,382 @@
+//! One machine, from its start to its end.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use protocol::agent::event::Event as Happened;
+use protocol::agent::{BootFailed, ServiceChanged};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use vmm::control::{ChannelError, FromMachine, MachineSender, Outcome, ToMachine};
+
+use super::board::Board;
+use super::builder_check::{builder_answers, connect};
+use super::clock::{ClockWatch, LOOK};
+use super::console::{last_lines, printable};
+use super::following::{self, News};
+use super::leases::Leases;
+use super::log_files::{LogFiles, is_file_name, path_of};
+use super::machine::{Launch, Machine};
+use super::protocol::{Platform, Trouble, Usage};
+use super::published;
+use super::sockets::Sockets;
+use crate::agent::Agent;
+use crate::instance::{Paths, data_disk};
+
+/// A boot in which no stage ends for so long has failed.
+const BOOT_SILENCE: Duration = Duration::from_secs(180);
+/// How long an orderly shutdown may take.
+const SHUTDOWN: Duration = Duration::from_secs(40);
+/// How much later than passt's end the machine's own end may be seen, when that was the cause of it.
+const NETWORK_GRACE: Duration = Duration::from_secs(2);
+/// Refusals among so many first dials are logged: a guest that goes on asking does not fill the log.
+const TOLD_DIALS: u32 = 100;
+/// A service that ended so often before the builder was ready will not start.
+const STARTS: u32 = 5;
+/// How long the guest may take to say how full its disk is.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What a machine needs of its supervisor.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    pub launch: Arc<Launch>,
+    pub paths: Paths,
+    pub board: Arc<Board>,
+    pub leases: Leases,
+}
+
+#[derive(Debug)]
+struct Run {
+    around: Surroundings,
+    sender: MachineSender,
+    agent: Agent,
+    news: mpsc::Sender<News>,
+    /// Aborted with the machine.
+    tasks: JoinSet<()>,
+    /// They exist exactly while the builder is ready.
+    sockets: Option<Sockets>,
+    /// Follows dockerd's events. dockerd waits five seconds for such a connection to end before it ends itself.
+    published: Option<AbortHandle>,
+    was_ready: bool,
+    stopping: bool,
+    deadline: Instant,
+    /// How passt ended, and until when the machine may follow it: passt ends with the machine, and may be seen first.
+    network_lost: Option<(Instant, String)>,
+    /// How many ports of the host the guest asked for.
+    dials: u32,
+    trouble: Option<Trouble>,
+}
+
+/// Starts a machine and sees it to its end, which comes by itself or by `down`. Returns what went wrong, which is nothing
+/// when somebody asked for the end.
+pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> Option<Trouble> {
+    around.board.starting();
+    let machine = match Machine::start(&around.launch, &around.paths).await {
+        Ok(machine) => machine,
+        Err(error) => return Some(trouble(&around, error.to_string(), Vec::new())),
+    };
+    let (news, receiver) = mpsc::channel(64);
+    let sender = machine.sender.clone();
+    let through = sender.clone();
+    let agent = Agent::over(move || connect(through.clone(), protocol::ports::AGENT));
+    let mut run = Run {
+        around,
+        sender,
+        agent,
+        news,
+        tasks: JoinSet::new(),
+        sockets: None,
+        published: None,
+        was_ready: false,
+        stopping: false,
+        deadline: Instant::now() + BOOT_SILENCE,
+        network_lost: None,
+        dials: 0,
+        trouble: None,
+    };
+    run.follow_guest();
+    let end = run.attend(machine, receiver, down).await;
+    run.finish(end)
+}
+
+fn trouble(around: &Surroundings, reason: String, last_lines: Vec<String>) -> Trouble {
+    Trouble { reason, last_lines, log: around.paths.logs().display().to_string() }
+}
+
+impl Run {
+    /// The loop: returns why the machine ended.
+    async fn attend(
+        &mut self,
+        mut machine: Machine,
+        mut news: mpsc::Receiver<News>,
+        mut down: watch::Receiver<bool>,
+    ) -> Outcome {
+        let mut clock = ClockWatch::new(std::time::Instant::now(), SystemTime::now());
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let outcome = loop {
+            tokio::select! {
+                message = machine.receiver.receive() => {
+                    if let ControlFlow::Break(outcome) = self.told(message) {
+                        break outcome;
+                    }
+                }
+                Some(news) = news.recv() => self.hear(news).await,
+                () = wait_for(&mut down), if !self.stopping => self.stop().await,
+                () = tokio::time::sleep_until(self.deadline), if self.stopping || !self.was_ready => self.too_late().await,
+                status = machine.network.wait(), if self.network_lost.is_none() => {
+                    let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                    self.network_lost = Some((Instant::now() + NETWORK_GRACE, how));
+                }
+                () = tokio::time::sleep_until(self.network_deadline()), if self.misses_network() => self.without_network().await,
+                _ = look.tick(), if self.was_ready && !self.stopping => {
+                    if clock.is_due(std::time::Instant::now(), SystemTime::now()) {
+                        self.set_clock();
+                    }
+                }
+            }
+        };
+        self.sockets = None;
+        self.around.leases.detach();
+        self.tasks.shutdown().await;
+        let how = machine.wait().await;
+        outcome
+            .unwrap_or_else(|| Outcome::Failed(format!("the machine process ended without a word ({how})")))
+    }
+
+    /// What the machine process says; the end of it breaks off.
+    fn told(&mut self, message: Result<Option<FromMachine>, ChannelError>) -> ControlFlow<Option<Outcome>> {
+        match message {
+            Ok(Some(FromMachine::Started)) => {
+                self.around.board.stage("machine", self.around.board.elapsed_ms());
+            }
+            Ok(Some(FromMachine::Dial { id, port })) => self.dial(id, port),
+            Ok(Some(FromMachine::Ended(outcome))) => return ControlFlow::Break(Some(outcome)),
+            Ok(None) => return ControlFlow::Break(None),
+            Err(error) => {
+                tracing::warn!(%error, "the machine process talks nonsense");
+                return ControlFlow::Break(None);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn misses_network(&self) -> bool {
+        self.network_lost.is_some() && self.trouble.is_none() && !self.stopping
+    }
+
+    fn network_deadline(&self) -> Instant {
+        self.network_lost.as_ref().map_or_else(Instant::now, |(deadline, _)| *deadline)
+    }
+
+    /// passt has ended, and the machine goes on: builds would hang without it.
+    async fn without_network(&mut self) {
+        let how = self.network_lost.as_ref().map_or("", |(_, how)| how);
+        let reason = format!(
+            "the network process (passt) ended ({how}), and with it the guest's network; `mvm up` starts the machine again"
+        );
+        if !self.was_ready {
+            return self.give_up(reason).await;
+        }
+        self.trouble = Some(trouble(&self.around, reason, Vec::new()));
+        self.stop().await;
+    }
+
+    /// Tells what the end means.
+    fn finish(self, outcome: Outcome) -> Option<Trouble> {
+        let Self { around, stopping, trouble: known, .. } = self;
+        tracing::info!(?outcome, stopping, "the machine ended");
+        let asked = stopping && known.is_none();
+        let console = || last_lines(&around.paths.console_log());
+        let unexpected = |reason: String| trouble(&around, reason, console());
+        match (known, outcome) {
+            (Some(known), _) => Some(known),
+            (None, _) if asked => None,
+            (None, Outcome::PoweredOff) => Some(unexpected("the guest powered itself off".to_owned())),
+            (None, Outcome::Killed) => Some(unexpected("the machine was killed".to_owned())),
+            (None, Outcome::Failed(reason)) => Some(unexpected(reason)),
+        }
+    }
+
+    /// Follows the guest from the moment its agent listens.
+    fn follow_guest(&mut self) {
+        let (agent, news) = (self.agent.clone(), self.news.clone());
+        self.tasks.spawn(async move { following::events(&agent, &news).await });
+        let (agent, directory) = (self.agent.clone(), self.around.paths.logs());
+        self.tasks.spawn(async move { following::logs(&agent, LogFiles::new(&directory)).await });
+        let (agent, leases) = (self.agent.clone(), self.around.leases.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = agent.set_clock().await {
+                tracing::warn!(%error, "cannot set the guest's clock");
+            }
+            leases.attach(agent).await;
+        });
+    }
+
+    async fn hear(&mut self, news: News) {
+        if !self.was_ready && !self.stopping {
+            self.deadline = Instant::now() + BOOT_SILENCE;
+        }
+        match news {
+            News::Guest(Happened::Stage(stage)) => {
+                let took_ms = stage.ended_ms.saturating_sub(stage.started_ms);
+                self.around.board.stage(&printable(&stage.name), took_ms);
+            }
+            News::Guest(Happened::Ready(_)) => self.check_builder(),
+            News::Guest(Happened::Platforms(found)) => {
+                self.around.board.set_platforms(found.platforms.into_iter().map(Platform::from).collect());
+            }
+            News::Guest(Happened::Failed(failed)) => self.boot_failed(&failed).await,
+            News::Guest(Happened::Service(change)) => self.service(&change).await,
+            News::Guest(Happened::ShuttingDown(_)) => self.sockets = None,
+            News::BuilderAnswers(Ok(())) => self.ready().await,
+            News::BuilderAnswers(Err(error)) => self.give_up(error.to_string()).await,
+        }
+    }
+
+    /// A service that ends again and again does not become ready by waiting.
+    async fn service(&mut self, change: &ServiceChanged) {
+        tracing::info!(?change, "service");
+        if self.was_ready || self.trouble.is_some() || change.restarts < STARTS {
+            return;
+        }
+        let usage = tokio::time::timeout(ANSWER, self.agent.usage()).await;
+        let warning = usage.ok().and_then(Result::ok).and_then(|usage| Usage::from(usage).disk_warning());
+        let name = printable(&change.name);
+        let mut reason = format!(
+            "the service {name} does not start: it ended {} times, the last time with {}",
+            change.restarts,
+            printable(&change.last_exit)
+        );
+        if let Some(warning) = warning {
+            reason = format!("{warning} ({reason})");
+        }
+        let log =
+            if is_file_name(&name) { path_of(&self.around.paths.logs(), &name) } else { PathBuf::new() };
+        self.trouble = Some(trouble(&self.around, reason, last_lines(&log)));
+        self.kill().await;
+    }
+
+    fn check_builder(&mut self) {
+        let (sender, news) = (self.sender.clone(), self.news.clone());
+        self.tasks.spawn(async move {
+            let answer = builder_answers(&sender).await;
+            let _ = news.send(News::BuilderAnswers(answer)).await;
+        });
+    }
+
+    async fn ready(&mut self) {
+        if self.stopping || self.was_ready {
+            return;
+        }
+        match Sockets::open(&self.around.paths, &self.sender).await {
+            Ok(sockets) => self.sockets = Some(sockets),
+            Err(error) => return self.give_up(error.to_string()).await,
+        }
+        if let Err(error) = data_disk::keep(&self.around.paths) {
+            return self.give_up(format!("cannot note that the data disk is in use: {error}")).await;
+        }
+        self.was_ready = true;
+        self.around.board.ready();
+        let (socket, sender) = (self.around.paths.docker_socket(), self.sender.clone());
+        let board = Arc::clone(&self.around.board);
+        self.published =
+            Some(self.tasks.spawn(async move { published::follow(&socket, sender, board).await }));
+    }
+
+    async fn boot_failed(&mut self, failed: &BootFailed) {
+        let reason =
+            format!("the boot failed at {}: {}", printable(&failed.stage), printable(&failed.reason));
+        let lines = failed.last_lines.iter().map(|line| printable(line)).collect();
+        self.trouble = Some(trouble(&self.around, reason, lines));
+        self.kill().await;
+    }
+
+    /// Ends the machine because it is of no use.
+    async fn give_up(&mut self, reason: String) {
+        if self.trouble.is_none() && !self.stopping {
+            self.trouble = Some(trouble(&self.around, reason, last_lines(&self.around.paths.console_log())));
+        }
+        self.kill().await;
+    }
+
+    async fn stop(&mut self) {
+        self.stopping = true;
+        self.deadline = Instant::now() + SHUTDOWN;
+        self.around.board.stopping();
+        self.sockets = None;
+        if let Some(published) = self.published.take() {
+            published.abort();
+        }
+        for guest_port in [protocol::ports::DOCKER, protocol::ports::BUILDKIT, protocol::ports::AGENT] {
+            let _ = self.sender.send(&ToMachine::Unlisten { guest_port }, None).await;
+        }
+        if !self.was_ready {
+            // Nothing of value runs yet, and the agent may not even listen.
+            return self.kill().await;
+        }
+        let agent = self.agent.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = agent.shutdown().await {
+                tracing::warn!(%error, "cannot ask the guest to shut down");
+            }
+        });
+    }
+
+    async fn too_late(&mut self) {
+        if self.stopping {
+            tracing::warn!("the guest did not power off in time: killed");
+            self.deadline = Instant::now() + SHUTDOWN;
+            self.kill().await;
+        } else {
+            self.deadline = Instant::now() + BOOT_SILENCE;
+            self.give_up(format!("no stage of the boot has ended for {} s", BOOT_SILENCE.as_secs())).await;
+        }
+    }
+
+    async fn kill(&self) {
+        let _ = self.sender.send(&ToMachine::Kill, None).await;
+    }
+
+    fn dial(&mut self, id: u64, port: u32) {
+        self.dials = self.dials.saturating_add(1);
+        let is_told = self.dials <= TOLD_DIALS;
+        let (ports, sender) = (self.around.leases.ports.clone(), self.sender.clone());
+        self.tasks.spawn(async move {
+            let sent = match ports.dial(port).await {
+                Ok(stream) => sender.send(&ToMachine::Dialed { id }, Some(stream)).await,
+                Err(error) => {
+                    if is_told {
+                        tracing::info!(%error, port, "the guest was refused a port of the host");
+                    }
+                    sender.send(&ToMachine::Refused { id }, None).await
+                }
+            };
+            if let Err(error) = sent {
+                tracing::debug!(%error, "the machine is gone");
+            }
+        });
+        // Ended tasks are only forgotten when somebody looks.
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn set_clock(&mut self) {
+        let agent = self.agent.clone();
+        self.tasks.spawn(async move {
+            match agent.set_clock().await {
+                Ok(moved) if moved.abs() > 500 => tracing::info!(moved_ms = moved, "set the guest's clock"),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "cannot set the guest's clock"),
+            }
+        });
+    }
+}
+
+async fn wait_for(down: &mut watch::Receiver<bool>) {
+    if down.wait_for(|asked| *asked).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

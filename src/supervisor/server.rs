@@ -1,0 +1,122 @@
+//! Answers on `supervisor.sock`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use super::board::Board;
+use super::leases::Leases;
+use super::protocol::{Event, Reply, Request};
+
+/// A client says at once what it wants, and no request is longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const LONGEST_REQUEST: u64 = 64 * 1024;
+
+/// What the requests act on.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub board: Arc<Board>,
+    pub leases: Leases,
+    /// Set to true to ask for an orderly end.
+    pub down: watch::Sender<bool>,
+}
+
+/// Accepts until the task is dropped.
+pub(super) async fn serve(listener: UnixListener, server: Arc<Server>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &server).await {
+                        tracing::debug!(%error, "a client of the supervisor left");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept on supervisor.sock");
+                // Out of descriptors, perhaps: trying at once would only burn the processor.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, server: &Server) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let mut line = String::new();
+    let reading = (&mut read).take(LONGEST_REQUEST);
+    tokio::pin!(reading);
+    tokio::time::timeout(REQUEST_TIMEOUT, reading.read_line(&mut line)).await??;
+    match serde_json::from_str(&line) {
+        Ok(Request::Status) => send(&mut write, &Reply::Status(Box::new(server.board.status()))).await,
+        Ok(Request::Events) => events(&mut write, server).await,
+        Ok(Request::Down) => {
+            server.down.send_replace(true);
+            wait_for_the_end(server).await;
+            send(&mut write, &Reply::Stopped).await
+        }
+        Ok(Request::OpenPorts { ports }) => open_ports(read, &mut write, server, ports).await,
+        Err(error) => {
+            let sentence =
+                format!("the request is not understood: {error}; is this mvm as new as the supervisor?");
+            send(&mut write, &Reply::Error(sentence)).await
+        }
+    }
+}
+
+async fn events(write: &mut OwnedWriteHalf, server: &Server) -> std::io::Result<()> {
+    let mut count = server.board.count();
+    let mut sent = 0_usize;
+    loop {
+        count.mark_unchanged();
+        for event in server.board.events_from(sent) {
+            sent = sent.saturating_add(1);
+            send(write, &Reply::Event(event)).await?;
+        }
+        if count.changed().await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn wait_for_the_end(server: &Server) {
+    let mut count = server.board.count();
+    let over = |event: &Event| matches!(event, Event::Stopped | Event::Failed(_));
+    while !server.board.events_from(0).last().is_some_and(over) {
+        if count.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The ports are open until the client closes its side.
+async fn open_ports(
+    mut read: BufReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+    server: &Server,
+    ports: Vec<u16>,
+) -> std::io::Result<()> {
+    let lease = match server.leases.open(ports).await {
+        Ok(lease) => lease,
+        Err(error) => return send(write, &Reply::Error(error.to_string())).await,
+    };
+    let answered = send(write, &Reply::Opened).await;
+    if answered.is_ok() {
+        // Whatever comes, the end of it is what counts.
+        let _ = tokio::io::copy(&mut read, &mut tokio::io::sink()).await;
+    }
+    lease.close().await;
+    answered
+}
+
+async fn send(write: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    write.write_all(&line).await
+}

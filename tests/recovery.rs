@@ -1,0 +1,70 @@
+//! A builder that dies inside its machine comes back.
+
+mod support;
+
+use support::{Instance, context, docker, eventually, run, skipped};
+
+/// The process id of dockerd in the guest.
+fn dockerd(instance: &Instance) -> Result<String, String> {
+    let found = instance.mvm(&["exec", "sh", "-c", "pidof dockerd || busybox pidof dockerd"]);
+    let pid = found.stdout.trim().to_owned();
+    if found.status == 0 && !pid.is_empty() { Ok(pid) } else { Err(found.to_string()) }
+}
+
+/// Builds something with this marker in it.
+fn build(instance: &Instance, marker: &str) {
+    let directory = context(&[("Dockerfile", "FROM scratch\nCOPY marker /\n"), ("marker", marker)]);
+    instance.mvm(&["build", "-t", "recovery:1", directory.path().to_str().unwrap()]).ok();
+}
+
+fn comes_back(instance: &Instance) {
+    eventually("dockerd answers again", 120, || {
+        let version =
+            run(docker(&instance.docker_socket()).args(["version", "--format", "{{.Server.Version}}"]));
+        if version.status == 0 { Ok(()) } else { Err(version.to_string()) }
+    });
+}
+
+#[test]
+fn a_killed_dockerd_comes_back_and_builds() {
+    if skipped("recovery") {
+        return;
+    }
+    let instance = Instance::shared();
+    build(instance, "before");
+    // As a crash ends it (exit status 2, after a dump of its goroutines), and as nothing can be caught.
+    for signal in ["ABRT", "KILL"] {
+        let pid = dockerd(instance).unwrap();
+        instance.mvm(&["exec", "sh", "-c", &format!("kill -{signal} {pid}")]).ok();
+        let new = eventually("another dockerd", 60, || match dockerd(instance) {
+            Ok(found) if found != pid => Ok(found),
+            other => Err(format!("{other:?}")),
+        });
+        assert_ne!(new, pid);
+        comes_back(instance);
+        build(instance, signal);
+        assert_eq!(instance.status()["state"], "ready", "the machine itself was never touched");
+    }
+}
+
+/// `docker buildx history` ends some versions of dockerd (moby/buildkit pull request 6598).
+#[test]
+fn the_history_of_builds_does_not_take_the_instance_down() {
+    if skipped("recovery") {
+        return;
+    }
+    let instance = Instance::shared();
+    let home = tempfile::tempdir().unwrap();
+    let history = |arguments: &[&str]| {
+        let mut command = docker(&instance.docker_socket());
+        run(command.env("BUILDX_CONFIG", home.path()).args(["buildx", "history"]).args(arguments))
+    };
+    build(instance, "history");
+    // Whether it answers or falls over is dockerd's matter; that there is a builder afterwards is ours.
+    history(&["ls"]);
+    history(&["rm", "--all"]);
+    history(&["ls"]);
+    comes_back(instance);
+    build(instance, "after");
+    assert_eq!(instance.status()["state"], "ready");
+}

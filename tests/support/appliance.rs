@@ -1,0 +1,33 @@
+//! The appliance that the tests' machines boot, as files.
+
+use std::path::PathBuf;
+
+use images::progress::Silent;
+use images::{Directories, tools};
+
+use super::Instance;
+
+/// What a machine is made of.
+#[derive(Debug)]
+pub struct Appliance {
+    pub kernel: PathBuf,
+    pub root: PathBuf,
+    /// The program that is QEMU, and what has to stand before its options.
+    pub qemu: Vec<String>,
+}
+
+impl Appliance {
+    /// Made by `mvm image build`, unless it is there.
+    pub fn built() -> Self {
+        let instance = Instance::prepared("appliance");
+        let made = instance.mvm(&["image", "build", "--relock", "--json"]).ok();
+        let made: serde_json::Value =
+            serde_json::from_str(&made).expect("`mvm image build --json` prints JSON");
+        let path =
+            |name: &str| PathBuf::from(made[name].as_str().unwrap_or_else(|| panic!("no {name} in {made}")));
+        let directories =
+            Directories { data: Instance::data().join("mvm"), cache: Instance::cache().join("mvm") };
+        let qemu = tools::ensure("qemu", &directories, &Silent).expect("QEMU is unpacked").command;
+        Self { kernel: path("kernel"), root: path("root"), qemu }
+    }
+}

@@ -1,0 +1,33 @@
+//! What the whole-product tests share: instances, registries, clients and images of their own.
+//!
+//! Nothing is simulated: machines boot, Debian's docker-registry serves, Debian's docker client asks. A tool that is
+//! missing is a failure with a remedy; only what MVM_SKIP names is skipped.
+// Each test program compiles all of this, and uses its own part of it.
+#![allow(dead_code, unreachable_pub, unused_imports)]
+
+mod appliance;
+mod command;
+mod eventually;
+mod images;
+mod instance;
+mod processes;
+mod registry;
+mod skip;
+mod tools;
+mod vsock_bench;
+
+pub use appliance::Appliance;
+pub use command::{Outcome, Running, run, start};
+pub use eventually::eventually;
+pub use images::{Base, PLATFORMS, context, steps};
+pub use instance::{Instance, Options};
+pub use processes::Processes;
+pub use registry::Registry;
+pub use skip::skipped;
+pub use tools::{docker, old_qemu, tool};
+pub use vsock_bench::VsockBench;
+
+/// The program under test.
+pub const MVM: &str = env!("CARGO_BIN_EXE_mvm");
+/// The clone's top directory.
+pub const TOP: &str = env!("CARGO_MANIFEST_DIR");

@@ -1,0 +1,37 @@
+//! Debian's own clients and registry.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::{TOP, run};
+
+/// A program of `scripts/unpack-tools --clients`.
+pub fn tool(name: &str) -> PathBuf {
+    directory().join("bin").join(name)
+}
+
+/// Docker's client, with buildx, for the daemon at this socket.
+pub fn docker(socket: &Path) -> Command {
+    let mut command = Command::new(tool("docker"));
+    command.env("DOCKER_CONFIG", directory()).env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    command.env_remove("DOCKER_CONTEXT").env_remove("BUILDX_BUILDER").env_remove("BUILDKIT_HOST");
+    command
+}
+
+/// Puts a QEMU into a directory that is older than any that mvm takes.
+pub fn old_qemu(directory: &Path) {
+    let program = directory.join("qemu-system-x86_64");
+    std::fs::write(&program, "#!/bin/sh\necho 'QEMU emulator version 7.2.9 (Debian 1:7.2+dfsg-7)'\n")
+        .expect("the program is written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, executable).expect("the program is made executable");
+}
+
+fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let printed = run(Command::new(format!("{TOP}/scripts/unpack-tools")).arg("--clients")).ok();
+        PathBuf::from(printed.trim())
+    })
+}

@@ -1,0 +1,20 @@
+//! The vsock device under load, alone: a kernel and one program as its guest, no builder.
+
+mod support;
+
+use support::{Appliance, VsockBench, run, skipped};
+
+/// A GiB to the guest, one to the host, one both ways at once, compared by SHA-256 and each with half-close, and a
+/// hundred connections in parallel; connections that the guest dials, and one that is refused.
+#[test]
+fn a_gibibyte_each_way_and_a_hundred_connections() {
+    if skipped("vsock") {
+        return;
+    }
+    let appliance = Appliance::built();
+    let outcome = run(VsockBench::built().command(&appliance).env("MVM_BENCH_MIB", "1024"));
+    assert_eq!(outcome.status, 0, "{outcome}");
+    for part in ["vsock-to-guest", "vsock-to-host", "vsock-both-ways", "vsock-100-parallel"] {
+        assert!(outcome.stdout.contains(part), "{part} was not run: {outcome}");
+    }
+}

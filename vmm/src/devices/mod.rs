@@ -1,0 +1,3 @@
+//! Devices. Each knows virtqueues and guest memory, and neither an engine nor how it is reached.
+
+pub mod vsock;

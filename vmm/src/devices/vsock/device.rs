@@ -1,0 +1,148 @@
+//! The device as a transport drives it.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::mpsc;
+use std::time::Instant;
+
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_queue::Queue;
+use vm_memory::GuestMemory;
+
+use super::handle::{Dial, Handle};
+use super::muxer::Muxer;
+use super::queues::{self, Pass, QueueError};
+
+/// Which queues the driver wants to be signaled for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Signals {
+    pub to_guest: bool,
+    pub from_guest: bool,
+}
+
+/// One guest's vsock device. A transport calls [`Vsock::process`] from one thread, whenever the driver has kicked a
+/// queue or the device's descriptor is readable.
+#[derive(Debug)]
+pub struct Vsock {
+    guest_cid: u64,
+    muxer: Muxer,
+    active: bool,
+    broken: bool,
+}
+
+impl Vsock {
+    /// Queue of buffers that the device fills (virtio 1.3, 5.10.2).
+    pub const TO_GUEST: u16 = 0;
+    /// Queue of buffers that the driver has filled.
+    pub const FROM_GUEST: u16 = 1;
+
+    /// What the guest wants of the host goes to `dials`, to be answered through the handle.
+    pub fn new(guest_cid: u32, dials: mpsc::Sender<Dial>) -> io::Result<(Self, Handle)> {
+        let guest_cid = u64::from(guest_cid);
+        let (muxer, handle) = Muxer::new(guest_cid, dials)?;
+        Ok((Self { guest_cid, muxer, active: false, broken: false }, handle))
+    }
+
+    /// The feature bits that are offered.
+    #[must_use]
+    pub fn features() -> u64 {
+        [VIRTIO_F_VERSION_1, VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC]
+            .into_iter()
+            .fold(0, |bits, bit| bits | 1_u64.wrapping_shl(bit))
+    }
+
+    /// The configuration space (virtio 1.3, 5.10.4): the guest's context id.
+    #[must_use]
+    pub fn config(&self) -> [u8; 8] {
+        self.guest_cid.to_le_bytes()
+    }
+
+    /// The driver has set the device up, or `false`: has reset it.
+    pub fn set_active(&mut self, active: bool) {
+        if active && !self.active {
+            self.broken = false;
+            self.muxer.driver_up(Instant::now());
+        } else if !active && self.active {
+            self.muxer.driver_down();
+        }
+        self.active = active;
+    }
+
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active
+    }
+
+    /// The driver broke a ring: the device needs a reset (virtio 1.3, 2.1.2) and does nothing until then.
+    #[must_use]
+    pub fn needs_reset(&self) -> bool {
+        self.broken
+    }
+
+    /// Handles the host's side while the guest has no driver: connections are accepted and wait.
+    pub fn process_host(&mut self) {
+        self.host_events(Instant::now());
+        self.arm();
+    }
+
+    /// Does whatever can be done now, and returns.
+    pub fn process<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        to_guest: &mut Queue,
+        from_guest: &mut Queue,
+    ) -> Signals {
+        let now = Instant::now();
+        self.host_events(now);
+        let mut signals = Signals::default();
+        if self.active
+            && !self.broken
+            && let Err(error) = self.queues(memory, to_guest, from_guest, now, &mut signals)
+        {
+            tracing::error!(error = &error as &dyn std::error::Error, "the vsock device stops until reset");
+            self.broken = true;
+            self.muxer.driver_down();
+        }
+        self.arm();
+        signals
+    }
+
+    fn queues<M: GuestMemory>(
+        &mut self,
+        memory: &M,
+        to_guest: &mut Queue,
+        from_guest: &mut Queue,
+        now: Instant,
+        signals: &mut Signals,
+    ) -> Result<(), QueueError> {
+        let taken = queues::take_in(from_guest, memory, &mut self.muxer, now)?;
+        signals.from_guest |= taken.signal;
+        let handed: Pass = queues::hand_out(to_guest, memory, &mut self.muxer, now)?;
+        signals.to_guest |= handed.signal;
+        let goes_on = taken.stalled && self.muxer.takes_packets();
+        if taken.more || handed.more || goes_on {
+            self.muxer.come_back();
+        }
+        Ok(())
+    }
+
+    fn host_events(&mut self, now: Instant) {
+        if let Err(error) = self.muxer.host_events(now) {
+            tracing::error!(%error, "the vsock device cannot poll its sockets");
+        }
+    }
+
+    fn arm(&mut self) {
+        if let Err(error) = self.muxer.arm() {
+            tracing::error!(%error, "the vsock device cannot set its timer");
+        }
+    }
+}
+
+impl AsRawFd for Vsock {
+    /// Readable when [`Vsock::process`] has something to do on the host's side.
+    fn as_raw_fd(&self) -> RawFd {
+        self.muxer.descriptor()
+    }
+}

@@ -1,0 +1,204 @@
+//! What has to hold for any guest.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+
+use proptest::prelude::*;
+
+use super::guest::{FROM_GUEST, Guest, INDIRECT, MEMORY, NEXT, again, request};
+use crate::devices::vsock::limits::{ANSWERS, DIALS, WINDOW};
+use crate::devices::vsock::packet::{HEADER_SIZE, Header, Op};
+
+/// The device still works: a new connection is asked for.
+fn still_works(guest: &mut Guest) {
+    assert!(!guest.device.needs_reset());
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    guest.handle.connect(9, Vec::new(), theirs.into());
+    guest.until(Op::Request);
+}
+
+#[test]
+fn more_than_the_credit_resets_that_connection_only() {
+    let mut guest = Guest::awake();
+    let (mut ours, accepted) = guest.connected(7, 1 << 20);
+    let (_other, _) = guest.connected(8, 1 << 20);
+    let data = vec![0; 100_000];
+    // The socket takes some of it at once, so go far beyond both.
+    for _ in 0..12 {
+        guest.send(again(&accepted, Op::Data, data.len()), &data);
+    }
+    let (reset, _) = guest.until(Op::Reset);
+    assert_eq!(reset.dst_port, 7);
+    let mut got = Vec::new();
+    ours.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    let _ = ours.read_to_end(&mut got);
+    still_works(&mut guest);
+}
+
+#[test]
+fn a_length_beyond_the_buffers_resets_the_connection() {
+    let mut guest = Guest::awake();
+    for len in [101, WINDOW as usize, u32::MAX as usize] {
+        let (_ours, accepted) = guest.connected(7, 1 << 20);
+        guest.send(again(&accepted, Op::Data, len), &[1; 100]);
+        guest.until(Op::Reset);
+    }
+    still_works(&mut guest);
+}
+
+#[test]
+fn packets_that_mean_nothing_are_reset_and_those_of_others_ignored() {
+    let mut guest = Guest::awake();
+    for op in [Op::Response, Op::Data, Op::Shutdown, Op::CreditUpdate, Op::Unknown(0), Op::Unknown(99)] {
+        guest.send(Header { op, ..request(50, 60) }, &[]);
+        assert_eq!(guest.turn().first().map(|(header, _)| header.op), Some(Op::Reset), "{op:?}");
+    }
+    guest.send(Header { kind: 2, ..request(50, 60) }, &[]);
+    assert_eq!(guest.turn()[0].0.op, Op::Reset, "no other type is offered");
+    guest.send(Header { src_cid: 4, ..request(50, 60) }, &[]);
+    guest.send(Header { dst_cid: 5, ..request(50, 60) }, &[]);
+    guest.send(Header { op: Op::Reset, ..request(50, 60) }, &[]);
+    assert!(guest.turn().is_empty());
+    assert!(guest.dials.try_recv().is_err());
+    still_works(&mut guest);
+}
+
+#[test]
+fn chains_that_loop_or_leave_memory_cost_themselves_only() {
+    let mut guest = Guest::awake();
+    let broken: [(u64, u32, u16, u16); 7] = [
+        (0x200_0000, 16, NEXT, 0),
+        (MEMORY - 10, 44, 0, 0),
+        (u64::MAX - 10, 44, 0, 0),
+        (0x200_0000, u32::MAX, 0, 0),
+        (0x200_0000, 0, 0, 0),
+        (0x200_0000, 43, 0, 0),
+        (MEMORY, 16, INDIRECT, 0),
+    ];
+    for (address, len, flags, next) in broken {
+        guest.descriptor(FROM_GUEST, 0, address, len, flags, next);
+        guest.make_available(FROM_GUEST, guest.sent, 0);
+        guest.sent += 1;
+        assert!(guest.turn().is_empty(), "{address:#x} {len} {flags}");
+    }
+    // An indirect table that leads to itself.
+    guest.write_descriptor(0x300_0000, 0x300_0000, 16, INDIRECT, 0);
+    guest.descriptor(FROM_GUEST, 0, 0x300_0000, 16, INDIRECT, 0);
+    guest.make_available(FROM_GUEST, guest.sent, 0);
+    guest.sent += 1;
+    assert!(guest.turn().is_empty());
+    still_works(&mut guest);
+}
+
+#[test]
+fn an_indirect_chain_is_read() {
+    let mut guest = Guest::awake();
+    let packet = request(50, 60).encode();
+    vm_memory::Bytes::write_slice(&guest.memory, &packet, vm_memory::GuestAddress(0x200_0000)).unwrap();
+    guest.write_descriptor(0x300_0000, 0x200_0000, 40, NEXT, 1);
+    guest.write_descriptor(0x300_0010, 0x200_0028, 4, 0, 0);
+    guest.descriptor(FROM_GUEST, 0, 0x300_0000, 32, INDIRECT, 0);
+    guest.make_available(FROM_GUEST, guest.sent, 0);
+    guest.turn();
+    assert_eq!(guest.dials.try_recv().unwrap().port, 60);
+}
+
+#[test]
+fn a_broken_ring_stops_the_device_until_reset_and_nothing_else() {
+    let mut guest = Guest::awake();
+    let (mut ours, _) = guest.connected(7, 1 << 20);
+    guest.make_available(FROM_GUEST, guest.sent.wrapping_add(1000), 0);
+    guest.turn();
+    assert!(guest.device.needs_reset());
+    assert_eq!(ours.read(&mut [0]).unwrap(), 0, "its connections are over");
+    assert!(guest.turn().is_empty());
+}
+
+#[test]
+fn a_head_outside_the_table_is_a_broken_ring() {
+    let mut guest = Guest::awake();
+    guest.make_available(FROM_GUEST, guest.sent, 64);
+    guest.turn();
+    assert!(guest.device.needs_reset());
+}
+
+#[test]
+fn requests_without_end_are_bounded() {
+    let mut guest = Guest::awake();
+    let mut resets = 0;
+    for port in 0..u32::try_from(DIALS + ANSWERS).unwrap() {
+        guest.send(request(port, 60), &[]);
+        resets += guest.turn().iter().filter(|(header, _)| header.op == Op::Reset).count();
+    }
+    assert_eq!(guest.dials.try_iter().count(), DIALS, "so many questions may be open");
+    assert_eq!(resets, ANSWERS);
+}
+
+fn any_header() -> impl Strategy<Value = Header> {
+    (
+        0_u64..5,
+        0_u64..4,
+        0_u32..6,
+        0_u32..6,
+        any::<u32>(),
+        (0_u16..3, 0_u16..9),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u32>(),
+    )
+        .prop_map(
+            |(src_cid, dst_cid, src_port, dst_port, len, (kind, op), flags, buf_alloc, fwd_cnt)| {
+                let mut bytes = [0; HEADER_SIZE];
+                bytes[30..32].copy_from_slice(&op.to_le_bytes());
+                let op = Header::decode(&bytes).op;
+                // Mostly a guest that knows its address, or nothing else would be tried.
+                let (src_cid, dst_cid) = (if src_cid == 0 { 9 } else { 3 }, if dst_cid == 0 { 9 } else { 2 });
+                let (kind, len) =
+                    (if kind == 0 { 7 } else { 1 }, if len % 2 == 0 { len % 5000 } else { len });
+                Header {
+                    src_cid,
+                    dst_cid,
+                    src_port,
+                    dst_port,
+                    len,
+                    kind,
+                    op,
+                    flags: flags % 4,
+                    buf_alloc,
+                    fwd_cnt,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the guest sends, the device neither stops nor keeps a stream when the driver is gone.
+    #[test]
+    fn any_packets_leave_a_device_that_works(packets in prop::collection::vec((any_header(), 0_usize..3000, any::<bool>()), 1..120)) {
+        let mut guest = Guest::awake();
+        let mut streams = Vec::new();
+        for (header, len, answer) in packets {
+            guest.send(header, &vec![0; len]);
+            guest.turn();
+            while let Ok(dial) = guest.dials.try_recv() {
+                if answer {
+                    let (ours, theirs) = UnixStream::pair().unwrap();
+                    guest.handle.dialed(dial.id, theirs.into());
+                    streams.push(ours);
+                } else {
+                    guest.handle.refused(dial.id);
+                }
+            }
+        }
+        guest.turn();
+        prop_assert!(!guest.device.needs_reset());
+        guest.device.set_active(false);
+        for mut stream in streams {
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+            let mut rest = Vec::new();
+            prop_assert!(stream.read_to_end(&mut rest).is_ok(), "a stream stayed open");
+        }
+    }
+}

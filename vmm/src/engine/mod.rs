@@ -1,0 +1,3 @@
+//! What executes a guest's instructions.
+
+pub mod tcg;

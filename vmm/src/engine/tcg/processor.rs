@@ -1,0 +1,144 @@
+//! A running QEMU.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+use super::arguments::{Descriptors, arguments};
+use super::monitor::{self, Said};
+use super::tsc;
+use crate::control::MachineConfig;
+use crate::platform::inherit_and_follow_parent;
+
+/// Why QEMU does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessorError {
+    #[error("no QEMU program is named")]
+    NoCommand,
+    #[error("cannot make a monitor socket")]
+    Monitor(#[source] io::Error),
+    #[error("cannot start {0}")]
+    Spawn(String, #[source] io::Error),
+    #[error("cannot start a thread that listens to QEMU")]
+    Thread(#[source] io::Error),
+}
+
+/// What QEMU reports while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report {
+    Said(Said),
+    /// It has ended: its standard error is closed.
+    Ended,
+}
+
+/// QEMU, killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    child: Child,
+    words: Option<JoinHandle<String>>,
+    monitor: Option<JoinHandle<()>>,
+}
+
+/// QEMU's last words are kept up to so many bytes.
+const LAST_WORDS: usize = 2048;
+const LONGEST_LINE: u64 = 4096;
+
+impl Processor {
+    /// Starts QEMU with our end of the vsock device and the stream to the network process. Has to be called from a
+    /// thread that lives as long as the machine: QEMU is killed when that thread ends.
+    pub(crate) fn start(
+        command: &[String],
+        config: &MachineConfig,
+        vsock: OwnedFd,
+        network: Option<OwnedFd>,
+        report: impl Fn(Report) + Clone + Send + 'static,
+    ) -> Result<Self, ProcessorError> {
+        let (program, before) = command.split_first().ok_or(ProcessorError::NoCommand)?;
+        let (ours, theirs) = UnixStream::pair().map_err(ProcessorError::Monitor)?;
+        let descriptors = Descriptors {
+            vsock: vsock.as_raw_fd(),
+            monitor: theirs.as_raw_fd(),
+            network: network.as_ref().map(AsRawFd::as_raw_fd),
+        };
+        let mut qemu = Command::new(program);
+        qemu.args(before).args(arguments(config, descriptors, &tsc::kernel_arguments()));
+        qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let inherited = [Some(descriptors.vsock), Some(descriptors.monitor), descriptors.network];
+        inherit_and_follow_parent(&mut qemu, inherited.into_iter().flatten().collect());
+        let mut child = qemu.spawn().map_err(|error| ProcessorError::Spawn(program.clone(), error))?;
+        drop((vsock, theirs, network));
+
+        let stderr = child.stderr.take();
+        let mut processor = Self { child, words: None, monitor: None };
+        let told = report.clone();
+        let words = thread("qemu-words", move || {
+            let words = stderr.map(last_words).unwrap_or_default();
+            told(Report::Ended);
+            words
+        })?;
+        processor.words = Some(words);
+        let monitor = thread("qemu-monitor", move || {
+            if let Err(error) = monitor::follow(ours, |said| report(Report::Said(said))) {
+                tracing::debug!(%error, "QEMU's monitor ended");
+            }
+        })?;
+        processor.monitor = Some(monitor);
+        Ok(processor)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        // Fails only when it has already ended.
+        let _ = self.child.kill();
+    }
+
+    /// Waits for the end; QEMU's exit status and its last words.
+    pub(crate) fn wait(mut self) -> io::Result<(ExitStatus, String)> {
+        let status = self.child.wait()?;
+        Ok((status, self.join()))
+    }
+
+    fn join(&mut self) -> String {
+        if let Some(monitor) = self.monitor.take() {
+            let _ = monitor.join();
+        }
+        self.words.take().and_then(|words| words.join().ok()).unwrap_or_default()
+    }
+}
+
+impl Drop for Processor {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+        self.join();
+    }
+}
+
+fn thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, ProcessorError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(ProcessorError::Thread)
+}
+
+/// Logs what QEMU says until it closes its standard error, and returns the end of it.
+fn last_words(stderr: ChildStderr) -> String {
+    let mut reader = BufReader::new(stderr);
+    let mut kept = String::new();
+    loop {
+        let mut line = Vec::new();
+        match reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => return kept.trim().to_owned(),
+            Ok(_) => {
+                let line = String::from_utf8_lossy(&line);
+                tracing::warn!("qemu: {}", line.trim_end());
+                kept.push_str(&line);
+                while kept.len() > LAST_WORDS {
+                    let cut = kept.find('\n').map_or(kept.len(), |newline| newline.saturating_add(1));
+                    kept.drain(..cut);
+                }
+            }
+        }
+    }
+}

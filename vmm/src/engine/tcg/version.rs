@@ -1,0 +1,134 @@
+//! Which QEMU will do.
+
+use std::fmt;
+use std::io;
+use std::process::{Command, Stdio};
+
+/// QEMU's version, as it prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    pub major: u32,
+    pub minor: u32,
+    pub patch: u32,
+}
+
+/// QEMU 7.2 double-faults in `cmpxchg16b` and breaks programs with two TCG threads; 10 is the oldest that was seen
+/// to run our kernel well.
+const OLDEST_MAJOR: u32 = 10;
+
+/// Why a QEMU cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TcgError {
+    #[error("no QEMU program is named; pass one, or install the package qemu-system-x86")]
+    NoCommand,
+    #[error("cannot run {program}; install the package qemu-system-x86 (QEMU 10 or later)")]
+    Spawn {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{program} --version failed ({status}): {said}")]
+    Failed { program: String, status: std::process::ExitStatus, said: String },
+    #[error("{program} --version said {said:?}, which names no version; is it QEMU?")]
+    NotQemu { program: String, said: String },
+    #[error("{program} is QEMU {found}; mvm needs QEMU {OLDEST_MAJOR} or later")]
+    TooOld { program: String, found: Version },
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// Runs `command --version` and says whether this QEMU will do. `command` is the program and what has to stand
+/// before its options, as in [`crate::control::Engine::Tcg`].
+pub fn check(command: &[String]) -> Result<Version, TcgError> {
+    let (program, before) = command.split_first().ok_or(TcgError::NoCommand)?;
+    let output = Command::new(program)
+        .args(before)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| TcgError::Spawn { program: program.clone(), source })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(TcgError::Failed { program: program.clone(), status: output.status, said });
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let found = parse(&said).ok_or_else(|| TcgError::NotQemu {
+        program: program.clone(),
+        said: said.lines().next().unwrap_or_default().chars().take(200).collect(),
+    })?;
+    if found.major < OLDEST_MAJOR {
+        return Err(TcgError::TooOld { program: program.clone(), found });
+    }
+    Ok(found)
+}
+
+/// Reads "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)".
+fn parse(said: &str) -> Option<Version> {
+    let (_, rest) = said.split_once("QEMU emulator version ")?;
+    let number = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+    let mut parts = number.split('.');
+    let major = parts.next()?.parse().ok()?;
+    let minor = parts.next().unwrap_or("0").parse().ok()?;
+    let patch = parts.next().unwrap_or("0").parse().ok()?;
+    Some(Version { major, minor, patch })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A program that prints `text`, as a command: the shell stands before it, so no file has to be executable
+    /// while another thread of the test may hold it open for writing.
+    fn printing(text: &str) -> (tempfile::NamedTempFile, Vec<String>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("echo '{text}'\n")).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let command = vec!["/bin/sh".to_owned(), file.path().display().to_string()];
+        (file, command)
+    }
+
+    #[test]
+    fn debians_version_line_is_read() {
+        let said = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\nCopyright";
+        assert_eq!(parse(said), Some(Version { major: 10, minor: 0, patch: 2 }));
+        assert_eq!(
+            parse("QEMU emulator version 11.1-rc2\n"),
+            Some(Version { major: 11, minor: 1, patch: 0 })
+        );
+        assert_eq!(parse("bash 5.2"), None);
+    }
+
+    #[test]
+    fn a_new_enough_qemu_passes() {
+        let (_file, command) = printing("QEMU emulator version 10.0.0");
+        assert_eq!(check(&command).unwrap(), Version { major: 10, minor: 0, patch: 0 });
+    }
+
+    #[test]
+    fn an_old_qemu_is_refused_with_both_versions() {
+        let (_file, command) = printing("QEMU emulator version 7.2.9 (Debian)");
+        let error = check(&command).unwrap_err();
+        assert_eq!(error.to_string(), "/bin/sh is QEMU 7.2.9; mvm needs QEMU 10 or later");
+    }
+
+    #[test]
+    fn a_missing_program_names_the_package() {
+        let error = check(&["/nonexistent/qemu".to_owned()]).unwrap_err();
+        let expected = "cannot run /nonexistent/qemu; install the package qemu-system-x86 (QEMU 10 or later)";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(check(&[]).unwrap_err().to_string(), TcgError::NoCommand.to_string());
+    }
+
+    #[test]
+    fn another_program_is_told_apart() {
+        let (_file, command) = printing("hello");
+        let error = check(&command).unwrap_err();
+        assert!(error.to_string().ends_with("which names no version; is it QEMU?"), "{error}");
+    }
+}

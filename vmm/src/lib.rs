@@ -1,0 +1,8 @@
+//! The virtual machine: devices, engines, and the process that runs one machine.
+
+pub mod control;
+pub mod devices;
+pub mod engine;
+mod platform;
+pub mod process;
+pub mod transport;

@@ -1,0 +1,179 @@
+//! One machine while it runs.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+
+use super::Event;
+use crate::control::{Channel, ChannelError, Engine, FromMachine, MachineConfig, Outcome, ToMachine};
+use crate::devices::vsock::{Handle, Vsock};
+use crate::engine::tcg::{Processor, ProcessorError, Report, Said};
+use crate::transport::vhost_user::{self, VhostUserError};
+
+/// The guest's context id: one machine has one guest, so it never varies.
+const GUEST_CID: u32 = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MachineError {
+    #[error("cannot make the vsock device")]
+    Vsock(#[source] io::Error),
+    #[error(transparent)]
+    Serve(#[from] VhostUserError),
+    #[error(transparent)]
+    Processor(#[from] ProcessorError),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    #[error("cannot wait for QEMU")]
+    Wait(#[source] io::Error),
+}
+
+/// What ends the wait for events.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    Engine,
+    /// The processor stands still for a reason that only the user can change.
+    Stuck(String),
+}
+
+pub(super) fn run(
+    config: &MachineConfig,
+    network: Option<OwnedFd>,
+    channel: &Channel,
+    events: &mpsc::Sender<Event>,
+    waiting: &mpsc::Receiver<Event>,
+) -> Result<Outcome, MachineError> {
+    let (dials, asked) = mpsc::channel();
+    let (device, handle) = Vsock::new(GUEST_CID, dials).map_err(MachineError::Vsock)?;
+    let dialing = events.clone();
+    let relay = std::thread::Builder::new()
+        .name("dials".to_owned())
+        .spawn(move || {
+            for dial in asked {
+                if dialing.send(Event::Dial(dial)).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(MachineError::Thread)?;
+    let (served, vsock) = vhost_user::serve(device)?;
+    let Engine::Tcg { command } = &config.engine;
+    let reporting = events.clone();
+    let report = move |report| {
+        let _ = reporting.send(Event::Engine(report));
+    };
+    let mut processor = Processor::start(command, config, vsock, network, report)?;
+
+    let mut reason = None;
+    let end = follow(config, channel, waiting, &handle, &mut reason);
+    if end != End::Engine {
+        processor.kill();
+    }
+    let (status, words) = processor.wait().map_err(MachineError::Wait)?;
+    // Ends the device, and with it whoever asks for dials.
+    drop(served);
+    let _ = relay.join();
+    Ok(match end {
+        End::Killed => Outcome::Killed,
+        End::Stuck(why) => Outcome::Failed(why),
+        End::Engine => outcome(status, reason.as_deref(), &words),
+    })
+}
+
+/// Passes orders and questions on until the machine is to end or has ended.
+fn follow(
+    config: &MachineConfig,
+    channel: &Channel,
+    waiting: &mpsc::Receiver<Event>,
+    handle: &Handle,
+    reason: &mut Option<String>,
+) -> End {
+    while let Ok(event) = waiting.recv() {
+        let told = match event {
+            Event::Order(ToMachine::Kill, _) | Event::SupervisorGone => return End::Killed,
+            Event::Order(order, descriptor) => {
+                obey(handle, order, descriptor);
+                Ok(())
+            }
+            Event::Dial(dial) => channel.send(&FromMachine::Dial { id: dial.id, port: dial.port }, None),
+            Event::Engine(Report::Said(Said::Running)) => channel.send(&FromMachine::Started, None),
+            Event::Engine(Report::Said(Said::Shutdown(why))) => {
+                *reason = Some(why);
+                Ok(())
+            }
+            Event::Engine(Report::Said(Said::DiskStopped { disk, why })) => {
+                return End::Stuck(disk_stopped(config, &disk, &why));
+            }
+            Event::Engine(Report::Ended) => return End::Engine,
+        };
+        match told {
+            Ok(()) => {}
+            Err(ChannelError::Closed) => return End::Killed,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the supervisor cannot be told");
+                return End::Killed;
+            }
+        }
+    }
+    End::Killed
+}
+
+/// The guest's journal makes good what was under way, as after a power cut; waiting would only let clients hang.
+fn disk_stopped(config: &MachineConfig, disk: &str, why: &str) -> String {
+    let file = if disk == "data" { &config.data } else { &config.root };
+    format!(
+        "the host could not write to the {disk} disk {}: {why}; make room there, then start the machine again",
+        file.display()
+    )
+}
+
+fn obey(handle: &Handle, order: ToMachine, descriptor: Option<OwnedFd>) {
+    match (order, descriptor) {
+        (ToMachine::Listen { guest_port }, Some(listener)) => handle.listen(guest_port, listener),
+        (ToMachine::Connect { guest_port, preamble }, Some(stream)) => {
+            handle.connect(guest_port, preamble, stream);
+        }
+        (ToMachine::Dialed { id }, Some(stream)) => handle.dialed(id, stream),
+        (ToMachine::Dialed { id } | ToMachine::Refused { id }, _) => handle.refused(id),
+        (ToMachine::Unlisten { guest_port }, _) => handle.unlisten(guest_port),
+        (order, _) => tracing::warn!(?order, "an order that makes no sense now, or lacks its descriptor"),
+    }
+}
+
+/// QEMU leaves with status 0 whether the guest powered off or was reset (`-no-reboot`); only the former is wanted.
+fn outcome(status: std::process::ExitStatus, reason: Option<&str>, words: &str) -> Outcome {
+    let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
+    match (status.success(), reason) {
+        (true, None | Some("guest-shutdown")) => Outcome::PoweredOff,
+        (true, Some("guest-reset")) => {
+            Outcome::Failed(format!("the guest reset itself, as after a kernel panic; see its console{said}"))
+        }
+        (true, Some(reason)) => {
+            Outcome::Failed(format!("the guest ended by {reason}; see its console{said}"))
+        }
+        (false, _) => Outcome::Failed(format!("QEMU failed ({status}){said}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_guest_that_powers_off_is_told_from_one_that_resets() {
+        let clean = ExitStatus::from_raw(0);
+        assert_eq!(outcome(clean, Some("guest-shutdown"), ""), Outcome::PoweredOff);
+        let Outcome::Failed(why) = outcome(clean, Some("guest-reset"), "") else { panic!("not a failure") };
+        assert_eq!(why, "the guest reset itself, as after a kernel panic; see its console");
+    }
+
+    #[test]
+    fn a_qemu_that_fails_is_quoted() {
+        let failed = ExitStatus::from_raw(1 << 8);
+        let Outcome::Failed(why) = outcome(failed, None, "no such file") else { panic!("not a failure") };
+        assert_eq!(why, "QEMU failed (exit status: 1); it said: no such file");
+    }
+}

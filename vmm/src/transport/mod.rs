@@ -1,0 +1,3 @@
+//! How a driver reaches a device.
+
+pub mod vhost_user;

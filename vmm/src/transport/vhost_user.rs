@@ -1,0 +1,192 @@
+//! The vsock device served over vhost-user, to a QEMU that executes the guest.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vhost::vhost_user::Listener;
+use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
+use virtio_queue::QueueT;
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
+
+use crate::devices::vsock::Vsock;
+
+/// Both of them: the event queue stays with QEMU (it serves migration alone).
+const QUEUES: usize = 2;
+/// Linux drivers use 128 buffers; QEMU offers as many.
+const QUEUE_SIZE: usize = 1024;
+/// The event that says that the device's own descriptor is readable; those up to `QUEUES` are the crate's.
+const HOST_EVENT: u16 = 3;
+
+/// Why a device cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum VhostUserError {
+    #[error("cannot make a socket pair for the vsock device below {0}")]
+    Socket(PathBuf, #[source] io::Error),
+    #[error("cannot serve the vsock device: {0}")]
+    Daemon(vhost_user_backend::Error),
+    #[error("cannot watch the vsock device's sockets")]
+    Watch(#[source] io::Error),
+}
+
+/// Served as long as this lives.
+pub struct Served {
+    daemon: VhostUserDaemon<Backend>,
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served").finish_non_exhaustive()
+    }
+}
+
+/// Serves `device` from threads of its own. QEMU gets the descriptor that is returned as its chardev.
+pub fn serve(device: Vsock) -> Result<(Served, OwnedFd), VhostUserError> {
+    let descriptor = device.as_raw_fd();
+    let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
+    let backend = Backend { device: Arc::new(Mutex::new(device)), memory: memory.clone() };
+    let mut daemon =
+        VhostUserDaemon::new("vsock".to_owned(), backend, memory).map_err(VhostUserError::Daemon)?;
+    for worker in daemon.get_epoll_handlers() {
+        worker
+            .register_listener(descriptor, EventSet::IN, u64::from(HOST_EVENT))
+            .map_err(VhostUserError::Watch)?;
+    }
+    let (listener, peer) = private_pair(&std::env::temp_dir())?;
+    daemon.start(&mut Listener::from(listener)).map_err(VhostUserError::Daemon)?;
+    Ok((Served { daemon }, peer))
+}
+
+/// The crate only accepts; so this is a listener with one connection already waiting, whose address nobody else could
+/// reach and which is gone before the function returns.
+fn private_pair(below: &Path) -> Result<(UnixListener, OwnedFd), VhostUserError> {
+    let failed = |source| VhostUserError::Socket(below.to_owned(), source);
+    let directory =
+        below.join(format!("mvm-vsock-{}-{:x}", std::process::id(), fresh_number().map_err(failed)?));
+    DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
+    let path = directory.join("s");
+    let pair =
+        UnixListener::bind(&path).and_then(|listener| Ok((listener, UnixStream::connect(&path)?.into())));
+    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_dir(&directory);
+    pair.map_err(failed)
+}
+
+fn fresh_number() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.daemon.request_shutdown();
+        if let Err(error) = self.daemon.wait() {
+            // QEMU's end is the usual reason, in one of several shapes.
+            tracing::debug!(%error, "vhost-user connection ended");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Backend {
+    device: Arc<Mutex<Vsock>>,
+    memory: GuestMemoryAtomic<GuestMemoryMmap>,
+}
+
+impl Backend {
+    fn device(&self) -> MutexGuard<'_, Vsock> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl VhostUserBackend for Backend {
+    type Bitmap = ();
+    type Vring = VringMutex;
+
+    fn num_queues(&self) -> usize {
+        QUEUES
+    }
+
+    fn max_queue_size(&self) -> usize {
+        QUEUE_SIZE
+    }
+
+    fn features(&self) -> u64 {
+        Vsock::features() | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits()
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::MQ
+    }
+
+    fn reset_device(&self) {
+        self.device().set_active(false);
+    }
+
+    /// The crate has told the queues, which is all that there is to it.
+    fn set_event_idx(&self, _enabled: bool) {}
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        let config = self.device().config();
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let take = usize::try_from(size).unwrap_or(usize::MAX);
+        config.into_iter().skip(skip).take(take).collect()
+    }
+
+    /// The crate puts new memory into the `GuestMemoryAtomic` that the backend shares.
+    fn update_memory(&self, _memory: GuestMemoryAtomic<GuestMemoryMmap>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn exit_event(&self, _thread_index: usize) -> Option<(EventConsumer, EventNotifier)> {
+        match new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC) {
+            Ok(pair) => Some(pair),
+            Err(error) => {
+                tracing::error!(%error, "the vsock device's thread will not end by itself");
+                None
+            }
+        }
+    }
+
+    /// The driver has reset the device: QEMU takes both rings back.
+    fn stop_vring(&self, _queue_index: u32) -> io::Result<()> {
+        self.device().set_active(false);
+        Ok(())
+    }
+
+    fn handle_event(
+        &self,
+        _event: u16,
+        _readiness: EventSet,
+        vrings: &[VringMutex],
+        _thread: usize,
+    ) -> io::Result<()> {
+        let mut device = self.device();
+        let [to_guest, from_guest] = vrings else { return Ok(()) };
+        let mut to_guest = to_guest.get_mut();
+        let mut from_guest = from_guest.get_mut();
+        let ready = [&to_guest, &from_guest].iter().all(|ring| ring.is_enabled() && ring.get_queue().ready());
+        if !ready {
+            device.process_host();
+            return Ok(());
+        }
+        device.set_active(true);
+        let memory = self.memory.memory();
+        let signals = device.process(&*memory, to_guest.get_queue_mut(), from_guest.get_queue_mut());
+        if signals.to_guest {
+            to_guest.signal_used_queue()?;
+        }
+        if signals.from_guest {
+            from_guest.signal_used_queue()?;
+        }
+        Ok(())
+    }
+}
