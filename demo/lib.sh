@@ -14,8 +14,7 @@ mkdir -p "$WORK/base" "$WORK/registry"
 
 TIMES=()
 STARTED=()
-WAS_RUNNING=
-if "$MVM" status > /dev/null 2>&1; then WAS_RUNNING=1; fi
+STARTED_MACHINE=
 
 title() { printf '\n== %s\n' "$*"; }
 
@@ -48,6 +47,12 @@ capture() {
     CAPTURED=$("$@")
     stop_timer "$what"
     echo "$CAPTURED"
+}
+
+# Unless the user has it running already, the machine goes down with the demo.
+start_machine() {
+    "$MVM" status > /dev/null 2>&1 || STARTED_MACHINE=1
+    step "mvm up" "$MVM" up "$MVM_INSTANCE"
 }
 
 # The command as a reader would type it.
@@ -135,7 +140,7 @@ finish() {
     local status=$? pid
     trap - EXIT INT TERM
     for pid in "${STARTED[@]}"; do stop "$pid"; done
-    [ -n "$WAS_RUNNING" ] || "$MVM" down "$MVM_INSTANCE" || true
+    [ -z "$STARTED_MACHINE" ] || "$MVM" down "$MVM_INSTANCE" || true
     rm -rf "$WORK"
     exit "$status"
 }

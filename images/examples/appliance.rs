@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
         ("tool", [name]) => {
-            let tool = images::tools::ensure(name, &directories, &progress)?;
+            let tool = images::tools::ensure(name, &directories, Pins::Exact, &progress)?;
             println!("{}", tool.command.join(" "));
         }
         (guest, _) => {

@@ -10,12 +10,12 @@ use crate::embedded;
 use crate::error::Error;
 use crate::files::Key;
 use crate::kernel::{Kernel, KernelError};
-use crate::lock::{Lock, LockError};
+use crate::lock::Lock;
 use crate::locking;
 use crate::packages::{Packages, PackagesError};
-use crate::progress::{Progress, Stage, Unit};
+use crate::progress::{Progress, Stage};
 use crate::recipe::Component;
-use crate::request::{Directories, Pins, Request, Source};
+use crate::request::{Directories, Request, Source};
 use crate::root;
 use crate::rootfs::erofs;
 use crate::scratch::Scratch;
@@ -36,19 +36,9 @@ pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
     let _alone = lock_directory(&request.directories.data)?;
     let definition =
         Definition::parse(&request.source.name().display().to_string(), &text(&request.source)?)?;
-    let lock = locking::effective(&request.source, request.directories)?;
-    match build_with(request, &definition, &lock) {
-        Err(error) if request.pins == Pins::RelockIfGone && is_gone(&error) => {
-            let (lock, changes) = locking::relock(&request.source, request.directories, request.progress)?;
-            let stage = Stage::start(request.progress, "packages: lock anew", None, Unit::Files);
-            for change in &changes {
-                stage.say(change);
-            }
-            stage.end();
-            build_with(request, &definition, &lock)
-        }
-        other => other,
-    }
+    locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
+        build_with(request, &definition, lock)
+    })
 }
 
 /// Resolves every package anew, writes the lock and returns what changed.
@@ -135,22 +125,6 @@ fn fetch(components: &BTreeSet<&str>, packages: &Packages<'_>) -> Result<(), Err
         names.extend(Component::load(component)?.package_names(architecture));
     }
     Ok(packages.fetch(&names)?)
-}
-
-/// Whether a new lock would help: a package that is gone, wherever the chain of causes names it.
-fn is_gone(error: &Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let gone = matches!(
-            error.downcast_ref::<PackagesError>(),
-            Some(PackagesError::Gone { .. } | PackagesError::Hash { .. } | PackagesError::Lock(_))
-        );
-        if gone || error.is::<LockError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 fn text(source: &Source) -> Result<String, Error> {

@@ -1,6 +1,7 @@
 //! Which lock holds for a definition, and making a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -10,9 +11,10 @@ use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::embedded;
 use crate::files::{self, Key};
 use crate::lock::{Lock, LockError, Name, Pin};
-use crate::progress::{Progress, Stage};
+use crate::packages::PackagesError;
+use crate::progress::{Progress, Stage, Unit};
 use crate::recipe::{Component, RecipeError, Tool};
-use crate::request::{Directories, Source};
+use crate::request::{Directories, Pins, Source};
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,41 @@ pub(crate) fn effective(source: &Source, directories: &Directories) -> Result<Lo
         Err(source) => return Err(LockingError::Io { action: "read", path, source }),
     };
     Lock::parse(&text).map_err(|source| LockingError::Unusable { path, source })
+}
+
+/// Works with the lock that holds; where that fails because a package is gone and `pins` allows it, once more with a new
+/// lock, after saying what has moved.
+pub(crate) fn with_pins<T, E>(
+    pins: Pins,
+    source: &Source,
+    directories: &Directories,
+    progress: &dyn Progress,
+    work: impl Fn(&Lock) -> Result<T, E>,
+) -> Result<T, E>
+where
+    E: Error + From<LockingError> + 'static,
+{
+    match effective(source, directories).map_err(E::from).and_then(|lock| work(&lock)) {
+        Err(error) if pins == Pins::RelockIfGone && is_gone(&error) => {
+            let stage = Stage::start(progress, "packages: lock anew", None, Unit::Files);
+            let (lock, changes) = relock(source, directories, progress)?;
+            for change in &changes {
+                stage.say(change);
+            }
+            stage.end();
+            work(&lock)
+        }
+        other => other,
+    }
+}
+
+/// Whether a new lock would help: a package that is gone, wherever the chain of causes names it.
+fn is_gone(error: &(dyn Error + 'static)) -> bool {
+    let gone = matches!(
+        error.downcast_ref::<PackagesError>(),
+        Some(PackagesError::Gone { .. } | PackagesError::Hash { .. } | PackagesError::Lock(_))
+    );
+    gone || error.is::<LockError>() || error.source().is_some_and(is_gone)
 }
 
 /// Resolves every package of every component and tool anew, writes the lock and returns it with what changed.

@@ -66,7 +66,9 @@ fn slow_the_appliance_is_built_once_and_always_the_same() {
 
 /// Every program of the self-test echoes under the emulator that the image brings for it.
 fn self_tests_run(directories: &Directories, made: &Appliance, scratch: &Path) {
-    let tool = images::tools::ensure("mkfs-erofs", directories, &images::progress::Silent).unwrap();
+    let tool =
+        images::tools::ensure("mkfs-erofs", directories, images::Pins::Exact, &images::progress::Silent)
+            .unwrap();
     let [loader @ .., _mkfs] = tool.command.as_slice() else { panic!("no command") };
     let root = scratch.join("root");
     let status = Command::new(&loader[0])

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store};
 
 use super::{Context, Failure, appliance, progress};
+use crate::supervisor::programs;
 
 /// Make, pin and list appliances
 #[derive(Debug, clap::Args)]
@@ -15,7 +16,8 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make the appliance of a linuxkit.yml; nothing is made anew when nothing has changed
+    /// Make the appliance of a linuxkit.yml, and unpack what this machine lacks to run it; nothing is made anew when
+    /// nothing has changed
     Build {
         /// The linuxkit.yml [default: the one that this mvm carries]
         file: Option<PathBuf>,
@@ -68,6 +70,8 @@ fn build(
     let pins = if relock { Pins::RelockIfGone } else { Pins::Exact };
     let progress = progress::to_stderr();
     let directories = appliance::directories(context);
+    programs::qemu(&directories, pins, progress.as_ref())?;
+    programs::passt(&directories, pins, progress.as_ref())?;
     let made = appliance::build(&directories, source(file), pins, name, progress.as_ref())?;
     if json {
         println!("{}", as_json(name, &made));

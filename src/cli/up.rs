@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use images::Appliance;
+use images::{Appliance, Pins};
 
 use super::{Context, Failure, appliance, progress, size, status};
 use crate::instance::{Accel, Config, Lock, Name, Paths, data_disk, runtime_dir};
@@ -182,8 +182,8 @@ async fn prepare(context: &Context, paths: &Paths, config: Config) -> Result<Lau
     let (appliance, qemu, passt) =
         tokio::task::spawn_blocking(move || -> Result<(Appliance, Vec<String>, Vec<String>), Failure> {
             let progress = progress::to_stderr();
-            let qemu = programs::qemu(&directories, progress.as_ref())?;
-            let passt = programs::passt(&directories, progress.as_ref())?;
+            let qemu = programs::qemu(&directories, Pins::Exact, progress.as_ref())?;
+            let passt = programs::passt(&directories, Pins::Exact, progress.as_ref())?;
             Ok((appliance::ensure(&directories, image.as_deref(), progress.as_ref())?, qemu, passt))
         })
         .await??;

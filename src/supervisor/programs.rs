@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use images::progress::Progress;
 use images::tools::{self, ToolError};
+use images::{Directories, Pins};
 
 use super::passt;
 
@@ -24,7 +25,7 @@ pub enum Error {
 }
 
 /// A command that starts QEMU, at least version 10.
-pub fn qemu(directories: &images::Directories, progress: &dyn Progress) -> Result<Vec<String>, Error> {
+pub fn qemu(directories: &Directories, pins: Pins, progress: &dyn Progress) -> Result<Vec<String>, Error> {
     let own = vec![format!("qemu-system-{}", std::env::consts::ARCH)];
     let why = match vmm::engine::tcg::check(&own) {
         Ok(_) => return Ok(own),
@@ -32,7 +33,7 @@ pub fn qemu(directories: &images::Directories, progress: &dyn Progress) -> Resul
     };
     tracing::info!(why, "the host's QEMU is not used");
     let package = "package qemu-system-x86";
-    let tool = tools::ensure("qemu", directories, progress).map_err(|source| Error::Qemu {
+    let tool = tools::ensure("qemu", directories, pins, progress).map_err(|source| Error::Qemu {
         why,
         package,
         source: Box::new(source),
@@ -42,7 +43,7 @@ pub fn qemu(directories: &images::Directories, progress: &dyn Progress) -> Resul
 }
 
 /// A command that starts a passt which keeps the guest from the host's loopback.
-pub fn passt(directories: &images::Directories, progress: &dyn Progress) -> Result<Vec<String>, Error> {
+pub fn passt(directories: &Directories, pins: Pins, progress: &dyn Progress) -> Result<Vec<String>, Error> {
     let own = vec!["passt".to_owned()];
     let why = match help(&own) {
         Ok(text) if passt::is_recent(&text) => return Ok(own),
@@ -50,7 +51,7 @@ pub fn passt(directories: &images::Directories, progress: &dyn Progress) -> Resu
         Err(error) => format!("passt cannot be started ({error})"),
     };
     tracing::info!(why, "the host's passt is not used");
-    let tool = tools::ensure("passt", directories, progress)
+    let tool = tools::ensure("passt", directories, pins, progress)
         .map_err(|error| Error::Passt { why, source: Box::new(error) })?;
     Ok(tool.command)
 }

@@ -1,9 +1,10 @@
 //! The appliance that the tests' machines boot, as files.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use images::progress::Silent;
-use images::{Directories, tools};
+use images::{Directories, Pins, tools};
 
 use super::Instance;
 
@@ -17,9 +18,14 @@ pub struct Appliance {
 }
 
 impl Appliance {
-    /// Made by `mvm image build`, unless it is there.
-    pub fn built() -> Self {
-        let instance = Instance::prepared("appliance");
+    /// Made by `mvm image build`, unless it is there. Pins that are gone from the mirror are no failure of a test.
+    pub fn built() -> &'static Self {
+        static BUILT: OnceLock<Appliance> = OnceLock::new();
+        BUILT.get_or_init(Self::build)
+    }
+
+    fn build() -> Self {
+        let instance = Instance::bare("appliance");
         let made = instance.mvm(&["image", "build", "--relock", "--json"]).ok();
         let made: serde_json::Value =
             serde_json::from_str(&made).expect("`mvm image build --json` prints JSON");
@@ -27,7 +33,8 @@ impl Appliance {
             |name: &str| PathBuf::from(made[name].as_str().unwrap_or_else(|| panic!("no {name} in {made}")));
         let directories =
             Directories { data: Instance::data().join("mvm"), cache: Instance::cache().join("mvm") };
-        let qemu = tools::ensure("qemu", &directories, &Silent).expect("QEMU is unpacked").command;
+        let qemu =
+            tools::ensure("qemu", &directories, Pins::Exact, &Silent).expect("QEMU is unpacked").command;
         Self { kernel: path("kernel"), root: path("root"), qemu }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::{MVM, Outcome, Processes, run};
+use super::{Appliance, MVM, Outcome, Processes, run};
 
 /// A machine for tests: it comes up once and goes with the value, or with the test program, even when that is killed.
 #[derive(Debug)]
@@ -33,8 +33,14 @@ impl Options {
 }
 
 impl Instance {
-    /// Directories for an instance that has not been started.
+    /// Directories for an instance that has not been started, with an appliance that it could boot.
     pub fn prepared(name: &str) -> Self {
+        Appliance::built();
+        Self::bare(name)
+    }
+
+    /// Directories for an instance, and nothing more.
+    pub(super) fn bare(name: &str) -> Self {
         Self { name: name.to_owned(), keeper: Keeper::new(name) }
     }
 

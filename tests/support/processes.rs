@@ -58,10 +58,7 @@ impl Processes {
 
     fn process(&self, pid: u32) -> Option<Process> {
         let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
-        let stat = String::from_utf8_lossy(&read("stat")?).into_owned();
-        // "pid (comm) state ppid pgrp session ..." (proc(5)); comm may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let (state, session) = (*fields.first()?, fields.get(3)?.parse().ok()?);
+        let (state, session) = state_and_session(&String::from_utf8_lossy(&read("stat")?))?;
         let arguments = String::from_utf8_lossy(&read("cmdline")?).into_owned();
         let environment = String::from_utf8_lossy(&read("environ").unwrap_or_default()).into_owned();
         let home = self.home.to_str()?;
@@ -69,7 +66,7 @@ impl Processes {
         // What tidies up after the test is no part of the instance.
         let keeper = arguments.contains("keeper-of-");
         let arguments = arguments.split_terminator('\0').map(str::to_owned).collect();
-        (ours && !keeper && state != "Z").then_some(Process { pid, arguments, session })
+        (ours && !keeper && state != 'Z').then_some(Process { pid, arguments, session })
     }
 }
 
@@ -89,6 +86,15 @@ impl Process {
     }
 }
 
+/// Zero when its leader is outside of our PID namespace, which is why `getsid` of a library that rules zero out will not
+/// do.
 fn own_session() -> u32 {
-    rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get().unsigned_abs())
+    let stat = fs::read_to_string("/proc/self/stat").expect("/proc is there");
+    state_and_session(&stat).expect("the kernel writes it as proc(5) says").1
+}
+
+/// From "pid (comm) state ppid pgrp session ..." (proc(5)); comm may hold anything.
+fn state_and_session(stat: &str) -> Option<(char, u32)> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.nth(2)?.parse().ok()?))
 }

@@ -21,7 +21,7 @@ use crate::locking::{self, LockingError};
 use crate::packages::{Packages, PackagesError};
 use crate::progress::{Progress, Stage};
 use crate::recipe::{self, RecipeError};
-use crate::request::{Directories, Source};
+use crate::request::{Directories, Pins, Source};
 use crate::scratch::Scratch;
 
 /// Counts up when the same recipe and packages make something else than before.
@@ -46,6 +46,12 @@ pub enum ToolError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
+impl From<LockingError> for ToolError {
+    fn from(error: LockingError) -> Self {
+        Self::Locking(Box::new(error))
+    }
+}
+
 /// A program that can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool {
@@ -56,10 +62,15 @@ pub struct Tool {
 }
 
 /// Makes sure that a tool (`qemu`, `passt`, ...) is unpacked, fetching its packages where they are not in the cache.
-pub fn ensure(name: &str, directories: &Directories, progress: &dyn Progress) -> Result<Tool, ToolError> {
-    let lock = locking::effective(&Source::Embedded, directories)
-        .map_err(|error| ToolError::Locking(Box::new(error)))?;
-    ensure_from(name, &Packages { directories, lock: &lock, progress })
+pub fn ensure(
+    name: &str,
+    directories: &Directories,
+    pins: Pins,
+    progress: &dyn Progress,
+) -> Result<Tool, ToolError> {
+    locking::with_pins(pins, &Source::Embedded, directories, progress, |lock| {
+        ensure_from(name, &Packages { directories, lock, progress })
+    })
 }
 
 /// The same with a lock of the caller's.
