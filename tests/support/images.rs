@@ -55,16 +55,15 @@ fn busybox(architecture: &str, target: &Path) {
     let package = package.expect("a package was fetched").path();
     let root = tempfile::tempdir().expect("a directory for a package");
     run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(root.path())).ok();
-    fs::copy(root.path().join("bin/busybox"), target).expect("busybox is copied");
+    fs::copy(root.path().join("usr/bin/busybox"), target).expect("busybox is copied");
     fs::set_permissions(target, fs::Permissions::from_mode(0o755)).expect("busybox is made executable");
 }
 
-/// The directory that holds the package, after it was fetched: of bookworm, whose indexes do not move any more, so that
-/// no mirror is found in the middle of an update.
+/// The directory that holds the package, after it was fetched.
 fn packages(architecture: &str) -> PathBuf {
-    let packages = Instance::cache().join(format!("mvm/test-tools/busybox-{architecture}"));
+    let packages = Instance::cache().join(format!("mvm/test-tools/packages-{architecture}"));
     let fetch = format!("{TOP}/scripts/fetch-packages");
-    run(Command::new(fetch).arg(&packages).args(["bookworm", architecture, "busybox-static"])).ok();
+    run(Command::new(fetch).arg(&packages).args(["trixie,forky", architecture, "busybox-static"])).ok();
     packages
 }
 
