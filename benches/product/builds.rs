@@ -14,7 +14,7 @@ const BUILD_RUNS: usize = 3;
 /// A machine with a base image, and what both clients need to build on it.
 struct Bench {
     instance: Instance,
-    _registry: Registry,
+    registry: Registry,
     base: Base,
     buildx_home: TempDir,
 }
@@ -26,7 +26,7 @@ impl Bench {
         let instance = Instance::up_with("bench", &options);
         let base = Base::push(&instance, &registry);
         let buildx_home = tempfile::tempdir().expect("a directory for buildx");
-        let bench = Self { instance, _registry: registry, base, buildx_home };
+        let bench = Self { instance, registry, base, buildx_home };
         let endpoint = format!("unix://{}", bench.instance.buildkit_socket().display());
         run(bench.buildx().args(["create", "--name", "mvm", "--driver", "remote", &endpoint])).ok();
         bench
@@ -74,7 +74,9 @@ pub(crate) fn measure() -> Vec<Figure> {
     let dockerfile = format!("FROM {}\nRUN uname -m > /machine\nWORKDIR /data\nCOPY . .\n", bench.base.image);
     let three = context(&[("Dockerfile", &dockerfile), ("file", "content\n")]);
     let platforms = PLATFORMS.map(|(platform, _)| platform).join(",");
-    let arguments = ["--no-cache", "--platform", &platforms];
+    // Pushed by both, so that both make an image; without an output buildx would make none.
+    let image = bench.registry.image("three:latest");
+    let arguments = ["--no-cache", "--platform", &platforms, "--tag", &image, "--push"];
     let (ours, theirs) = bench.compare(BUILD_RUNS, &arguments, &three);
     let build = Figure::new("three-platform-build", "s", &ours).against("docker buildx", &theirs);
     vec![noop, build]
