@@ -10,7 +10,7 @@ demo: build      ## boot the appliance, build and push one image for three platf
 	@demo/run
 
 demo-full: build ## the same on a Debian base with apt-get install: an hour or more without KVM
-	@demo/run --full
+	@demo/full
 
 build:           ## target/release/mvm
 	@scripts/install-deps build demo
@@ -33,7 +33,7 @@ bench:           ## measure; prints and writes target/bench.json
 lint:            ## what reviews check by machine
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: skipped"; fi
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; else echo "cargo-deny is not installed: skipped"; fi
 
 clean:           ## what the build made in this clone; appliances and instances stay (README: "Removing everything")
 	$(CARGO) clean

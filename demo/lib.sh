@@ -51,7 +51,10 @@ capture() {
 
 # Unless the user has it running already, the machine goes down with the demo.
 start_machine() {
-    "$MVM" status > /dev/null 2>&1 || STARTED_MACHINE=1
+    case $("$MVM" status --json 2> /dev/null) in
+        *'"state":"ready"'* | *'"state":"starting"'*) ;;
+        *) STARTED_MACHINE=1 ;;
+    esac
     step "mvm up" "$MVM" up "$MVM_INSTANCE"
 }
 

@@ -1,41 +1,73 @@
-//! `mvm up` with a new data disk: how long, how much work, and what it occupies when nothing happens.
+//! `mvm up` with a new data disk: how long and how much work to each stage, and what it occupies when nothing happens.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Instant;
 
 use crate::report::Figure;
 use crate::support::Instance;
 
 const RUNS: usize = 5;
 
+/// What was spent since `mvm up` began.
+struct Spent {
+    stage: String,
+    seconds: f64,
+    /// Of QEMU, machine process, supervisor and passt together.
+    cpu_seconds: f64,
+}
+
 pub(crate) fn measure() -> Vec<Figure> {
-    let mut stages: Vec<(String, Vec<f64>)> = Vec::new();
-    let (mut wall, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     // The first one makes the appliance if there is none, and reads it into the page cache: not counted.
     drop(Instance::up("warm"));
+    let (mut boots, mut memory) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let instance = Instance::prepared("bench");
-        let outcome = instance.mvm(&["up", "bench"]);
-        assert_eq!(outcome.status, 0, "{outcome}");
-        cpu.push(instance.processes().all().iter().map(|process| cpu_seconds(process.pid)).sum());
-        let status = instance.status();
-        wall.push(status["ready_after_ms"].as_f64().expect("a machine that is ready says when") / 1000.0);
-        for (name, at) in stage_lines(&outcome.stderr) {
-            match stages.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => values.push(at),
-                None => stages.push((name, vec![at])),
-            }
-        }
+        boots.push(up(&instance));
         memory.push(idle_memory(&instance));
     }
-    for (name, values) in stages {
-        let Figure { median, min, max, .. } = Figure::new("stage", "ms", &values);
-        println!("  {name:<26} {median:>10.0} ms       ({min:.0} to {max:.0})");
+    let mut figures = Vec::new();
+    for Spent { stage, .. } in &boots[0] {
+        let each = || boots.iter().filter_map(|boot| boot.iter().find(|spent| spent.stage == *stage));
+        let seconds: Vec<f64> = each().map(|spent| spent.seconds).collect();
+        let cpu: Vec<f64> = each().map(|spent| spent.cpu_seconds).collect();
+        figures.push(Figure::new(format!("up-to-{stage}"), "s", &seconds));
+        figures.push(Figure::new(format!("up-to-{stage}-cpu"), "CPU s", &cpu));
     }
-    vec![
-        Figure::new("up-to-ready", "s", &wall),
-        Figure::new("up-to-ready-cpu", "CPU s", &cpu),
-        Figure::new("guest-idle-memory", "MB", &memory),
-    ]
+    figures.push(Figure::new("guest-idle-memory", "MB", &memory));
+    figures
+}
+
+/// Starts it, and reads the clocks at each line with which `mvm up` tells of a stage's end.
+fn up(instance: &Instance) -> Vec<Spent> {
+    let mut command = instance.command();
+    command.args(["up", &instance.name]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let start = Instant::now();
+    let mut child = command.spawn().expect("mvm starts");
+    let (mut boot, mut said) = (Vec::new(), String::new());
+    for line in BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines() {
+        let line = line.expect("mvm says it in UTF-8");
+        if let Some(stage) = ended_stage(&line) {
+            let seconds = start.elapsed().as_secs_f64();
+            let processes = instance.processes().all();
+            let cpu_seconds = processes.iter().map(|process| cpu_seconds(process.pid)).sum();
+            boot.push(Spent { stage: stage.to_owned(), seconds, cpu_seconds });
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    let status = child.wait().expect("mvm can be waited for");
+    assert!(status.success(), "mvm up ended with {status}\n{said}{}", instance.logs());
+    boot
+}
+
+/// "kernel" of "  kernel     612 ms", and "ready" of the last line.
+fn ended_stage(line: &str) -> Option<&str> {
+    if line.starts_with("ready after ") {
+        return Some("ready");
+    }
+    Some(line.strip_suffix(" ms")?.trim().rsplit_once(' ')?.0.trim())
 }
 
 /// User and system time of a process and of the children that it has waited for (proc(5), stat, fields 14 to 17).
@@ -58,13 +90,4 @@ fn idle_memory(instance: &Instance) -> f64 {
     };
     let cache: f64 = ["Buffers", "Cached", "SReclaimable"].map(kibibytes).iter().sum();
     (kibibytes("MemTotal") - kibibytes("MemFree") - cache) * 1024.0 / 1e6
-}
-
-/// "kernel 612 ms", as `mvm up` prints its stages.
-fn stage_lines(progress: &str) -> Vec<(String, f64)> {
-    let stage = |line: &str| {
-        let (name, at) = line.split_once(" ms")?.0.trim().rsplit_once(' ')?;
-        Some((name.trim().to_owned(), at.parse().ok()?))
-    };
-    progress.lines().filter_map(stage).collect()
 }

@@ -10,7 +10,7 @@ use crate::support::TOP;
 /// One measured quantity.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) engine: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) median: f64,
@@ -26,9 +26,9 @@ pub(crate) struct Figure {
 
 impl Figure {
     /// From the values of all runs; there is at least one.
-    pub(crate) fn new(name: &'static str, unit: &'static str, values: &[f64]) -> Self {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, values: &[f64]) -> Self {
+        let name = name.into();
         Self {
-            name,
             engine: "tcg",
             unit,
             median: median(values),
@@ -38,6 +38,7 @@ impl Figure {
             peer: None,
             peer_median: None,
             command: format!("cargo bench --bench product -- {name}"),
+            name,
         }
     }
 
