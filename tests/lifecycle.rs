@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::File;
 
-use support::{Base, Instance, Registry, context, skipped, steps};
+use support::{Base, Instance, Registry, context, skipped, start, steps};
 
 /// What is killed, and what `mvm status` says of it.
 const KILLED: [(&str, &str); 4] = [
@@ -73,6 +73,29 @@ fn cache_and_lock_outlive_every_end_of_a_machine() {
         instance.mvm(&["up", "cycle"]).ok();
         assert_eq!(build(&instance, &base, "one"), [true], "the cache outlives a killed {part}");
     }
+}
+
+#[test]
+fn of_two_that_start_it_at_once_neither_fails() {
+    if skipped("lifecycle") {
+        return;
+    }
+    let instance = Instance::prepared("race");
+    let starts = [(); 2].map(|()| start(instance.command().args(["up", "race"])));
+    for start in starts {
+        start.outcome().ok();
+    }
+    assert_eq!(instance.status()["state"], "ready");
+
+    // Processes that do not react any more are no reason to hang.
+    let processes = instance.processes();
+    processes.with_argument("machine").signal("STOP");
+    processes.with_argument("qemu-system").signal("STOP");
+    let down = instance.mvm(&["down", "race"]);
+    down.refused(0, "race did not power off in time, and was killed");
+    processes.expect_none();
+    assert!(lock_is_free(&instance));
+    instance.mvm(&["up", "race"]).ok();
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod support;
 
-use support::{Instance, context, docker, eventually, run, skipped};
+use std::net::{Ipv4Addr, TcpListener};
+
+use support::{Base, Instance, Registry, context, docker, eventually, page, run, skipped, start};
 
 /// The process id of dockerd in the guest.
 fn dockerd(instance: &Instance) -> Result<String, String> {
@@ -31,6 +33,8 @@ fn a_killed_dockerd_comes_back_and_builds() {
         return;
     }
     let instance = Instance::shared();
+    let registry = Registry::open();
+    let base = Base::push(instance, &registry);
     build(instance, "before");
     // As a crash ends it (exit status 2, after a dump of its goroutines), and as nothing can be caught.
     for signal in ["ABRT", "KILL"] {
@@ -44,7 +48,22 @@ fn a_killed_dockerd_comes_back_and_builds() {
         comes_back(instance);
         build(instance, signal);
         assert_eq!(instance.status()["state"], "ready", "the machine itself was never touched");
+        serves_a_page(instance, &base);
     }
+}
+
+/// A container's port is published on the host.
+fn serves_a_page(instance: &Instance, base: &Base) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let publish = format!("{port}:80");
+    let script = "echo page > /index.html; httpd -f -p 80 -h /";
+    let mut server =
+        start(instance.command().args(["run", "--rm", "-p", &publish, &base.image, "sh", "-c", script]));
+    let page = page(port, &mut server);
+    assert!(page.ends_with("page\n"), "{page}");
+    server.signal("INT");
+    let outcome = server.outcome();
+    assert_eq!(outcome.status, 130, "{outcome}");
 }
 
 /// `docker buildx history` ends some versions of dockerd (moby/buildkit pull request 6598).

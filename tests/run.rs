@@ -3,12 +3,12 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use support::{Base, Instance, Registry, docker, run, skipped, start};
+use support::{Base, Instance, Registry, docker, page, run, skipped, start};
 
 /// The base image in a registry that stays up as long as the tests run.
 fn image() -> &'static str {
@@ -119,28 +119,12 @@ fn a_published_port_answers_on_the_hosts_loopback_and_a_taken_one_is_refused() {
 
     drop(listener);
     let mut server = start(instance.command().args(serve));
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let page = loop {
-        if let Some(page) = fetch(port) {
-            break page;
-        }
-        assert!(server.is_running(), "{}", server.outcome());
-        assert!(Instant::now() < deadline, "port {port} does not answer");
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let page = page(port, &mut server);
     assert!(page.starts_with("HTTP/1.1 200 OK") && page.ends_with("page\n"), "{page}");
     server.signal("INT");
     let outcome = server.outcome();
     assert_eq!(outcome.status, 130, "{outcome}");
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free again");
-}
-
-fn fetch(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).ok()?;
-    (!page.is_empty()).then_some(page)
 }
 
 #[test]

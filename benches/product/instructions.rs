@@ -12,7 +12,7 @@ const RUNS: usize = 3;
 
 pub(crate) fn measure() -> Vec<Figure> {
     let appliance = Appliance::built();
-    let counts: Vec<f64> = (0..RUNS).map(|_| millions(&appliance)).collect();
+    let counts: Vec<f64> = (0..RUNS).map(|_| millions(appliance)).collect();
     vec![Figure::new("init-instructions", "million", &counts)]
 }
 

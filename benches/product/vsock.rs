@@ -20,7 +20,7 @@ pub(crate) fn measure() -> Vec<Figure> {
     let bench = VsockBench::built();
     let mut lines: Vec<Line> = Vec::new();
     for _ in 0..RUNS {
-        let printed = run(&mut bench.command(&appliance)).ok();
+        let printed = run(&mut bench.command(appliance)).ok();
         let parse = |line: &str| serde_json::from_str(line).expect("vsock_bench prints JSON lines");
         lines.extend(printed.lines().map(parse));
     }

@@ -8,15 +8,9 @@ use tokio::sync::watch;
 
 use crate::init::boot_milliseconds;
 
-#[derive(Debug, Clone)]
-struct Entry {
-    sequence: u64,
-    event: Event,
-}
-
 #[derive(Debug, Default)]
 struct Store {
-    entries: Vec<Entry>,
+    events: Vec<Event>,
     next: u64,
 }
 
@@ -47,7 +41,7 @@ impl Events {
 
     /// The builder answers. Said once: services may start again later.
     pub(crate) fn ready(&self) {
-        if !self.lock().entries.iter().any(|entry| matches!(entry.event.event, Some(Kind::Ready(_)))) {
+        if !self.lock().events.iter().any(|event| matches!(event.event, Some(Kind::Ready(_)))) {
             self.push(Kind::Ready(Ready { at_ms: boot_milliseconds() }));
         }
     }
@@ -71,8 +65,8 @@ impl Events {
     /// The events from `sequence` on, and the sequence to ask for next.
     pub(crate) fn since(&self, sequence: u64) -> (Vec<Event>, u64) {
         let store = self.lock();
-        let new = store.entries.iter().filter(|entry| entry.sequence >= sequence);
-        (new.map(|entry| entry.event.clone()).collect(), store.next)
+        let new = store.events.iter().filter(|event| event.sequence >= sequence);
+        (new.cloned().collect(), store.next)
     }
 
     /// Changes whenever something happens.
@@ -83,10 +77,10 @@ impl Events {
     fn push(&self, kind: Kind) {
         let next = {
             let mut store = self.lock();
-            store.entries.retain(|entry| !entry.event.event.as_ref().is_some_and(|old| replaces(&kind, old)));
+            store.events.retain(|event| !event.event.as_ref().is_some_and(|old| replaces(&kind, old)));
             let sequence = store.next;
             store.next = sequence.saturating_add(1);
-            store.entries.push(Entry { sequence, event: Event { event: Some(kind) } });
+            store.events.push(Event { sequence, event: Some(kind) });
             store.next
         };
         self.newest.send_replace(next);

@@ -97,6 +97,14 @@ impl Store {
         self.appliance(reference, &descriptor, &manifest).map(Some)
     }
 
+    /// All that the layout has, by name.
+    pub fn list(&self) -> Result<Vec<(String, Appliance)>, StoreError> {
+        let index = self.index()?;
+        let names = index.manifests().iter().filter_map(name_of);
+        let found = names.map(|name| Ok(self.find(name)?.map(|found| (name.to_owned(), found))));
+        found.filter_map(Result::transpose).collect()
+    }
+
     /// The appliance of that name, if it was made of these inputs.
     pub(crate) fn find_made_of(
         &self,

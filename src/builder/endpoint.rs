@@ -19,8 +19,6 @@ pub struct Endpoint {
 /// Why there is no builder at an address.
 #[derive(Debug, Error)]
 pub enum EndpointError {
-    #[error("cannot use the builder {0:?}: only unix:///PATH is supported; correct or unset BUILDKIT_HOST")]
-    Scheme(String),
     #[error("no builder answers at {socket:?}; start it with `mvm up`")]
     Connect {
         socket: PathBuf,
@@ -32,14 +30,6 @@ pub enum EndpointError {
 impl Endpoint {
     pub fn unix(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
-    }
-
-    /// `unix:///run/x/buildkit.sock`, as `BUILDKIT_HOST` has it.
-    pub fn parse(address: &str) -> Result<Self, EndpointError> {
-        match address.strip_prefix("unix://") {
-            Some(path) if path.starts_with('/') => Ok(Self::unix(path)),
-            _ => Err(EndpointError::Scheme(address.to_owned())),
-        }
     }
 
     pub fn socket(&self) -> &Path {
@@ -66,19 +56,6 @@ impl Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_unix_sockets() {
-        assert_eq!(Endpoint::parse("unix:///a/b.sock").unwrap().socket(), Path::new("/a/b.sock"));
-        for address in ["tcp://127.0.0.1:1234", "unix://relative", "/a/b.sock", ""] {
-            assert_eq!(
-                Endpoint::parse(address).unwrap_err().to_string(),
-                format!(
-                    "cannot use the builder {address:?}: only unix:///PATH is supported; correct or unset BUILDKIT_HOST"
-                )
-            );
-        }
-    }
 
     #[tokio::test]
     async fn nobody_there() {

@@ -10,6 +10,10 @@ use tonic::Status;
 /// Lines shown around the ones that failed.
 const AROUND: usize = 3;
 
+/// How a registry's refusal arrives here, from itself or from containerd's client of it.
+const REFUSALS: [&str; 4] =
+    ["401 Unauthorized", "403 Forbidden", "no basic auth credentials", "insufficient_scope"];
+
 /// Why the daemon could not build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -114,6 +118,10 @@ pub(crate) fn hint(message: &str) -> Option<&'static str> {
     } else if message.to_ascii_lowercase().contains("no space left on device") {
         // The kernel's words; C's library begins them with a capital letter, Go's does not.
         Some("the data disk is full; make it larger with `mvm down` and `mvm up --disk`")
+    } else if REFUSALS.iter().any(|words| message.contains(words)) {
+        Some(
+            "the registry wants another login than the one in Docker's configuration; `docker login` writes it to ~/.docker/config.json",
+        )
     } else {
         None
     }
@@ -203,6 +211,8 @@ mod tests {
                 Some("the data disk is full; make it larger with `mvm down` and `mvm up --disk`")
             );
         }
+        let refused = "failed to push x: unexpected status from HEAD request: 401 Unauthorized";
+        assert!(hint(refused).unwrap().contains("`docker login` writes it"));
         assert_eq!(hint("exit code: 1"), None);
     }
 }

@@ -29,5 +29,5 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use failure::Failure;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, check};
-pub use request::{Build, Source, SourceError};
+pub use request::{Build, Source, SourceError, Store};
 pub use solve::{BuildError, Means, Observer, Outcome, build};

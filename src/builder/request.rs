@@ -1,4 +1,4 @@
-//! What is to be built, and how BuildKit is told (its `dockerfile.v0` frontend and `moby` exporter).
+//! What is to be built, and how BuildKit is told (its `dockerfile.v0` frontend and its exporters).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,25 @@ pub struct Build {
     /// `mode=min`, `mode=max`: a provenance attestation joins the image.
     pub provenance: Option<String>,
     pub sbom: bool,
+}
+
+/// Where a builder keeps the images that it made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// In that of the Docker daemon which it is a part of, where its containers find them.
+    Docker,
+    /// Where its worker does, if it does: a BuildKit of its own.
+    Worker,
+}
+
+impl Store {
+    /// The exporter that puts them there.
+    fn exporter(self) -> &'static str {
+        match self {
+            Self::Docker => "moby",
+            Self::Worker => "image",
+        }
+    }
 }
 
 /// Where a build's files are.
@@ -86,8 +105,8 @@ fn default_dockerfile(context: &Path) -> PathBuf {
 
 impl Build {
     /// The request for this build under the name `reference`, with a session's files and credentials.
-    pub(crate) fn solve_request(&self, reference: &str, session: &str) -> SolveRequest {
-        let exporters = self.exporters();
+    pub(crate) fn solve_request(&self, reference: &str, session: &str, store: Store) -> SolveRequest {
+        let exporters = self.exporters(store);
         let first = exporters.first().cloned().unwrap_or_default();
         SolveRequest {
             r#ref: reference.to_owned(),
@@ -137,20 +156,20 @@ impl Build {
 
     /// The image goes to the builder's store, and to registries if it is pushed. Plain http is allowed for those on
     /// loopback only, so they get an exporter of their own.
-    fn exporters(&self) -> Vec<Exporter> {
+    fn exporters(&self, store: Store) -> Vec<Exporter> {
         let (loopback, others): (Vec<_>, Vec<_>) =
             self.names.iter().partition(|name| self.push && name.speaks_http());
         let mut exporters = Vec::new();
         if !others.is_empty() || loopback.is_empty() {
-            exporters.push(self.exporter(&others, false));
+            exporters.push(self.exporter(store, &others, false));
         }
         if !loopback.is_empty() {
-            exporters.push(self.exporter(&loopback, true));
+            exporters.push(self.exporter(store, &loopback, true));
         }
         exporters
     }
 
-    fn exporter(&self, names: &[&ImageRef], insecure: bool) -> Exporter {
+    fn exporter(&self, store: Store, names: &[&ImageRef], insecure: bool) -> Exporter {
         // With the containerd store, the digest that counts is the manifest's (or index's), not the configuration's.
         let mut attrs = HashMap::from([("prefer-image-digest".to_owned(), "true".to_owned())]);
         if !names.is_empty() {
@@ -163,7 +182,7 @@ impl Build {
         if insecure {
             attrs.insert("registry.insecure".to_owned(), "true".to_owned());
         }
-        Exporter { r#type: "moby".to_owned(), attrs }
+        Exporter { r#type: store.exporter().to_owned(), attrs }
     }
 }
 
@@ -193,7 +212,7 @@ mod tests {
 
     #[test]
     fn flags_become_attributes() {
-        let request = build(&["x"], false).solve_request("r", "s");
+        let request = build(&["x"], false).solve_request("r", "s", Store::Docker);
         let attribute = |key: &str| request.frontend_attrs.get(key).map(String::as_str);
         assert_eq!(attribute("platform"), Some("linux/amd64,linux/arm/v7"));
         assert_eq!(attribute("build-arg:A"), Some("1"));
@@ -207,7 +226,8 @@ mod tests {
 
     #[test]
     fn plain_http_is_for_loopback_only() {
-        let exporters = build(&["127.0.0.1:5000/a", "ghcr.io/x/a", "localhost:5000/b"], true).exporters();
+        let exporters =
+            build(&["127.0.0.1:5000/a", "ghcr.io/x/a", "localhost:5000/b"], true).exporters(Store::Docker);
         let insecure: Vec<_> = exporters
             .iter()
             .map(|one| (one.attrs["name"].as_str(), one.attrs.contains_key("registry.insecure")))
@@ -216,7 +236,11 @@ mod tests {
             insecure,
             [("ghcr.io/x/a:latest", false), ("127.0.0.1:5000/a:latest,localhost:5000/b:latest", true)]
         );
-        assert_eq!(build(&["127.0.0.1:5000/a", "x"], false).exporters().len(), 1, "nothing is pushed");
+        assert_eq!(
+            build(&["127.0.0.1:5000/a", "x"], false).exporters(Store::Docker).len(),
+            1,
+            "nothing is pushed"
+        );
     }
 
     #[test]

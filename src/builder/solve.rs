@@ -17,7 +17,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::endpoint::{Endpoint, EndpointError};
 use super::failure::Failure;
-use super::request::Build;
+use super::request::{Build, Store};
 use super::session::{self, Session};
 use super::tunnel;
 use crate::registry::credentials::Credentials;
@@ -63,6 +63,7 @@ pub trait Observer {
 #[derive(Debug, Clone)]
 pub struct Means {
     pub endpoint: Endpoint,
+    pub store: Store,
     /// What tells this machine from others, for good.
     pub node: String,
     pub credentials: Credentials,
@@ -92,7 +93,7 @@ pub async fn build<O: Observer>(
         ]),
         credentials: means.credentials,
     };
-    let request = build.solve_request(&random_id(), &session.id);
+    let request = build.solve_request(&random_id(), &session.id, means.store);
     let (near, far) = tokio::io::duplex(tunnel::PIPE);
     let tunnel = tunnel::carry(channel.clone(), session.headers(), far);
     let _serving = Abort(tokio::spawn(async move {

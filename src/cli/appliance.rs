@@ -15,7 +15,7 @@ enum Error {
     )]
     NoGuest,
     #[error(
-        "there is no appliance named {0}; `mvm image ls` shows which there are, `mvm image build --name` makes one"
+        "there is no appliance named {0}; `mvm image ls` shows which there are, `mvm image build FILE` makes one"
     )]
     Unknown(String),
 }

@@ -1,17 +1,16 @@
 //! `mvm build`: builds a Dockerfile in the instance.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::builder::progress::{Plain, Quiet};
-use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, Outcome, Source};
+use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, Outcome, Source, Store};
 use crate::instance::Paths;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
-use crate::supervisor::client::{OpenPorts, open_ports};
 
 mod ports;
 
@@ -20,6 +19,7 @@ pub use ports::loopback_ports;
 /// Build an image from a Dockerfile, for one platform or several
 ///
 /// The image goes into the builder's own store, where `mvm run` finds it; with --push also to its registries.
+/// BUILDKIT_HOST may point at another builder (unix:///PATH); what it keeps of an image without --push is its own matter.
 /// No attestation is added unless --provenance or --sbom asks for one, so an index lists the platforms and nothing else.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -104,38 +104,6 @@ struct ResultFileError {
     source: std::io::Error,
 }
 
-/// Where a build goes.
-#[derive(Debug)]
-pub struct Target {
-    pub endpoint: Endpoint,
-    /// What the guest said that it can run; `None` where nobody was asked, and everything is tried.
-    pub platforms: Option<Vec<Known>>,
-    /// What tells this machine from others, for good ([`builder::node_id`]).
-    pub node: String,
-    /// Registries on the host's loopback that the guest reaches during the build.
-    pub ports: Option<OpenPorts>,
-}
-
-impl Target {
-    /// Where BUILDKIT_HOST points, else the builder of the instance that is meant, which is asked what it can run, and
-    /// for which the ports of loopback registries are opened.
-    async fn of(context: &Context, args: &Args) -> Result<Self, Failure> {
-        let node = builder::node_id(&context.home.state)?;
-        if let Some(address) = std::env::var("BUILDKIT_HOST").ok().filter(|address| !address.is_empty()) {
-            let endpoint = Endpoint::parse(&address).map_err(Failure::usage)?;
-            return Ok(Self { endpoint, platforms: None, node, ports: None });
-        }
-        let paths = context.paths();
-        let platforms = if args.platforms.is_empty() { None } else { Some(known_platforms(&paths).await?) };
-        let ports = open_ports(&paths, loopback_ports(args)).await.map_err(|error| match error {
-            error if error.is_no_machine() => Failure::no_machine(error),
-            error => error.into(),
-        })?;
-        let endpoint = Endpoint::unix(paths.buildkit_socket());
-        Ok(Self { endpoint, platforms, node, ports: Some(ports) })
-    }
-}
-
 /// What the guest's self-test found; waits for it right after a boot, and while it is done again because a registration
 /// has changed.
 async fn known_platforms(paths: &Paths) -> Result<Vec<Known>, Failure> {
@@ -156,19 +124,29 @@ async fn known_platforms(paths: &Paths) -> Result<Vec<Known>, Failure> {
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // What cannot be meant is said before anybody is asked for anything.
     let build = args.build()?;
-    let target = Target::of(context, &args).await?;
-    run_on(&args, &build, target).await
+    let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
+    let node = builder::node_id(&context.home.state)?;
+    let store = match &target {
+        Target::Instance(paths) => {
+            if !build.platforms.is_empty() {
+                refuse_unknown(&build.platforms, &known_platforms(paths).await?)?;
+            }
+            Store::Docker
+        }
+        Target::Other(_) => Store::Worker,
+    };
+    let _ports = target.open_ports(loopback_ports(&args)).await?;
+    let endpoint = Endpoint::unix(target.socket(&BUILDKIT));
+    run_with(&args, &build, Means { endpoint, store, node, credentials: Credentials::from_env() }).await
+}
+
+/// Refuses a platform that does not run before anything is sent.
+fn refuse_unknown(platforms: &[Platform], known: &[Known]) -> Result<(), Failure> {
+    platforms.iter().try_for_each(|platform| builder::check(platform, known)).map_err(Failure::usage)
 }
 
 /// Builds, prints the digest to stdout, and everything else to stderr.
-async fn run_on(args: &Args, build: &Build, target: Target) -> Result<(), Failure> {
-    let _ports = target.ports;
-    if let Some(known) = &target.platforms {
-        for platform in &build.platforms {
-            builder::check(platform, known).map_err(Failure::usage)?;
-        }
-    }
-    let means = Means { endpoint: target.endpoint, node: target.node, credentials: Credentials::from_env() };
+async fn run_with(args: &Args, build: &Build, means: Means) -> Result<(), Failure> {
     let quiet = args.quiet || args.progress == Style::Quiet;
     let cancel = async {
         // Without a handler Ctrl-C would end the process: that is an end too.
@@ -192,7 +170,7 @@ async fn run_on(args: &Args, build: &Build, target: Target) -> Result<(), Failur
         BuildError::Cancelled => Failure::Interrupted,
         BuildError::Failed(_) => Failure::from(error),
     })?;
-    args.finish(&outcome, quiet)
+    args.finish(&outcome)
 }
 
 fn report(result: &Result<Outcome, BuildError>, text: impl Fn(&builder::Failure) -> String) {
@@ -240,7 +218,7 @@ impl Args {
         })
     }
 
-    fn finish(&self, outcome: &Outcome, quiet: bool) -> Result<(), Failure> {
+    fn finish(&self, outcome: &Outcome) -> Result<(), Failure> {
         if let Some(digest) = outcome.digest() {
             println!("{digest}");
             if let Some(path) = &self.iidfile {
@@ -250,9 +228,6 @@ impl Args {
         if let Some(path) = &self.metadata_file {
             let sorted: BTreeMap<_, _> = outcome.response.iter().collect();
             write(path, serde_json::to_string_pretty(&sorted)?.as_bytes())?;
-        }
-        if !quiet && std::io::stdout().is_terminal() {
-            let _ = std::io::stderr().flush();
         }
         Ok(())
     }

@@ -30,15 +30,21 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if !paths.config().exists() {
         return Err(Error::Unknown(name).into());
     }
-    match client::down(&paths).await {
-        Ok(()) => {}
-        Err(error) if error.is_no_machine() => {}
+    let orderly = match client::down(&paths).await {
+        Ok(orderly) => orderly,
+        Err(error) if error.is_no_machine() => true,
         Err(error) => return Err(error.into()),
-    }
+    };
     // The supervisor answers a moment before it ends.
     if !Lock::becomes_free(&paths, ENDING).await {
         return Err(Error::Held(name).into());
     }
-    eprintln!("{name} is stopped");
+    if orderly {
+        eprintln!("{name} is stopped");
+    } else {
+        eprintln!(
+            "{name} did not power off in time, and was killed: what it had not written to its disk is lost"
+        );
+    }
     Ok(())
 }

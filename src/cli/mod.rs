@@ -19,6 +19,7 @@ pub mod run;
 mod size;
 pub mod status;
 pub mod supervise;
+mod target;
 mod terminal;
 pub mod up;
 pub mod version;
@@ -38,9 +39,10 @@ use crate::instance::{Home, Name, Paths};
     after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 no virtual machine or its connection was lost, 130 Ctrl-C."
 )]
 struct Cli {
-    /// The instance to use, for every verb that does not take its name as an argument
-    #[arg(long, global = true, env = "MVM_INSTANCE", default_value = Name::DEFAULT, value_name = "NAME")]
-    instance: Name,
+    /// The instance to use, for every verb that does not take its name as an argument [default: what DOCKER_HOST or
+    /// BUILDKIT_HOST points at, where the verb speaks to it, else "default"]
+    #[arg(long, global = true, env = "MVM_INSTANCE", value_name = "NAME")]
+    instance: Option<Name>,
     #[command(subcommand)]
     command: Command,
 }
@@ -69,6 +71,8 @@ enum Command {
 pub struct Context {
     pub home: Home,
     pub name: Name,
+    /// Whether the user named it, or it is the default.
+    pub is_named: bool,
 }
 
 impl Context {
@@ -95,7 +99,9 @@ pub fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<(), Failure> {
-    let context = Context { home: Home::from_env()?, name: cli.instance };
+    let home = Home::from_env()?;
+    home.check()?;
+    let context = Context { home, is_named: cli.instance.is_some(), name: cli.instance.unwrap_or_default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(dispatch(context, cli.command));
     // A read of the terminal cannot be cancelled; nothing of it is wanted any more.

@@ -3,11 +3,11 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
+use super::target::{DOCKER, Target};
 use super::{Context, Failure};
-use crate::docker::{self, Ended, Endpoint, PublishedPort, PullPolicy, PullWatcher, Request, Signals};
+use crate::docker::{self, Builder, Ended, PublishedPort, PullPolicy, PullWatcher, Request, Signals};
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform, loopback_port};
-use crate::supervisor::client::{OpenPorts, open_ports};
 
 /// Run a container from an image, for any architecture that runs here
 #[derive(Debug, clap::Args)]
@@ -42,10 +42,6 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn image(&self) -> &ImageRef {
-        &self.image
-    }
-
     fn request(self, value_of: impl Fn(&str) -> Option<String>) -> Request {
         Request {
             image: self.image,
@@ -69,34 +65,17 @@ fn variable(pair: &str, value_of: impl Fn(&str) -> Option<String>) -> Option<Str
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let docker_host = std::env::var("DOCKER_HOST").ok();
-    let endpoint =
-        Endpoint::new(docker_host.as_deref(), context.paths().docker_socket()).map_err(Failure::usage)?;
+    let target = Target::of(context, &DOCKER).map_err(Failure::usage)?;
     let request = args.request(|key| std::env::var(key).ok());
     let mut signals = Signals::listen()?;
-    let builder = endpoint.connect().await.map_err(explain)?;
-    let _registry = open_registry(context, &endpoint, &request.image).await?;
+    let builder = Builder::connect(&target.socket(&DOCKER)).await.map_err(explain)?;
+    // The builder pulls in the guest: a registry on the host's loopback has to be reachable from there meanwhile.
+    let _registry = target.open_ports(loopback_port(&request.image).into_iter().collect()).await?;
     let credential = Credentials::from_env().for_registry(request.image.registry())?;
     let mut watcher = PullLines::default();
     let ended = docker::run(&builder, &request, credential.as_ref(), &mut signals, &mut watcher);
     let ended = ended.await.map_err(explain)?;
     finish(ended)
-}
-
-/// The builder pulls in the guest: a registry on the host's loopback has to be reachable from there meanwhile.
-async fn open_registry(
-    context: &Context,
-    endpoint: &Endpoint,
-    image: &ImageRef,
-) -> Result<Option<OpenPorts>, Failure> {
-    match loopback_port(image) {
-        Some(port) if endpoint.is_instance() => match open_ports(&context.paths(), vec![port]).await {
-            Ok(ports) => Ok(Some(ports)),
-            Err(error) if error.is_no_machine() => Err(Failure::no_machine(error)),
-            Err(error) => Err(error.into()),
-        },
-        _ => Ok(None),
-    }
 }
 
 fn explain(error: docker::Error) -> Failure {

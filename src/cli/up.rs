@@ -15,6 +15,8 @@ const NEWS: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a guest that is busy may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often another `mvm up` may be faster before something else must be wrong.
+const MOST_OVERTAKEN: u32 = 3;
 /// How long a supervisor that is ending may take: an orderly shutdown, and some more.
 const ENDING: Duration = Duration::from_secs(60);
 
@@ -115,6 +117,7 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
         return Err(Failure::usage(Error::Kvm));
     }
     let deadline = Instant::now() + NEWS;
+    let mut overtaken = 0;
     loop {
         match client::status(&paths).await {
             Ok(status) if status.config != config => return Err(Error::OtherSettings(name).into()),
@@ -133,44 +136,56 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
                 State::Created | State::Stopping | State::Stopped | State::Failed => {
                     eprintln!("{name} is {}; waiting for its end", status.state.as_str());
                     Lock::becomes_free(&paths, ENDING).await;
-                    return start(&context, &name, &paths, config, &args).await;
                 }
             },
-            Err(error) if error.is_no_machine() => {
-                // A supervisor's socket goes a moment before its lock.
-                Lock::becomes_free(&paths, NEWS).await;
-                return start(&context, &name, &paths, config, &args).await;
-            }
+            // A supervisor's socket goes a moment before its lock.
+            Err(error) if error.is_no_machine() => drop(Lock::becomes_free(&paths, NEWS).await),
             Err(error) => return Err(error.into()),
+        }
+        match start(&context, &name, &paths, config.clone()).await {
+            Ok(()) => return finish(&client::status(&paths).await?, &paths, &args).await,
+            // Another `mvm up` was faster: what it starts is looked at like any other.
+            Err(NotStarted::Held(_)) if overtaken < MOST_OVERTAKEN => overtaken += 1,
+            Err(NotStarted::Held(error)) => return Err(error.into()),
+            Err(NotStarted::Failed(failure)) => return Err(failure),
         }
     }
 }
 
-async fn start(
-    context: &Context,
-    name: &Name,
-    paths: &Paths,
-    config: Config,
-    args: &Args,
-) -> Result<(), Failure> {
+/// Why a start came to nothing.
+enum NotStarted {
+    /// Another supervisor holds the instance.
+    Held(spawn::Error),
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for NotStarted {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+async fn start(context: &Context, name: &Name, paths: &Paths, config: Config) -> Result<(), NotStarted> {
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     let preparing = prepare(context, paths, config);
     let launch = tokio::select! {
         launch = preparing => launch?,
-        _ = &mut interrupted => return Err(Failure::Interrupted),
+        _ = &mut interrupted => return Err(Failure::Interrupted.into()),
     };
-    spawn::spawn(name, paths, &launch).await?;
+    spawn::spawn(name, paths, &launch).await.map_err(|error| match error {
+        held @ spawn::Error::Held(_) => NotStarted::Held(held),
+        error => error.into(),
+    })?;
     tokio::select! {
-        ready = wait_until_ready(name, paths) => ready?,
+        ready = wait_until_ready(name, paths) => Ok(ready?),
         _ = &mut interrupted => {
             eprintln!("stopping {name}");
             // It may have failed by itself in the same moment.
             let _ = client::down(paths).await;
-            return Err(Failure::Interrupted);
+            Err(Failure::Interrupted.into())
         }
     }
-    finish(&client::status(paths).await?, paths, args).await
 }
 
 /// Everything that a supervisor needs before it can start: programs, the appliance, the instance's directory.
@@ -205,6 +220,27 @@ async fn prepare(context: &Context, paths: &Paths, config: Config) -> Result<Lau
 
 /// Prints a line for each stage that ends.
 async fn wait_until_ready(name: &Name, paths: &Paths) -> Result<(), Failure> {
+    match follow_start(name, paths).await {
+        Err(Failure::Failed(error)) if is_gone(error.as_ref()) => {}
+        followed => return followed,
+    }
+    // It ended before it could be asked: its last words are in its file.
+    match status::of(name, paths).await? {
+        Some(Status { state: State::Failed, reason: Some(reason), last_lines, log, .. }) => {
+            let log = log.unwrap_or_else(|| paths.logs().display().to_string());
+            let trouble = Told(Trouble { reason, last_lines, log });
+            Err(Error::NotStarted { name: name.clone(), trouble }.into())
+        }
+        _ => Err(Error::Ended(name.clone()).into()),
+    }
+}
+
+/// Whether the supervisor is gone without a word.
+fn is_gone(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<client::Error>().is_some_and(client::Error::is_no_machine)
+}
+
+async fn follow_start(name: &Name, paths: &Paths) -> Result<(), Failure> {
     let mut events = client::Client::ask(paths, &Request::Events).await?;
     while let Some(reply) = events.next().await? {
         let Reply::Event(event) = reply else { continue };
@@ -217,10 +253,10 @@ async fn wait_until_ready(name: &Name, paths: &Paths) -> Result<(), Failure> {
             Event::Failed(trouble) => {
                 return Err(Error::NotStarted { name: name.clone(), trouble: Told(trouble) }.into());
             }
-            Event::Stopped => return Err(Error::Stopped(name.clone()).into()),
+            Event::Stopped { .. } => return Err(Error::Stopped(name.clone()).into()),
         }
     }
-    Err(Error::Ended(name.clone()).into())
+    Err(client::Error::Ended.into())
 }
 
 fn stage_line(name: &str, took_ms: u64) -> String {

@@ -1,7 +1,7 @@
 //! Runs containers in the guest through its Docker API (moby `api/swagger.yaml`, 1.48 to 1.51).
 
+mod builder;
 mod container;
-mod endpoint;
 mod error;
 mod ports;
 mod pull;
@@ -10,7 +10,7 @@ mod signals;
 mod streams;
 mod wait;
 
-pub use endpoint::{Builder, Endpoint, InvalidHost};
+pub use builder::Builder;
 pub use error::Error;
 pub use ports::{InvalidPort, PublishedPort, refuse_taken};
 pub use pull::{PullPolicy, PullWatcher};

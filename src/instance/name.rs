@@ -20,11 +20,15 @@ pub struct Name(String);
 pub struct InvalidName(String);
 
 impl Name {
-    /// The name of the instance that a verb means when none is given.
-    pub const DEFAULT: &'static str = "default";
-
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Default for Name {
+    /// The instance that a verb means when none is given.
+    fn default() -> Self {
+        Self("default".to_owned())
     }
 }
 

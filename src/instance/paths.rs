@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::Name;
+use super::{Name, runtime_dir};
 
 /// The longest path that fits a socket address: `sun_path` has 108 bytes on Linux, 104 on macOS, the last one is NUL.
 const LONGEST_SOCKET_PATH: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
@@ -71,6 +71,13 @@ impl Home {
         names.retain(|name| self.instance(name).config().exists());
         names.sort();
         names
+    }
+
+    /// Nobody else can have put the sockets there that commands connect to: a runtime directory in /tmp has a name that
+    /// anybody could have taken first.
+    pub fn check(&self) -> Result<(), runtime_dir::Error> {
+        runtime_dir::check(&self.runtime)?;
+        runtime_dir::check(&self.fallback)
     }
 
     /// Where one instance lies.

@@ -1,6 +1,6 @@
 //! The directory of the sockets: nobody else may enter it, or put something else in its place.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,14 @@ pub fn prepare(path: &Path) -> Result<(), Error> {
     own(path)
 }
 
+/// Refuses a directory that somebody else may have put there, with sockets in it; one that is not there is no danger.
+pub fn check(path: &Path) -> Result<(), Error> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => is_ours(path, &found),
+        Err(_) => Ok(()),
+    }
+}
+
 fn own(path: &Path) -> Result<(), Error> {
     let failed = |source| Error::Make { path: path.into(), source };
     match DirBuilder::new().mode(0o700).create(path) {
@@ -33,7 +41,10 @@ fn own(path: &Path) -> Result<(), Error> {
         }
         Err(error) => return Err(failed(error)),
     }
-    let found = std::fs::symlink_metadata(path).map_err(failed)?;
+    is_ours(path, &std::fs::symlink_metadata(path).map_err(failed)?)
+}
+
+fn is_ours(path: &Path, found: &Metadata) -> Result<(), Error> {
     let us = rustix::process::geteuid().as_raw();
     let why = if !found.is_dir() {
         "it is no directory".to_owned()
@@ -51,12 +62,13 @@ fn own(path: &Path) -> Result<(), Error> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::prepare;
+    use super::{check, prepare};
 
     #[test]
     fn makes_it_private_with_its_parents() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("a/b/c");
+        check(&path).unwrap();
         prepare(&path).unwrap();
         prepare(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
@@ -69,6 +81,7 @@ mod tests {
         prepare(&path).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
         let error = prepare(&path).unwrap_err().to_string();
+        assert_eq!(check(&path).unwrap_err().to_string(), error);
         assert!(
             error.contains("does not belong to you alone (its mode is 0755, and should be 0700)"),
             "{error}"

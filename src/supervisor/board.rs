@@ -90,9 +90,9 @@ impl Board {
         self.change(|known| known.status.state = State::Stopping);
     }
 
-    pub(super) fn stopped(&self) {
+    pub(super) fn stopped(&self, orderly: bool) {
         self.change(|known| known.status.state = State::Stopped);
-        self.record(Event::Stopped);
+        self.record(Event::Stopped { orderly });
     }
 
     pub(super) fn failed(&self, trouble: Trouble) {

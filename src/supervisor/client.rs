@@ -71,16 +71,15 @@ pub async fn status(paths: &Paths) -> Result<Status, Error> {
     }
 }
 
-/// Ends the machine and its supervisor.
-pub async fn down(paths: &Paths) -> Result<(), Error> {
+/// Ends the machine and its supervisor; false if the guest had to be killed for that.
+pub async fn down(paths: &Paths) -> Result<bool, Error> {
     let mut client = Client::ask(paths, &Request::Down).await?;
     // However the connection ends, the supervisor has ended.
-    let _ = client.next().await;
-    Ok(())
+    Ok(!matches!(client.next().await, Ok(Some(Reply::Stopped { orderly: false }))))
 }
 
 /// Ports of the host that the guest reaches as long as this lives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct OpenPorts {
     _connection: Option<Client>,
 }
@@ -88,7 +87,7 @@ pub struct OpenPorts {
 /// Opens ports of the host's 127.0.0.1 for the guest; no ports are no connection.
 pub async fn open_ports(paths: &Paths, ports: Vec<u16>) -> Result<OpenPorts, Error> {
     if ports.is_empty() {
-        return Ok(OpenPorts { _connection: None });
+        return Ok(OpenPorts::default());
     }
     let mut client = Client::ask(paths, &Request::OpenPorts { ports }).await?;
     match client.next().await? {

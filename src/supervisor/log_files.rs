@@ -78,7 +78,7 @@ mod tests {
     use super::{LogFiles, MOST_SOURCES, is_file_name};
 
     fn line(source: &str, text: &str) -> LogLine {
-        LogLine { source: source.into(), unix_ms: 0, line: text.as_bytes().to_vec() }
+        LogLine { source: source.into(), unix_ms: 0, line: text.as_bytes().to_vec(), sequence: 0 }
     }
 
     #[test]

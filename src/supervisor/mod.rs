@@ -38,7 +38,7 @@ use crate::instance::{Home, Lock, Name, Paths, data_disk, lock, runtime_dir};
 use board::Board;
 use leases::Leases;
 use protocol::{State, Status};
-use run::Surroundings;
+use run::{End, Surroundings};
 use server::Server;
 
 /// Why a supervisor could not begin.
@@ -58,8 +58,8 @@ pub enum Error {
     Socket(#[from] sockets::Error),
 }
 
-/// The supervisor process: its [`Launch`] comes on standard input, its [`spawn::Begun`] goes to standard output, and its
-/// log to standard error. Returns when the instance is stopped or has failed.
+/// The supervisor process: its [`Launch`] comes on standard input, whether it has begun goes to standard
+/// output, and its log to standard error. Returns when the instance is stopped or has failed.
 pub async fn main(home: &Home, name: &Name) {
     // A session of its own: the terminal's Ctrl-C and hang-up are not meant for it.
     let _ = rustix::process::setsid();
@@ -133,8 +133,8 @@ impl Supervisor {
     async fn run(self) {
         let board = Arc::clone(&self.around.board);
         match run::run(self.around.clone(), self.down.clone()).await {
-            None => board.stopped(),
-            Some(trouble) => board.failed(trouble),
+            End::Stopped { orderly } => board.stopped(orderly),
+            End::Failed(trouble) => board.failed(trouble),
         }
         // No new client is accepted; those that wait for the end get to read of it before the process is gone.
         sockets::clear(&self.around.paths);

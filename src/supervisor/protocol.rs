@@ -27,7 +27,9 @@ pub enum Request {
 pub enum Reply {
     Status(Box<Status>),
     Event(Event),
-    Stopped,
+    Stopped {
+        orderly: bool,
+    },
     Opened,
     /// What was asked could not be done, as a sentence.
     Error(String),
@@ -69,8 +71,8 @@ pub enum Event {
     Ready { at_ms: u64 },
     /// The machine was never ready, or ended although nobody asked for it: the last event.
     Failed(Trouble),
-    /// The instance was stopped: the last event.
-    Stopped,
+    /// The instance was stopped: the last event. Not orderly if its guest had to be killed for that.
+    Stopped { orderly: bool },
 }
 
 /// Why an instance failed, and where to read more.

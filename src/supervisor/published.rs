@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{ContainerSummary, PortSummaryTypeEnum};
@@ -23,6 +24,8 @@ use super::board::Board;
 use super::protocol::PublishedPort;
 
 const EVENTS_TIMEOUT_S: u64 = 120;
+/// Between two tries to reach dockerd, which may be starting again.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// Follows the containers of one machine. Dropping it closes every port.
 #[derive(Debug)]
@@ -40,16 +43,19 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Runs until the machine is gone.
+/// Runs until it is dropped: dockerd may end and come back meanwhile, and its containers with it.
 pub(super) async fn follow(docker_socket: &Path, machine: MachineSender, board: Arc<Board>) {
     let mut published = Published { machine, ports: BTreeMap::new() };
-    if let Err(error) = published.follow(docker_socket, &board).await {
-        tracing::info!(%error, "published ports are no longer followed");
+    loop {
+        if let Err(error) = published.follow(docker_socket, &board).await {
+            tracing::debug!(%error, "dockerd does not tell its containers");
+        }
+        tokio::time::sleep(RETRY).await;
     }
-    board.set_published(Vec::new());
 }
 
 impl Published {
+    /// Runs until dockerd ends.
     async fn follow(&mut self, socket: &Path, board: &Board) -> Result<(), bollard::errors::Error> {
         let socket = socket.to_string_lossy();
         let docker = Docker::connect_with_unix(&socket, EVENTS_TIMEOUT_S, bollard::API_DEFAULT_VERSION)?;
@@ -126,7 +132,7 @@ async fn accept(listener: TcpListener, port: u16, machine: MachineSender) {
             }
             Err(error) => {
                 tracing::warn!(%error, port, "cannot accept on a published port");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }

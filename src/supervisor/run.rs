@@ -28,8 +28,10 @@ use crate::instance::{Paths, data_disk};
 
 /// A boot in which no stage ends for so long has failed.
 const BOOT_SILENCE: Duration = Duration::from_secs(180);
-/// How long an orderly shutdown may take.
-const SHUTDOWN: Duration = Duration::from_secs(40);
+/// How long an orderly shutdown may take: each of the two services in its turn, and some more for the disk.
+const SHUTDOWN: Duration = protocol::SERVICE_STOP.saturating_mul(2).saturating_add(Duration::from_secs(20));
+/// How long the machine process may take to do what it is told; one that is stopped (SIGSTOP) or hangs does nothing.
+const OBEDIENCE: Duration = Duration::from_secs(5);
 /// How much later than passt's end the machine's own end may be seen, when that was the cause of it.
 const NETWORK_GRACE: Duration = Duration::from_secs(2);
 /// Refusals among so many first dials are logged: a guest that goes on asking does not fill the log.
@@ -62,6 +64,9 @@ struct Run {
     published: Option<AbortHandle>,
     was_ready: bool,
     stopping: bool,
+    /// The machine process was told to kill the machine.
+    killed: bool,
+    /// When the next patience ends: with the boot, with the shutdown, with the machine process.
     deadline: Instant,
     /// How passt ended, and until when the machine may follow it: passt ends with the machine, and may be seen first.
     network_lost: Option<(Instant, String)>,
@@ -70,13 +75,22 @@ struct Run {
     trouble: Option<Trouble>,
 }
 
-/// Starts a machine and sees it to its end, which comes by itself or by `down`. Returns what went wrong, which is nothing
-/// when somebody asked for the end.
-pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> Option<Trouble> {
+/// How a machine ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// As somebody asked; not orderly if it had to be killed for that.
+    Stopped {
+        orderly: bool,
+    },
+    Failed(Trouble),
+}
+
+/// Starts a machine and sees it to its end, which comes by itself or by `down`.
+pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> End {
     around.board.starting();
     let machine = match Machine::start(&around.launch, &around.paths).await {
         Ok(machine) => machine,
-        Err(error) => return Some(trouble(&around, error.to_string(), Vec::new())),
+        Err(error) => return End::Failed(trouble(&around, error.to_string(), Vec::new())),
     };
     let (news, receiver) = mpsc::channel(64);
     let sender = machine.sender.clone();
@@ -92,6 +106,7 @@ pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> Op
         published: None,
         was_ready: false,
         stopping: false,
+        killed: false,
         deadline: Instant::now() + BOOT_SILENCE,
         network_lost: None,
         dials: 0,
@@ -126,7 +141,13 @@ impl Run {
                 }
                 Some(news) = news.recv() => self.hear(news).await,
                 () = wait_for(&mut down), if !self.stopping => self.stop().await,
-                () = tokio::time::sleep_until(self.deadline), if self.stopping || !self.was_ready => self.too_late().await,
+                () = tokio::time::sleep_until(self.deadline), if self.killed || self.stopping || !self.was_ready => {
+                    if self.killed {
+                        tracing::warn!("the machine process does not answer");
+                        break Some(Outcome::Killed);
+                    }
+                    self.too_late().await;
+                }
                 status = machine.network.wait(), if self.network_lost.is_none() => {
                     let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                     self.network_lost = Some((Instant::now() + NETWORK_GRACE, how));
@@ -186,18 +207,21 @@ impl Run {
     }
 
     /// Tells what the end means.
-    fn finish(self, outcome: Outcome) -> Option<Trouble> {
-        let Self { around, stopping, trouble: known, .. } = self;
+    fn finish(self, outcome: Outcome) -> End {
+        let Self { around, stopping, was_ready, trouble: known, .. } = self;
         tracing::info!(?outcome, stopping, "the machine ended");
         let asked = stopping && known.is_none();
         let console = || last_lines(&around.paths.console_log());
-        let unexpected = |reason: String| trouble(&around, reason, console());
+        let unexpected = |reason: String| End::Failed(trouble(&around, reason, console()));
         match (known, outcome) {
-            (Some(known), _) => Some(known),
-            (None, _) if asked => None,
-            (None, Outcome::PoweredOff) => Some(unexpected("the guest powered itself off".to_owned())),
-            (None, Outcome::Killed) => Some(unexpected("the machine was killed".to_owned())),
-            (None, Outcome::Failed(reason)) => Some(unexpected(reason)),
+            (Some(known), _) => End::Failed(known),
+            // Before it is ready it holds nothing that an orderly end would save.
+            (None, outcome) if asked => {
+                End::Stopped { orderly: !was_ready || matches!(outcome, Outcome::PoweredOff) }
+            }
+            (None, Outcome::PoweredOff) => unexpected("the guest powered itself off".to_owned()),
+            (None, Outcome::Killed) => unexpected("the machine was killed".to_owned()),
+            (None, Outcome::Failed(reason)) => unexpected(reason),
         }
     }
 
@@ -217,7 +241,7 @@ impl Run {
     }
 
     async fn hear(&mut self, news: News) {
-        if !self.was_ready && !self.stopping {
+        if !self.was_ready && !self.stopping && !self.killed {
             self.deadline = Instant::now() + BOOT_SILENCE;
         }
         match news {
@@ -312,7 +336,7 @@ impl Run {
             published.abort();
         }
         for guest_port in [protocol::ports::DOCKER, protocol::ports::BUILDKIT, protocol::ports::AGENT] {
-            let _ = self.sender.send(&ToMachine::Unlisten { guest_port }, None).await;
+            self.tell(&ToMachine::Unlisten { guest_port }).await;
         }
         if !self.was_ready {
             // Nothing of value runs yet, and the agent may not even listen.
@@ -329,16 +353,21 @@ impl Run {
     async fn too_late(&mut self) {
         if self.stopping {
             tracing::warn!("the guest did not power off in time: killed");
-            self.deadline = Instant::now() + SHUTDOWN;
             self.kill().await;
         } else {
-            self.deadline = Instant::now() + BOOT_SILENCE;
             self.give_up(format!("no stage of the boot has ended for {} s", BOOT_SILENCE.as_secs())).await;
         }
     }
 
-    async fn kill(&self) {
-        let _ = self.sender.send(&ToMachine::Kill, None).await;
+    async fn kill(&mut self) {
+        self.tell(&ToMachine::Kill).await;
+        self.killed = true;
+        self.deadline = Instant::now() + OBEDIENCE;
+    }
+
+    /// A machine process that takes nothing any more is found out by its deadline.
+    async fn tell(&self, message: &ToMachine) {
+        let _ = tokio::time::timeout(OBEDIENCE, self.sender.send(message, None)).await;
     }
 
     fn dial(&mut self, id: u64, port: u32) {

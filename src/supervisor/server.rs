@@ -58,8 +58,8 @@ async fn answer(stream: UnixStream, server: &Server) -> std::io::Result<()> {
         Ok(Request::Events) => events(&mut write, server).await,
         Ok(Request::Down) => {
             server.down.send_replace(true);
-            wait_for_the_end(server).await;
-            send(&mut write, &Reply::Stopped).await
+            let orderly = ends_orderly(server).await;
+            send(&mut write, &Reply::Stopped { orderly }).await
         }
         Ok(Request::OpenPorts { ports }) => open_ports(read, &mut write, server, ports).await,
         Err(error) => {
@@ -85,12 +85,17 @@ async fn events(write: &mut OwnedWriteHalf, server: &Server) -> std::io::Result<
     }
 }
 
-async fn wait_for_the_end(server: &Server) {
+/// Waits for the end of the machine.
+async fn ends_orderly(server: &Server) -> bool {
     let mut count = server.board.count();
-    let over = |event: &Event| matches!(event, Event::Stopped | Event::Failed(_));
-    while !server.board.events_from(0).last().is_some_and(over) {
+    loop {
+        match server.board.events_from(0).last() {
+            Some(Event::Stopped { orderly }) => return *orderly,
+            Some(Event::Failed(_)) => return true,
+            _ => {}
+        }
         if count.changed().await.is_err() {
-            return;
+            return true;
         }
     }
 }

@@ -11,14 +11,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use super::machine::{Launch, own_program};
-use crate::instance::{Name, Paths};
+use crate::instance::{Name, Paths, lock};
 
 const LARGEST_LOG: u64 = 4 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The one thing that a supervisor prints on its standard output: it listens, or a sentence says why not.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Begun(Result<(), String>);
+#[serde(rename_all = "kebab-case")]
+enum Begun {
+    Listening,
+    /// Another supervisor holds the instance.
+    Held(String),
+    Refused(String),
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -26,6 +32,9 @@ pub enum Error {
     Log { path: PathBuf, source: io::Error },
     #[error("cannot start the supervisor: {0}")]
     Start(#[from] io::Error),
+    /// Another one was faster.
+    #[error("{0}")]
+    Held(String),
     #[error("{0}")]
     Refused(String),
     #[error("the supervisor ended, or did not answer within {} s; see {}", TIMEOUT.as_secs(), .0.display())]
@@ -53,13 +62,20 @@ pub async fn spawn(name: &Name, paths: &Paths, launch: &Launch) -> Result<(), Er
         }
     };
     tokio::time::timeout(TIMEOUT, talk).await.map_err(|_| silent())?.map_err(|_| silent())?;
-    let Begun(begun) = serde_json::from_slice(&answer).map_err(|_| silent())?;
-    begun.map_err(Error::Refused)
+    match serde_json::from_slice(&answer).map_err(|_| silent())? {
+        Begun::Listening => Ok(()),
+        Begun::Held(sentence) => Err(Error::Held(sentence)),
+        Begun::Refused(sentence) => Err(Error::Refused(sentence)),
+    }
 }
 
 /// Tells the command whether the supervisor has begun, and lets go of its pipe.
 pub(super) fn report(begun: Result<(), &super::Error>) {
-    let line = Begun(begun.map_err(ToString::to_string));
+    let line = match begun {
+        Ok(()) => Begun::Listening,
+        Err(error @ super::Error::Lock(lock::Error::Held(_))) => Begun::Held(error.to_string()),
+        Err(error) => Begun::Refused(error.to_string()),
+    };
     let mut stdout = io::stdout();
     if let Ok(text) = serde_json::to_vec(&line) {
         // The command may have been killed meanwhile, and that is no reason not to go on.

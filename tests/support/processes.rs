@@ -81,8 +81,13 @@ impl Process {
 
     /// SIGKILL.
     pub fn kill(&self) {
-        let status = std::process::Command::new("kill").args(["-KILL", &self.pid.to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "cannot kill {self:?}");
+        self.signal("KILL");
+    }
+
+    /// Sends it a signal by its name, as `kill -s` takes it.
+    pub fn signal(&self, name: &str) {
+        let status = std::process::Command::new("kill").args(["-s", name, &self.pid.to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot send {name} to {self:?}");
     }
 }
 

@@ -3,3 +3,8 @@
 pub mod agent;
 pub mod kernel_args;
 pub mod ports;
+
+use std::time::Duration;
+
+/// How long the guest gives a service to stop before it kills it.
+pub const SERVICE_STOP: Duration = Duration::from_secs(20);

@@ -71,7 +71,12 @@ async fn send_all<T>(sender: &Sender<Result<T, Status>>, all: Vec<T>) -> bool {
 }
 
 fn log_line(line: Line) -> LogLine {
-    LogLine { source: line.source.to_string(), unix_ms: line.unix_ms, line: line.bytes }
+    LogLine {
+        source: line.source.to_string(),
+        unix_ms: line.unix_ms,
+        line: line.bytes,
+        sequence: line.sequence,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! One service, from its first start to the end of the machine.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use protocol::SERVICE_STOP;
 use protocol::agent::ServiceChanged;
 use protocol::agent::service_changed::State;
 use rustix::process::Signal;
@@ -14,9 +15,6 @@ use super::notify::Notify;
 use super::ping::ping;
 use crate::bundle::{Bundle, RuncError, Running};
 use crate::init::boot_milliseconds;
-
-/// How long a service may take to stop before it is killed. dockerd gives its containers 15 seconds of it.
-const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Files by which a program refuses to start when the process that they name exists, which after a crash may be any.
 const STALE: &[(&str, &str)] =
@@ -134,10 +132,9 @@ impl Service {
 
     async fn stop(&self, running: &mut Running) {
         running.signal(Signal::TERM);
-        if timeout(STOP_DEADLINE, &mut running.end).await.is_err() {
-            self.tools
-                .logs
-                .say(format!("{} did not stop within {STOP_DEADLINE:?}: killed", self.bundle.name));
+        // dockerd gives its containers 15 seconds of it.
+        if timeout(SERVICE_STOP, &mut running.end).await.is_err() {
+            self.tools.logs.say(format!("{} did not stop within {SERVICE_STOP:?}: killed", self.bundle.name));
             running.signal(Signal::KILL);
         }
     }

@@ -92,20 +92,12 @@ fn ports_of_names_arguments_and_dockerfile() {
     assert_eq!(loopback_ports(&parse(&words).unwrap()), [5000, 5001, 5002]);
 }
 
-#[tokio::test]
-async fn a_platform_that_does_not_run_is_refused_before_anything_is_sent() {
+#[test]
+fn a_platform_that_does_not_run_is_refused_before_anything_is_sent() {
     let directory = context();
     let args = parse(&["--platform", "linux/s390x", directory.path().to_str().unwrap()]).unwrap();
-    let target = Target {
-        endpoint: Endpoint::unix("/nonexistent.sock"),
-        platforms: Some(vec![Known {
-            platform: "linux/s390x".parse().unwrap(),
-            broken: Some("why".to_owned()),
-        }]),
-        node: "n".to_owned(),
-        ports: None,
-    };
-    match run_on(&args, &args.build().unwrap(), target).await {
+    let known = Known { platform: "linux/s390x".parse().unwrap(), broken: Some("why".to_owned()) };
+    match refuse_unknown(&args.build().unwrap().platforms, &[known]) {
         Err(Failure::Usage(cause)) => {
             assert_eq!(cause.to_string(), "linux/s390x cannot run here: why; `mvm status` shows what can");
         }
@@ -118,8 +110,9 @@ async fn without_a_builder_the_exit_status_is_3() {
     let directory = context();
     let args = parse(&[directory.path().to_str().unwrap()]).unwrap();
     let endpoint = Endpoint::unix(directory.path().join("none.sock"));
-    let target = Target { endpoint, platforms: None, node: "n".to_owned(), ports: None };
-    let result = run_on(&args, &args.build().unwrap(), target).await;
+    let means =
+        Means { endpoint, store: Store::Docker, node: "n".to_owned(), credentials: Credentials::from_env() };
+    let result = run_with(&args, &args.build().unwrap(), means).await;
     assert!(
         matches!(&result, Err(Failure::NoMachine(cause)) if cause.to_string().ends_with("start it with `mvm up`")),
         "{result:?}"
