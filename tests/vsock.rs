@@ -12,7 +12,7 @@ fn a_gibibyte_each_way_and_a_hundred_connections() {
         return;
     }
     let appliance = Appliance::built();
-    let outcome = run(VsockBench::built().command(&appliance).env("MVM_BENCH_MIB", "1024"));
+    let outcome = run(VsockBench::built().command(appliance).env("MVM_BENCH_MIB", "1024"));
     assert_eq!(outcome.status, 0, "{outcome}");
     for part in ["vsock-to-guest", "vsock-to-host", "vsock-both-ways", "vsock-100-parallel"] {
         assert!(outcome.stdout.contains(part), "{part} was not run: {outcome}");

@@ -1,0 +1,209 @@
+//! `mvm build` as its users know such a client: what travels, what its options do, and how it ends.
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use support::{Base, Instance, Outcome, Registry, Running, context, eventually, run, skipped, start};
+use tempfile::TempDir;
+
+/// The shared instance, and a base image in a registry.
+struct Bench {
+    instance: &'static Instance,
+    registry: Registry,
+    base: Base,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (instance, registry) = (Instance::shared(), Registry::open());
+        let base = Base::push(instance, &registry);
+        Self { instance, registry, base }
+    }
+
+    /// A context whose Dockerfile begins with the base image.
+    fn context(&self, dockerfile: &str, files: &[(&str, &str)]) -> TempDir {
+        let dockerfile = format!("FROM {} AS base\n{dockerfile}", self.base.image);
+        context(&[&[("Dockerfile", dockerfile.as_str())], files].concat())
+    }
+
+    fn build(&self, arguments: &[&str], directory: &TempDir) -> Outcome {
+        run(&mut self.command(arguments, directory))
+    }
+
+    fn command(&self, arguments: &[&str], directory: &TempDir) -> Command {
+        let mut command = self.instance.command();
+        command.arg("build").args(arguments).arg(directory.path());
+        command
+    }
+
+    /// What a command prints in a container of the image.
+    fn run(&self, image: &str, script: &str) -> String {
+        self.instance.mvm(&["run", "--rm", image, "sh", "-c", script]).ok()
+    }
+}
+
+/// Whether a process with these arguments runs in the guest.
+fn runs_in_guest(instance: &Instance, arguments: &str) -> bool {
+    let script = "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file 2> /dev/null; echo; done";
+    instance.mvm(&["exec", "sh", "-c", script]).ok().lines().any(|line| line.trim_end() == arguments)
+}
+
+/// Starts a build that sleeps, and returns when it does.
+fn sleeping_build(instance: &Instance, base: &str, seconds: &str) -> (Running, TempDir) {
+    let directory = context(&[("Dockerfile", &format!("FROM {base}\nRUN sleep {seconds}\n"))]);
+    let mut build = start(instance.command().arg("build").arg(directory.path()));
+    eventually("the build's program runs", 120, || {
+        assert!(build.is_running(), "the build has ended");
+        if runs_in_guest(instance, &format!("sleep {seconds}")) { Ok(()) } else { Err("no sleep yet".into()) }
+    });
+    (build, directory)
+}
+
+#[test]
+fn ctrl_c_ends_the_build_in_the_guest() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let (build, _directory) = sleeping_build(bench.instance, &bench.base.image, "86401");
+    build.signal("INT");
+    let outcome = build.outcome();
+    assert_eq!(outcome.status, 130, "{outcome}");
+    eventually("the program is gone", 60, || {
+        if runs_in_guest(bench.instance, "sleep 86401") { Err("it still sleeps".into()) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn a_machine_that_dies_ends_the_build_with_3() {
+    if skipped("build-client") {
+        return;
+    }
+    let instance = Instance::up("dies");
+    let registry = Registry::open();
+    let base = Base::push(&instance, &registry);
+    let (build, _directory) = sleeping_build(&instance, &base.image, "86402");
+    instance.processes().with_argument("qemu-system").kill();
+    build.outcome().refused(3, "the connection to the builder was lost");
+}
+
+#[test]
+fn only_changed_files_travel() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let large = "0123456789abcdef".repeat(200_000);
+    let directory = bench.context("COPY . /data/\n", &[("large", &large), ("small", "one\n")]);
+    let transferred = || {
+        let outcome = bench.build(&["--progress", "plain"], &directory);
+        assert_eq!(outcome.status, 0, "{outcome}");
+        let mut lines = outcome.stderr.lines().rev();
+        let last = lines.find(|line| line.contains("transferring context: "));
+        last.unwrap_or_else(|| panic!("no transfer in {outcome}")).to_owned()
+    };
+    let first = transferred();
+    assert!(first.contains("3.20MB"), "{first}");
+    fs::write(directory.path().join("small"), "two\n").unwrap();
+    let second = transferred();
+    assert!(!second.contains("MB"), "{second}");
+}
+
+#[test]
+fn options_do_what_they_say() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let dockerfile = "ARG WHO=nobody\nRUN echo $WHO > /who; cat /proc/uptime > /when\nCOPY . /data/\n\
+        FROM base AS last\nRUN echo last > /stage\n";
+    let files =
+        [(".dockerignore", "*.log\nsecret\n!keep.log\n"), ("a.log", ""), ("keep.log", ""), ("secret", "")];
+    let directory = bench.context(dockerfile, &files);
+    let options = ["--target", "base", "--build-arg", "WHO=me", "-t", "options:1", "--progress", "quiet"];
+    let first = bench.build(&options, &directory);
+    assert_eq!(first.status, 0, "{first}");
+    assert!(first.stderr.is_empty() && first.stdout.starts_with("sha256:"), "quiet: {first}");
+    assert_eq!(first.stdout.lines().count(), 1, "quiet: {first}");
+    let seen = bench.run("options:1", "cat /who; test -e /stage && echo stage; ls -A /data");
+    assert_eq!(seen, "me\n.dockerignore\nDockerfile\nkeep.log\n");
+
+    // The same again is the same image; without the cache it is another, since its RUN is executed again.
+    assert_eq!(bench.build(&options, &directory).ok(), first.stdout);
+    let uncached = bench.build(&[&options[..], &["--no-cache"]].concat(), &directory).ok();
+    assert_ne!(uncached, first.stdout);
+
+    // Without --target the last stage counts; -f names another Dockerfile, which may lie elsewhere.
+    bench.build(&["-t", "options:2"], &directory).ok();
+    assert_eq!(bench.run("options:2", "cat /stage"), "last\n");
+    let elsewhere = bench.context("RUN echo elsewhere > /file\n", &[]);
+    let file = elsewhere.path().join("Dockerfile");
+    bench.build(&["-f", file.to_str().unwrap(), "-t", "options:3"], &directory).ok();
+    assert_eq!(bench.run("options:3", "cat /file"), "elsewhere\n");
+}
+
+#[test]
+fn pushes_with_the_login_of_dockers_configuration() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let private = Registry::with_login();
+    let image = private.image("private:1");
+    let directory = bench.context("", &[]);
+    let configuration = tempfile::tempdir().unwrap();
+    let push = |login: Option<&str>| {
+        let auths = login
+            .map_or_else(String::new, |login| format!(r#""{}":{{"auth":"{login}"}}"#, private.address()));
+        fs::write(configuration.path().join("config.json"), format!(r#"{{"auths":{{{auths}}}}}"#)).unwrap();
+        let mut command = bench.command(&["-t", &image, "--push"], &directory);
+        run(command.env("DOCKER_CONFIG", configuration.path()))
+    };
+    let refusals = [push(None), push(Some("dXNlcjp3cm9uZw=="))];
+    for refused in &refusals {
+        refused.refused(1, &private.address());
+        refused.refused(1, "the registry wants another login than the one in Docker's configuration");
+    }
+    push(Some("dXNlcjpzZWNyZXQ=")).ok();
+
+    let nobody = bench.build(&["-t", "127.0.0.1:1/nobody:1", "--push"], &directory);
+    nobody.refused(1, "127.0.0.1:1");
+}
+
+/// `eval "$(mvm env)"` is for other clients, and must not make ours take the instance for somebody else's builder.
+#[test]
+fn the_environment_may_point_at_the_instance_itself() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let image = bench.registry.image("env:1");
+    let directory = bench.context("RUN uname -m > /machine\n", &[]);
+    let environment: serde_json::Value =
+        serde_json::from_str(&bench.instance.mvm(&["env", "--json"]).ok()).unwrap();
+    let without_name = |arguments: &[&str]| {
+        // Without --instance, which would win.
+        let ours = bench.instance.command();
+        let mut command = Command::new(ours.get_program());
+        for (key, value) in ours.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        for variable in ["DOCKER_HOST", "BUILDKIT_HOST"] {
+            command.env(variable, environment[variable].as_str().unwrap());
+        }
+        run(command.args(arguments))
+    };
+    let path = directory.path().to_str().unwrap();
+    without_name(&["build", "--platform", "linux/arm64", "-t", &image, "--push", path]).ok();
+    let unknown = without_name(&["build", "--platform", "linux/mips64", path]);
+    unknown.refused(2, "linux/mips64 cannot run here");
+    assert_eq!(
+        without_name(&["run", "--rm", "--pull", "always", &image, "cat", "/machine"]).ok(),
+        "aarch64\n"
+    );
+}
