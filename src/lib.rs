@@ -8,5 +8,6 @@ pub mod cli;
 pub mod docker;
 pub mod instance;
 pub mod machine;
+mod printable;
 pub mod registry;
 pub mod supervisor;

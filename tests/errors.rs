@@ -50,6 +50,20 @@ fn arguments_that_cannot_be_meant() {
         .refused(2, "--accel kvm is not built yet; use --accel auto or --accel tcg");
 }
 
+/// As behind `| head`.
+#[test]
+fn output_that_nobody_reads_is_no_error() {
+    if skipped("errors") {
+        return;
+    }
+    let instance = Instance::prepared("pipe");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = instance.command().arg("env").stdout(writer).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Without anything to unpack one of mvm's own from, the host's QEMU is all there is.
 #[test]
 fn no_qemu_or_one_that_is_too_old() {

@@ -7,6 +7,8 @@ use prost::Message;
 use serde::Deserialize;
 use tonic::Status;
 
+use crate::printable::printable;
+
 /// Lines shown around the ones that failed.
 const AROUND: usize = 3;
 
@@ -74,7 +76,7 @@ struct Vertex {
 
 impl Failure {
     pub(crate) fn from_status(status: &Status) -> Self {
-        let message = strip_prefixes(status.message()).to_owned();
+        let message = safe(strip_prefixes(status.message()));
         let mut failure = Self { hint: hint(&message), message, vertex: None, excerpt: None };
         // Details are an extra: what cannot be read of them is left out.
         let details = rpc::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
@@ -94,6 +96,11 @@ impl Failure {
         }
         failure
     }
+}
+
+/// As it may be shown on a terminal, line by line.
+fn safe(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// The daemon wraps what happened into how it got there.
@@ -138,7 +145,7 @@ impl Source {
         let mut excerpt = format!("{}:{first}\n--------------------\n", self.info.filename);
         for (number, content) in (1_usize..).zip(text.lines()).filter(|(number, _)| shown.contains(number)) {
             let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
-            excerpt.push_str(&format!("{number:4} | {mark} {content}\n"));
+            excerpt.push_str(&format!("{number:4} | {mark} {}\n", printable(content)));
         }
         excerpt.push_str("--------------------");
         Some(excerpt)

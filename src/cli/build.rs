@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::output::print_line;
 use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::agent::Agent;
@@ -220,7 +221,7 @@ impl Args {
 
     fn finish(&self, outcome: &Outcome) -> Result<(), Failure> {
         if let Some(digest) = outcome.digest() {
-            println!("{digest}");
+            print_line(digest)?;
             if let Some(path) = &self.iidfile {
                 write(path, digest.as_bytes())?;
             }

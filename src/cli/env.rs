@@ -1,5 +1,6 @@
 //! `mvm env`: the variables that point other clients at the builder.
 
+use super::output::print_line;
 use super::{Context, Failure};
 
 /// Print DOCKER_HOST and BUILDKIT_HOST of an instance, for `eval "$(mvm env)"`
@@ -15,10 +16,10 @@ pub fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let docker = format!("unix://{}", paths.docker_socket().display());
     let buildkit = format!("unix://{}", paths.buildkit_socket().display());
     if args.json {
-        println!("{}", serde_json::json!({ "DOCKER_HOST": docker, "BUILDKIT_HOST": buildkit }));
+        print_line(serde_json::json!({ "DOCKER_HOST": docker, "BUILDKIT_HOST": buildkit }))?;
     } else {
-        println!("export DOCKER_HOST={}", quoted(&docker));
-        println!("export BUILDKIT_HOST={}", quoted(&buildkit));
+        print_line(format_args!("export DOCKER_HOST={}", quoted(&docker)))?;
+        print_line(format_args!("export BUILDKIT_HOST={}", quoted(&buildkit)))?;
     }
     Ok(())
 }

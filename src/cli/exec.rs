@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::output::written;
 use super::{Context, Failure, terminal};
 use crate::agent::{self, Agent};
 
@@ -89,8 +90,7 @@ async fn copy_output(mut output: tonic::Streaming<protocol::agent::ExecOutput>) 
         match message.output {
             Some(Output::Stdout(bytes)) => {
                 let mut stdout = std::io::stdout().lock();
-                stdout.write_all(&bytes)?;
-                stdout.flush()?;
+                written(stdout.write_all(&bytes).and_then(|()| stdout.flush()))?;
             }
             Some(Output::Stderr(bytes)) => std::io::stderr().lock().write_all(&bytes)?,
             Some(Output::Ended(ended)) => return Ok(ended.exit_status),

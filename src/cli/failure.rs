@@ -22,6 +22,8 @@ pub enum Failure {
     NoMachine(Cause),
     /// Exit status 130: Ctrl-C.
     Interrupted,
+    /// Nobody reads the output any more, and so there is nothing to say: exit status 0.
+    NobodyReads,
     /// A program that ran in the guest ended with this; it has said itself why.
     Status(u8),
 }
@@ -48,6 +50,7 @@ impl Failure {
             Self::Usage(cause) => (Some(cause), USAGE),
             Self::NoMachine(cause) => (Some(cause), NO_MACHINE),
             Self::Interrupted => (None, INTERRUPTED),
+            Self::NobodyReads => (None, 0),
             Self::Status(status) => (None, *status),
         };
         if let Some(cause) = cause {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store};
 
+use super::output::{print, print_line};
 use super::{Context, Failure, appliance, progress};
 use crate::supervisor::programs;
 
@@ -97,9 +98,9 @@ fn build(
     programs::passt(&directories, pins, progress.as_ref())?;
     let made = appliance::build(&directories, source(file), pins, &name, progress.as_ref())?;
     if json {
-        println!("{}", as_json(&name, &made));
+        print_line(as_json(&name, &made))?;
     } else {
-        println!("{name} {}", made.digest);
+        print_line(format_args!("{name} {}", made.digest))?;
     }
     if name != DEFAULT_REFERENCE {
         eprintln!("`mvm up --image {name}` boots it");
@@ -111,7 +112,7 @@ fn lock(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
     let progress = progress::to_stderr();
     let changes = images::lock(&source(file), &appliance::directories(context), progress.as_ref())?;
     for change in changes.0 {
-        println!("{change}");
+        print_line(change)?;
     }
     Ok(())
 }
@@ -120,9 +121,9 @@ fn list(context: &Context, json: bool) -> Result<(), Failure> {
     let rows = Store::open(&appliance::directories(context).images())?.list()?;
     if json {
         let all: Vec<_> = rows.iter().map(|(name, made)| as_json(name, made)).collect();
-        println!("{}", serde_json::to_string(&all)?);
+        print_line(serde_json::to_string(&all)?)?;
     } else {
-        rows.iter().for_each(|(name, made)| println!("{name} {}", made.digest));
+        print(rows.iter().map(|(name, made)| format!("{name} {}\n", made.digest)).collect::<String>())?;
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! `mvm imagetools`: what a registry holds, asked from here; no virtual machine is needed.
 
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 
 use clap::Subcommand;
 
+use super::output::written;
 use super::{Context, Failure};
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Inspection, Registry};
@@ -51,11 +52,7 @@ async fn inspect(args: Inspect) -> Result<(), Failure> {
     } else {
         table(&Inspection::new(&args.image, &manifest)?).into_bytes()
     };
-    match std::io::stdout().write_all(&text) {
-        // Whoever reads it has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
-    }
+    written(std::io::stdout().write_all(&text))
 }
 
 /// As `docker buildx imagetools inspect` lays it out, with the sizes.

@@ -1,13 +1,17 @@
 //! `mvm logs`: what the guest's parts, its console and the supervisor print.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use super::output::written;
 use super::{Context, Failure};
 use crate::agent::{self, Agent};
 use crate::instance::Paths;
 use crate::supervisor::{is_file_name, log_path};
+
+/// So much of a file is printed at once.
+const PIECE: u64 = 64 * 1024;
 
 /// Show what init, a boot step or a service prints; `console` and `supervisor` are sources too
 #[derive(Debug, clap::Args)]
@@ -36,7 +40,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         Some("supervisor") => file(&paths, &paths.supervisor_log(), "supervisor", args.follow).await,
         source => match Agent::at(&paths.agent_socket()).await {
             Ok(agent) => from_guest(&paths, &agent, source, args.follow).await,
-            Err(_) => kept(&paths, source).await,
+            Err(_) => kept(&paths, source, args.follow).await,
         },
     }
 }
@@ -51,31 +55,25 @@ async fn from_guest(paths: &Paths, agent: &Agent, source: Option<&str>, follow: 
     let mut stdout = io::stdout().lock();
     let broken = |status| Failure::no_machine(agent::Error::of("show its logs")(status));
     while let Some(line) = lines.message().await.map_err(broken)? {
-        if source.is_none() {
-            write!(stdout, "{}: ", line.source)?;
-        }
-        stdout.write_all(&line.line)?;
-        stdout.write_all(b"\n")?;
+        let prefix = if source.is_none() { format!("{}: ", line.source) } else { String::new() };
+        written(stdout.write_all(&[prefix.as_bytes(), &line.line, b"\n"].concat()))?;
     }
     Ok(())
 }
 
-/// Without a machine: what it printed as long as it ran.
-async fn kept(paths: &Paths, source: Option<&str>) -> Result<(), Failure> {
+/// Without a machine that is ready: what it printed so far, or as long as it ran.
+async fn kept(paths: &Paths, source: Option<&str>, follow: bool) -> Result<(), Failure> {
     let Some(source) = source else {
         if sources(paths).is_empty() {
             return Err(Failure::no_machine(Error::Never));
         }
-        eprintln!(
-            "no virtual machine runs; of the last one there are the logs of: {}",
-            sources(paths).join(", ")
-        );
+        eprintln!("no virtual machine is ready; there are the logs of: {}", sources(paths).join(", "));
         return Ok(());
     };
     if !is_known(paths, source) {
         return Err(unknown(paths, source).into());
     }
-    file(paths, &log_path(&paths.logs(), source), source, false).await
+    file(paths, &log_path(&paths.logs(), source), source, follow).await
 }
 
 async fn file(paths: &Paths, path: &Path, source: &str, follow: bool) -> Result<(), Failure> {
@@ -86,8 +84,11 @@ async fn file(paths: &Paths, path: &Path, source: &str, follow: bool) -> Result<
         Err(error) => return Err(failed(error).into()),
     };
     loop {
-        io::copy(&mut file, &mut io::stdout().lock()).map_err(failed)?;
-        io::stdout().flush()?;
+        let mut text = Vec::new();
+        while (&mut file).take(PIECE).read_to_end(&mut text).map_err(failed)? > 0 {
+            written(io::stdout().write_all(&text).and_then(|()| io::stdout().flush()))?;
+            text.clear();
+        }
         if !follow {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! `mvm ls`: all instances.
 
+use super::output::{print, print_line};
 use super::{Context, Failure, status};
 use crate::supervisor::protocol::Status;
 
@@ -12,20 +13,28 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
-    let mut all = Vec::new();
+    let (mut all, mut is_complete) = (Vec::new(), true);
     for name in context.home.instances() {
         let paths = context.home.instance(&name);
-        if let Some(mut found) = status::of(&name, &paths).await? {
-            status::ask_platforms(&mut found, &paths).await;
-            all.push(found);
+        match status::of(&name, &paths).await {
+            Ok(Some(mut found)) => {
+                status::ask_platforms(&mut found, &paths).await;
+                all.push(found);
+            }
+            Ok(None) => {}
+            // One that cannot be told is no reason to hide the others.
+            Err(failure) => {
+                failure.report();
+                is_complete = false;
+            }
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string(&all)?);
+        print_line(serde_json::to_string(&all)?)?;
     } else {
-        print!("{}", table(&all));
+        print(table(&all))?;
     }
-    Ok(())
+    if is_complete { Ok(()) } else { Err(Failure::Status(1)) }
 }
 
 fn table(all: &[Status]) -> String {

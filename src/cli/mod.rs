@@ -13,6 +13,7 @@ pub mod image;
 pub mod imagetools;
 pub mod logs;
 pub mod ls;
+mod output;
 mod progress;
 pub mod rm;
 pub mod run;

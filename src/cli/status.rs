@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::output::{print, print_line};
 use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::instance::{Config, Name, Paths};
@@ -37,9 +38,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     ask_platforms(&mut status, &paths).await;
     if args.json {
-        println!("{}", serde_json::to_string(&status)?);
+        print_line(serde_json::to_string(&status)?)?;
     } else {
-        print!("{}", table(&status));
+        print(table(&status))?;
     }
     Ok(())
 }

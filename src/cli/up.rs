@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use images::{Appliance, Pins};
 
+use super::output::print_line;
 use super::{Context, Failure, appliance, progress, size, status};
 use crate::instance::{Accel, Config, Lock, Name, Paths, data_disk, runtime_dir};
 use crate::supervisor::protocol::{Event, Reply, Request, State, Status, Trouble};
@@ -268,9 +269,9 @@ async fn finish(status: &Status, paths: &Paths, args: &Args) -> Result<(), Failu
         eprintln!("{warning}");
     }
     if args.json {
-        println!("{}", serde_json::to_string(status)?);
+        print_line(serde_json::to_string(status)?)?;
     } else {
-        println!("{} is ready", status.name);
+        print_line(format_args!("{} is ready", status.name))?;
     }
     Ok(())
 }

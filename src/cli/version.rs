@@ -1,6 +1,7 @@
 //! `mvm version`.
 
 use super::Failure;
+use super::output::print_line;
 
 /// Print the version
 #[derive(Debug, clap::Args)]
@@ -13,9 +14,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     if args.json {
-        println!("{}", serde_json::json!({ "version": version }));
+        print_line(serde_json::json!({ "version": version }))?;
     } else {
-        println!("mvm {version}");
+        print_line(format_args!("mvm {version}"))?;
     }
     Ok(())
 }

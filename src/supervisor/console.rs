@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::printable::printable;
+
 const LINES: usize = 15;
 const BYTES: u64 = 16 * 1024;
 
@@ -24,11 +26,6 @@ pub(super) fn last_lines(path: &Path) -> Vec<String> {
     lines
 }
 
-/// A guest's line as it may be shown on a terminal.
-pub(super) fn printable(line: &str) -> String {
-    line.chars().filter(|c| !c.is_control() || *c == '\t').collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::last_lines;
@@ -43,7 +40,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let lines = last_lines(&path);
         assert_eq!(lines.len(), 15);
-        assert_eq!(lines.last().unwrap(), "[2Jpanic");
+        assert_eq!(lines.last().unwrap(), "panic");
         assert_eq!(lines[0], "line 4986");
     }
 }

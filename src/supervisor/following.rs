@@ -6,9 +6,9 @@ use protocol::agent::{Event, event};
 use tokio::sync::mpsc;
 
 use super::builder_check;
-use super::console::printable;
 use super::log_files::LogFiles;
 use crate::agent::Agent;
+use crate::printable::printable;
 
 /// Between two tries to reach the agent.
 const RETRY: Duration = Duration::from_millis(250);

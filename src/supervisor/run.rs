@@ -15,7 +15,7 @@ use vmm::control::{ChannelError, FromMachine, MachineSender, Outcome, ToMachine}
 use super::board::Board;
 use super::builder_check::{builder_answers, connect};
 use super::clock::{ClockWatch, LOOK};
-use super::console::{last_lines, printable};
+use super::console::last_lines;
 use super::following::{self, News};
 use super::leases::Leases;
 use super::log_files::{LogFiles, is_file_name, path_of};
@@ -25,6 +25,7 @@ use super::published;
 use super::sockets::Sockets;
 use crate::agent::Agent;
 use crate::instance::{Paths, data_disk};
+use crate::printable::printable;
 
 /// A boot in which no stage ends for so long has failed.
 const BOOT_SILENCE: Duration = Duration::from_secs(180);

@@ -1,5 +1,6 @@
 //! The virtual machine: devices, engines, and the process that runs one machine.
 
+mod console;
 pub mod control;
 pub mod devices;
 pub mod engine;

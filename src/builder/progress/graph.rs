@@ -7,6 +7,7 @@ use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
 
 use crate::builder::failure::{self, Failure};
+use crate::printable::printable;
 
 /// Lines kept of a step, and bytes kept of a line: what a report of a failure shows.
 const LINES: usize = 20;
@@ -54,12 +55,12 @@ impl Graph {
             step.number = self.started;
         }
         if !vertex.name.is_empty() {
-            step.name.clone_from(&vertex.name);
+            step.name = printable(&vertex.name);
         }
         step.started = vertex.started.or(step.started);
         step.completed = vertex.completed;
         step.cached |= vertex.cached;
-        step.error.clone_from(&vertex.error);
+        step.error = printable(&vertex.error);
         step
     }
 
@@ -132,12 +133,12 @@ impl Step {
     }
 }
 
-/// The last of what carriage returns overwrite, without control characters but tabs and escape sequences' starts.
+/// The last of what carriage returns overwrite.
 fn readable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches(['\n', '\r']);
     let visible = text.rsplit('\r').next().unwrap_or_default();
-    visible.chars().filter(|character| !character.is_control() || *character == '\t').collect()
+    printable(visible)
 }
 
 pub(crate) fn elapsed(from: Option<Timestamp>, until: Option<Timestamp>) -> Duration {
@@ -176,7 +177,7 @@ mod tests {
         let mut graph = Graph::default();
         graph.vertex(&vertex("a", "x"));
         assert_eq!(graph.log("a", b"one\ntw"), ["one"]);
-        assert_eq!(graph.log("a", b"o\r\n10%\r20%\n\x1b[31mred\xff\n"), ["two", "20%", "[31mred\u{fffd}"]);
+        assert_eq!(graph.log("a", b"o\r\n10%\r20%\n\x1b[31mred\xff\n"), ["two", "20%", "red\u{fffd}"]);
         assert_eq!(graph.log("unknown", b"x\n"), Vec::<String>::new());
     }
 

@@ -10,6 +10,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, VertexLog, Vert
 use super::graph::{Graph, elapsed};
 use crate::builder::failure::Failure;
 use crate::builder::solve::Observer;
+use crate::printable::printable;
 
 /// A transfer under way is mentioned this often.
 const EVERY: Duration = Duration::from_secs(5);
@@ -147,7 +148,7 @@ impl<W: Write> Observer for Plain<W> {
         let ended = status.vertexes.iter().filter(|vertex| vertex.completed.is_some());
         self.ending = ended.map(|vertex| vertex.digest.clone()).collect();
         for warning in &status.warnings {
-            let short = String::from_utf8_lossy(&warning.short).replace(char::is_control, " ");
+            let short = printable(&String::from_utf8_lossy(&warning.short));
             let _ = writeln!(self.out, "\nwarning: {short}");
             self.current = None;
         }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
 use super::Event;
+use crate::console::Console;
 use crate::control::{Channel, ChannelError, Engine, FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::vsock::{Handle, Vsock};
 use crate::engine::tcg::{Processor, ProcessorError, Report, Said};
@@ -17,6 +18,8 @@ const GUEST_CID: u32 = 3;
 pub(super) enum MachineError {
     #[error("cannot make the vsock device")]
     Vsock(#[source] io::Error),
+    #[error("cannot write the console's file")]
+    Console(#[source] io::Error),
     #[error(transparent)]
     Serve(#[from] VhostUserError),
     #[error(transparent)]
@@ -62,7 +65,8 @@ pub(super) fn run(
     let report = move |report| {
         let _ = reporting.send(Event::Engine(report));
     };
-    let mut processor = Processor::start(command, config, vsock, network, report)?;
+    let (console, printed) = Console::start(&config.console).map_err(MachineError::Console)?;
+    let mut processor = Processor::start(command, config, vsock, printed, network, report)?;
 
     let mut reason = None;
     let end = follow(config, channel, waiting, &handle, &mut reason);
@@ -70,6 +74,7 @@ pub(super) fn run(
         processor.kill();
     }
     let (status, words) = processor.wait().map_err(MachineError::Wait)?;
+    console.finish();
     // Ends the device, and with it whoever asks for dials.
     drop(served);
     let _ = relay.join();

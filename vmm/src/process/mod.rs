@@ -120,7 +120,12 @@ mod tests {
     /// A machine whose engine is a shell script.
     fn start(script: &str) -> (Channel, ChannelReader, Running) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let running = thread::spawn(move || run(Channel::new(theirs)?));
+        let directory = tempfile::tempdir().unwrap();
+        let console = directory.path().join("console");
+        let running = thread::spawn(move || {
+            let _directory = directory;
+            run(Channel::new(theirs)?)
+        });
         let (channel, reader) = Channel::new(ours).unwrap();
         let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         let config = MachineConfig {
@@ -131,7 +136,7 @@ mod tests {
             cmdline: String::new(),
             root: "root".into(),
             data: "data".into(),
-            console: "console".into(),
+            console,
         };
         channel.send(&ToMachine::Start(config), None).unwrap();
         (channel, reader, running)

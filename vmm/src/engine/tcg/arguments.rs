@@ -14,6 +14,8 @@ pub(crate) struct Descriptors {
     pub(crate) vsock: RawFd,
     /// QMP, on which QEMU says that it runs and why it ended.
     pub(crate) monitor: RawFd,
+    /// What the guest prints.
+    pub(crate) console: RawFd,
     /// The stream to the network process; a machine without one has no network.
     pub(crate) network: Option<RawFd>,
 }
@@ -28,7 +30,7 @@ pub(crate) fn arguments(
     board(&mut list, config, kernel_arguments);
     disks(&mut list, config);
     network(&mut list, descriptors.network);
-    small_devices(&mut list, config, descriptors);
+    small_devices(&mut list, descriptors);
     list
 }
 
@@ -75,10 +77,9 @@ fn network(list: &mut Vec<String>, network: Option<RawFd>) {
     }
 }
 
-fn small_devices(list: &mut Vec<String>, config: &MachineConfig, descriptors: Descriptors) {
+fn small_devices(list: &mut Vec<String>, descriptors: Descriptors) {
     option(list, "-device", "virtio-rng-device");
-    let console = value(&config.console.to_string_lossy());
-    option(list, "-chardev", format!("file,id=console,path={console}"));
+    option(list, "-chardev", format!("socket,id=console,fd={}", descriptors.console));
     option(list, "-device", "virtio-serial-device,max_ports=1");
     option(list, "-device", "virtconsole,chardev=console");
     option(list, "-chardev", format!("socket,id=vsock,fd={}", descriptors.vsock));
@@ -111,7 +112,7 @@ mod tests {
     }
 
     fn joined(network: Option<RawFd>) -> String {
-        let descriptors = Descriptors { vsock: 10, monitor: 11, network };
+        let descriptors = Descriptors { vsock: 10, monitor: 11, console: 13, network };
         arguments(&config(), descriptors, "tsc_early_khz=2500000 tsc=reliable").join(" ")
     }
 

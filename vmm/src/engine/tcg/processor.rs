@@ -44,14 +44,18 @@ pub(crate) struct Processor {
 /// QEMU's last words are kept up to so many bytes.
 const LAST_WORDS: usize = 2048;
 const LONGEST_LINE: u64 = 4096;
+/// So many lines of QEMU's are logged: what it says may be a guest's doing, and the log is to stay small.
+const LOGGED_LINES: u32 = 1000;
 
 impl Processor {
-    /// Starts QEMU with our end of the vsock device and the stream to the network process. Has to be called from a
+    /// Starts QEMU with our end of the vsock device, what takes the guest's console, and the stream to the network
+    /// process. Has to be called from a
     /// thread that lives as long as the machine: QEMU is killed when that thread ends.
     pub(crate) fn start(
         command: &[String],
         config: &MachineConfig,
         vsock: OwnedFd,
+        console: OwnedFd,
         network: Option<OwnedFd>,
         report: impl Fn(Report) + Clone + Send + 'static,
     ) -> Result<Self, ProcessorError> {
@@ -60,15 +64,17 @@ impl Processor {
         let descriptors = Descriptors {
             vsock: vsock.as_raw_fd(),
             monitor: theirs.as_raw_fd(),
+            console: console.as_raw_fd(),
             network: network.as_ref().map(AsRawFd::as_raw_fd),
         };
         let mut qemu = Command::new(program);
         qemu.args(before).args(arguments(config, descriptors, &tsc::kernel_arguments()));
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let inherited = [Some(descriptors.vsock), Some(descriptors.monitor), descriptors.network];
-        inherit_and_follow_parent(&mut qemu, inherited.into_iter().flatten().collect());
+        let mut inherited = vec![descriptors.vsock, descriptors.monitor, descriptors.console];
+        inherited.extend(descriptors.network);
+        inherit_and_follow_parent(&mut qemu, inherited);
         let mut child = qemu.spawn().map_err(|error| ProcessorError::Spawn(program.clone(), error))?;
-        drop((vsock, theirs, network));
+        drop((vsock, theirs, console, network));
 
         let stderr = child.stderr.take();
         let mut processor = Self { child, words: None, monitor: None };
@@ -126,13 +132,17 @@ fn thread<T: Send + 'static>(
 fn last_words(stderr: ChildStderr) -> String {
     let mut reader = BufReader::new(stderr);
     let mut kept = String::new();
+    let mut lines = 0_u32;
     loop {
         let mut line = Vec::new();
         match reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(0) | Err(_) => return kept.trim().to_owned(),
             Ok(_) => {
                 let line = String::from_utf8_lossy(&line);
-                tracing::warn!("qemu: {}", line.trim_end());
+                lines = lines.saturating_add(1);
+                if lines <= LOGGED_LINES {
+                    tracing::warn!("qemu: {}", line.trim_end());
+                }
                 kept.push_str(&line);
                 while kept.len() > LAST_WORDS {
                     let cut = kept.find('\n').map_or(kept.len(), |newline| newline.saturating_add(1));
