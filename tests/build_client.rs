@@ -3,9 +3,10 @@
 mod support;
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
-use support::{Base, Instance, Outcome, Registry, Running, context, eventually, run, skipped, start};
+use support::{Base, Instance, Outcome, Registry, Running, context, eventually, page, run, skipped, start};
 use tempfile::TempDir;
 
 /// The shared instance, and a base image in a registry.
@@ -170,6 +171,25 @@ fn pushes_with_the_login_of_dockers_configuration() {
 
     let nobody = bench.build(&["-t", "127.0.0.1:1/nobody:1", "--push"], &directory);
     nobody.refused(1, "127.0.0.1:1");
+}
+
+/// As with a registry that is itself a container here.
+#[test]
+fn a_registry_may_be_at_a_port_that_a_container_publishes() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let publish = format!("{port}:80");
+    let serve = ["run", "--rm", "-p", &publish, &bench.base.image, "httpd", "-f", "-p", "80", "-h", "/"];
+    let mut server = start(bench.instance.command().args(serve));
+    page(port, &mut server);
+    let directory = bench.context("", &[]);
+    bench.build(&["--build-arg", &format!("REGISTRY=127.0.0.1:{port}/x")], &directory).ok();
+    assert!(server.is_running());
+    server.signal("INT");
+    server.outcome();
 }
 
 /// `eval "$(mvm env)"` is for other clients, and must not make ours take the instance for somebody else's builder.

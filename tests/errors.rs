@@ -3,11 +3,11 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use support::{Base, Instance, Registry, context, old_qemu, run, skipped};
+use support::{Appliance, Base, Instance, Registry, context, old_qemu, run, skipped};
 
 /// A context with a Dockerfile that has one instruction.
 fn plain() -> tempfile::TempDir {
@@ -93,6 +93,43 @@ fn no_qemu_or_one_that_is_too_old() {
     let old = up();
     old.refused(1, "no usable QEMU: qemu-system-x86_64 is QEMU 7.2.9; mvm needs QEMU 10 or later");
     old.refused(1, remedy);
+
+    // With a QEMU that will do, passt is next.
+    let qemu = &Appliance::built().qemu;
+    let script = format!("#!/bin/sh\nexec {} \"$@\"\n", qemu.join(" "));
+    fs::write(programs.path().join("qemu-system-x86_64"), script).unwrap();
+    let no_passt = up();
+    no_passt.refused(1, "no usable passt: passt cannot be started (No such file or directory");
+    no_passt.refused(1, "cannot be unpacked; install the package passt, of 2024-09 or newer");
+}
+
+#[test]
+fn a_boot_that_fails_is_told_and_its_instance_can_be_removed() {
+    if skipped("errors") {
+        return;
+    }
+    let instance = Instance::prepared("broken");
+    fs::create_dir_all(instance.state()).unwrap();
+    let disk = fs::File::create(instance.state().join("data.raw")).unwrap();
+    disk.set_len(2 << 30).unwrap();
+    // The magic number of ext4's superblock, and nothing else of it: neither a new disk nor one that can be mounted.
+    disk.write_all_at(&[0x53, 0xef], 0x438).unwrap();
+    let processes = instance.processes();
+    let up = instance.mvm(&["up", "broken", "--disk", "2G"]);
+    up.refused(1, "broken did not start: the boot failed at ");
+    up.refused(1, "\n  its last lines:\n    ");
+    up.refused(1, &format!("\n  all of it: {}/logs", instance.state().display()));
+    processes.expect_none();
+    let status = instance.status();
+    assert_eq!(status["state"], "failed", "{status}");
+    assert!(
+        status["reason"].as_str().is_some_and(|told| told.starts_with("the boot failed at ")),
+        "{status}"
+    );
+
+    instance.mvm(&["rm", "broken"]).ok();
+    assert!(!instance.state().exists());
+    instance.mvm(&["status"]).refused(3, "no instance is named broken; `mvm up broken` makes it");
 }
 
 #[test]

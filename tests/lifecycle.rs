@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::File;
 
-use support::{Base, Instance, Registry, context, skipped, start, steps};
+use support::{Base, Instance, Registry, context, eventually, skipped, start, steps};
 
 /// What is killed, and what `mvm status` says of it.
 const KILLED: [(&str, &str); 4] = [
@@ -96,6 +96,26 @@ fn of_two_that_start_it_at_once_neither_fails() {
     processes.expect_none();
     assert!(lock_is_free(&instance));
     instance.mvm(&["up", "race"]).ok();
+}
+
+#[test]
+fn ctrl_c_during_a_start_leaves_nothing() {
+    if skipped("lifecycle") {
+        return;
+    }
+    let instance = Instance::prepared("cut");
+    let up = start(instance.command().args(["up", "cut"]));
+    eventually("QEMU runs", 120, || {
+        let runs = instance.processes().all().iter().any(|process| process.has("qemu-system"));
+        if runs { Ok(()) } else { Err("not yet".into()) }
+    });
+    let processes = instance.processes();
+    up.signal("INT");
+    let outcome = up.outcome();
+    assert_eq!(outcome.status, 130, "{outcome}");
+    processes.expect_none();
+    assert!(lock_is_free(&instance));
+    assert_eq!(instance.status()["state"], "stopped");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::registry::{ImageRef, Platform};
 
 mod ports;
 
-pub use ports::loopback_ports;
+use ports::LoopbackPorts;
 
 /// Build an image from a Dockerfile, for one platform or several
 ///
@@ -136,7 +136,13 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         }
         Target::Other(_) => Store::Worker,
     };
-    let _ports = target.open_ports(loopback_ports(&args)).await?;
+    let ports = LoopbackPorts::of(&args);
+    for port in ports.from_dockerfile.iter().filter(|_| !args.is_quiet()) {
+        eprintln!(
+            "the Dockerfile names a registry at 127.0.0.1:{port}: the build can reach that port of this machine"
+        );
+    }
+    let _ports = target.open_ports(ports.all()).await?;
     let endpoint = Endpoint::unix(target.socket(&BUILDKIT));
     run_with(&args, &build, Means { endpoint, store, node, credentials: Credentials::from_env() }).await
 }
@@ -148,14 +154,13 @@ fn refuse_unknown(platforms: &[Platform], known: &[Known]) -> Result<(), Failure
 
 /// Builds, prints the digest to stdout, and everything else to stderr.
 async fn run_with(args: &Args, build: &Build, means: Means) -> Result<(), Failure> {
-    let quiet = args.quiet || args.progress == Style::Quiet;
     let cancel = async {
         // Without a handler Ctrl-C would end the process: that is an end too.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
     };
-    let result = if quiet {
+    let result = if args.is_quiet() {
         let mut progress = Quiet::default();
         let result = builder::build(build, means, &mut progress, cancel).await;
         report(&result, |failure| progress.report(failure));
@@ -181,6 +186,10 @@ fn report(result: &Result<Outcome, BuildError>, text: impl Fn(&builder::Failure)
 }
 
 impl Args {
+    fn is_quiet(&self) -> bool {
+        self.quiet || self.progress == Style::Quiet
+    }
+
     fn build(&self) -> Result<Build, Failure> {
         let usage = |error: UsageError| Failure::usage(error);
         let source = Source::find(&self.context, self.file.as_deref()).map_err(Failure::usage)?;

@@ -48,6 +48,9 @@ pub struct Args {
     /// A TCP port of this machine's 127.0.0.1 that the guest sees at its own (repeatable)
     #[arg(long = "host-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     host_ports: Vec<u16>,
+    /// Close all ports that earlier starts opened by --host-port
+    #[arg(long, conflicts_with = "host_ports")]
+    no_host_ports: bool,
     /// Print the status as one JSON object when ready
     #[arg(long)]
     json: bool,
@@ -95,6 +98,9 @@ impl Args {
         config.accel = self.accel.unwrap_or(config.accel);
         if self.image.is_some() {
             config.image.clone_from(&self.image);
+        }
+        if self.no_host_ports {
+            config.host_ports.clear();
         }
         if !self.host_ports.is_empty() {
             config.host_ports.clone_from(&self.host_ports);
@@ -297,7 +303,9 @@ mod tests {
             Cli::parse_from(["up", "ci", "--memory", "3G", "--host-port", "5001", "--host-port", "5000"])
                 .args;
         let after = args.applied_to(before.clone());
-        assert_eq!(after, Config { memory_mib: 3072, host_ports: vec![5000, 5001], ..before });
+        assert_eq!(after, Config { memory_mib: 3072, host_ports: vec![5000, 5001], ..before.clone() });
+        let args = Cli::parse_from(["up", "--no-host-ports"]).args;
+        assert_eq!(args.applied_to(after), Config { memory_mib: 3072, host_ports: vec![], ..before });
     }
 
     #[test]

@@ -78,16 +78,16 @@ impl Config {
         Self::for_host(cpus, super::host::memory_bytes())
     }
 
-    /// Reads the file; `None` where there is none yet.
+    /// Reads the file; `None` where there is none yet. Whether its values can be meant matters to `up` alone, whose
+    /// options may correct them.
     pub fn load(path: &Path) -> Result<Option<Self>, Error> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::Read { path: path.into(), source }),
         };
-        let config: Self =
+        let config =
             serde_json::from_str(&text).map_err(|source| Error::Parse { path: path.into(), source })?;
-        config.validate()?;
         Ok(Some(config))
     }
 

@@ -20,11 +20,11 @@ pub struct ImageRef {
 /// Not the name of an image.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "\"{written}\" is not the name of an image: {source}; write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's HOST:PORT/ before it if it is not Docker Hub"
+    "\"{written}\" is not the name of an image: {reason}; write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's HOST:PORT/ before it if it is not Docker Hub"
 )]
 pub struct InvalidImageRef {
     written: String,
-    source: oci_client::ParseError,
+    reason: String,
 }
 
 impl ImageRef {
@@ -57,9 +57,13 @@ impl FromStr for ImageRef {
     type Err = InvalidImageRef;
 
     fn from_str(written: &str) -> Result<Self, InvalidImageRef> {
-        match Reference::try_from(written) {
-            Ok(full) => Ok(Self { written: written.to_owned(), full }),
-            Err(source) => Err(InvalidImageRef { written: written.to_owned(), source }),
+        let invalid = |reason: String| InvalidImageRef { written: written.to_owned(), reason };
+        let full = Reference::try_from(written).map_err(|error| invalid(error.to_string()))?;
+        match full.registry().rsplit_once(':') {
+            Some((_, port)) if !port.parse::<u16>().is_ok_and(|port| port != 0) => {
+                Err(invalid(format!("its registry's port {port} is no number from 1 to 65535")))
+            }
+            _ => Ok(Self { written: written.to_owned(), full }),
         }
     }
 }
@@ -96,6 +100,14 @@ fn host_and_port(registry: &str) -> (&str, Option<u16>) {
 #[cfg(test)]
 mod tests {
     use super::{ImageRef, loopback_port, speaks_http};
+
+    #[test]
+    fn a_port_that_is_none_is_refused() {
+        for name in ["localhost:99999/x", "example.com:0/x"] {
+            let error = name.parse::<ImageRef>().unwrap_err().to_string();
+            assert!(error.contains("is no number from 1 to 65535"), "{error}");
+        }
+    }
 
     fn image(text: &str) -> ImageRef {
         text.parse().unwrap()

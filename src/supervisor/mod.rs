@@ -27,6 +27,7 @@ pub mod spawn;
 
 use std::io::Read;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -40,6 +41,9 @@ use leases::Leases;
 use protocol::{State, Status};
 use run::{End, Surroundings};
 use server::Server;
+
+/// How long another process may hold the data disk before that is an error.
+const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +90,7 @@ async fn begin(paths: Paths, name: &Name) -> Result<Supervisor, Error> {
     std::fs::create_dir_all(paths.logs())?;
     runtime_dir::prepare(paths.runtime())?;
     let lock = Lock::take(&paths)?;
-    let disk = data_disk::prepare(&paths, launch.config.disk_gib)?;
+    let disk = hold_disk(&paths, launch.config.disk_gib).await?;
     sockets::clear(&paths);
     let listener = sockets::bind(&paths.supervisor_socket())?;
     listener.set_nonblocking(true)?;
@@ -103,6 +107,19 @@ async fn begin(paths: Paths, name: &Name) -> Result<Supervisor, Error> {
     let server = tokio::spawn(server::serve(listener, Arc::new(server)));
     let around = Surroundings { launch: Arc::new(launch), paths, board, leases };
     Ok(Supervisor { around, down: asked, server, _disk: disk, _lock: lock })
+}
+
+/// The QEMU of a supervisor that was killed may hold the disk for a moment longer.
+async fn hold_disk(paths: &Paths, gib: u32) -> Result<data_disk::Held, data_disk::Error> {
+    let deadline = Instant::now() + DISK_PATIENCE;
+    loop {
+        match data_disk::prepare(paths, gib) {
+            Err(data_disk::Error::Locked(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            prepared => return prepared,
+        }
+    }
 }
 
 fn first_status(launch: &Launch, paths: &Paths, name: &Name) -> Status {
@@ -139,6 +156,6 @@ impl Supervisor {
         // No new client is accepted; those that wait for the end get to read of it before the process is gone.
         sockets::clear(&self.around.paths);
         self.server.abort();
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

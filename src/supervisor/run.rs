@@ -315,7 +315,11 @@ impl Run {
     async fn boot_failed(&mut self, failed: &BootFailed) {
         let reason =
             format!("the boot failed at {}: {}", printable(&failed.stage), printable(&failed.reason));
-        let lines = failed.last_lines.iter().map(|line| printable(line)).collect();
+        let mut lines: Vec<String> = failed.last_lines.iter().map(|line| printable(line)).collect();
+        if lines.is_empty() {
+            // A step of init's own prints nothing; the kernel may have.
+            lines = last_lines(&self.around.paths.console_log());
+        }
         self.trouble = Some(trouble(&self.around, reason, lines));
         self.kill().await;
     }

@@ -105,8 +105,11 @@ async fn open_ports(
     mut read: BufReader<OwnedReadHalf>,
     write: &mut OwnedWriteHalf,
     server: &Server,
-    ports: Vec<u16>,
+    mut ports: Vec<u16>,
 ) -> std::io::Result<()> {
+    // A port that a container publishes is at the guest's loopback already, and ours leads there too.
+    let published = server.board.status().published_ports;
+    ports.retain(|port| !published.iter().any(|other| other.port == *port && other.problem.is_none()));
     let lease = match server.leases.open(ports).await {
         Ok(lease) => lease,
         Err(error) => return send(write, &Reply::Error(error.to_string())).await,

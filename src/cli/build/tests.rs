@@ -89,7 +89,8 @@ fn ports_of_names_arguments_and_dockerfile() {
     let directory = context();
     let path = directory.path().to_str().unwrap();
     let words = ["-t", "127.0.0.1:5000/a", "-t", "ghcr.io/a", "--build-arg", "B=localhost:5002/b", path];
-    assert_eq!(loopback_ports(&parse(&words).unwrap()), [5000, 5001, 5002]);
+    let ports = LoopbackPorts::of(&parse(&words).unwrap());
+    assert_eq!((ports.asked, ports.from_dockerfile), (vec![5000, 5002], vec![5001]));
 }
 
 #[test]
