@@ -47,7 +47,11 @@ fn a_killed_dockerd_comes_back_and_builds() {
         assert_ne!(new, pid);
         comes_back(instance);
         build(instance, signal);
-        assert_eq!(instance.status()["state"], "ready", "the machine itself was never touched");
+        let status = instance.status();
+        assert_eq!(status["state"], "ready", "the machine itself was never touched");
+        let services = status["services"].as_array().unwrap();
+        let moby = services.iter().find(|service| service["name"] == "moby").unwrap();
+        assert!(moby["restarts"].as_u64().unwrap() > 0 && moby["state"] == "running", "{status:#}");
         serves_a_page(instance, &base);
     }
 }

@@ -120,6 +120,12 @@ fn table(status: &Status) -> String {
     }));
     rows.extend(status.docker_socket.iter().map(|socket| ("docker", socket.clone())));
     rows.extend(status.buildkit_socket.iter().map(|socket| ("buildkit", socket.clone())));
+    rows.extend(
+        status
+            .services
+            .iter()
+            .map(|service| ("service", format!("{:<14} {}", service.name, service.sentence()))),
+    );
     if status.state == State::Ready && status.platforms.is_empty() {
         rows.push(("platforms", "still being tested".to_owned()));
     }

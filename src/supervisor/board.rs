@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::protocol::{Event, Platform, PublishedPort, State, Status, Trouble};
+use super::protocol::{Event, Platform, PublishedPort, Service, State, Status, Trouble};
 use crate::instance::file;
 
 /// More than any boot has: a guest that invents stages does not make this process grow without bound.
 const MOST_STAGES: usize = 1000;
+
+const MOST_SERVICES: usize = 64;
 
 /// The one place where an instance's state is kept.
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Board {
             known.start = Instant::now();
             known.status.state = State::Starting;
             known.status.ready_after_ms = None;
+            known.status.services.clear();
             known.status.platforms.clear();
         });
     }
@@ -105,6 +108,16 @@ impl Board {
         self.record(Event::Failed(trouble));
     }
 
+    /// A service changed its state. The guest names them: it does not make the list grow without bound.
+    pub(super) fn service(&self, service: Service) {
+        let services = &mut self.known().status.services;
+        services.retain(|known| known.name != service.name);
+        if services.len() < MOST_SERVICES {
+            services.push(service);
+            services.sort_by(|one, other| one.name.cmp(&other.name));
+        }
+    }
+
     pub(super) fn set_platforms(&self, platforms: Vec<Platform>) {
         self.known().status.platforms = platforms;
     }
@@ -121,6 +134,7 @@ impl Board {
         // What is true only while a supervisor lives does not belong in the file.
         last.engine = None;
         last.supervisor_pid = None;
+        last.services.clear();
         last.platforms.clear();
         last.docker_socket = None;
         last.buildkit_socket = None;
@@ -148,7 +162,7 @@ impl Board {
 mod tests {
     use super::Board;
     use crate::instance::Config;
-    use crate::supervisor::protocol::{Event, State, Status, Trouble};
+    use crate::supervisor::protocol::{Event, Service, State, Status, Trouble};
 
     fn status() -> Status {
         Status {
@@ -172,6 +186,16 @@ mod tests {
         );
         assert!(matches!(board.events_from(1)[..], [Event::Ready { .. }]));
         assert_eq!(board.status().state, State::Ready);
+        let change = |restarts| protocol::agent::ServiceChanged {
+            name: "moby".into(),
+            restarts,
+            last_exit: "exit status 2".into(),
+            ..Default::default()
+        };
+        board.service((&change(0)).into());
+        board.service((&change(3)).into());
+        let told: Vec<String> = board.status().services.iter().map(Service::sentence).collect();
+        assert_eq!(told, ["starting; restarted 3 times, the last time after exit status 2"]);
         board.failed(Trouble { reason: "gone".into(), last_lines: vec![], log: String::new() });
         assert_eq!(board.status().state, State::Failed);
 

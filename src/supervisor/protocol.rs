@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::instance::{Config, Name};
+use crate::printable::printable;
 
 /// The only line that a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +113,9 @@ pub struct Status {
     pub docker_socket: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buildkit_socket: Option<String>,
+    /// The services of the guest, of which the builder is made.
+    #[serde(default)]
+    pub services: Vec<Service>,
     /// Empty until the guest's self-test has ended.
     #[serde(default)]
     pub platforms: Vec<Platform>,
@@ -138,6 +142,7 @@ impl Status {
             config,
             docker_socket: None,
             buildkit_socket: None,
+            services: Vec::new(),
             platforms: Vec::new(),
             published_ports: Vec::new(),
             usage: None,
@@ -175,6 +180,64 @@ impl Usage {
         let memory = used(self.memory_total_bytes, self.memory_available_bytes, MIB);
         let disk = used(self.disk_total_bytes, self.disk_available_bytes, MIB * 1024);
         format!("{} of {} MiB of memory, {} of {} GiB of disk", memory.0, memory.1, disk.0, disk.1)
+    }
+}
+
+/// A service of the guest, as its init told of it last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: String,
+    pub state: ServiceState,
+    /// How often it ended and was started again.
+    pub restarts: u32,
+    /// How it ended the last time; empty before that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_exit: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    Starting,
+    Running,
+    /// It has ended, and is started again after a pause.
+    BackingOff,
+    Stopped,
+}
+
+impl From<&protocol::agent::ServiceChanged> for Service {
+    fn from(change: &protocol::agent::ServiceChanged) -> Self {
+        use protocol::agent::service_changed::State;
+        let state = match change.state() {
+            State::Unspecified | State::Starting => ServiceState::Starting,
+            State::Running => ServiceState::Running,
+            State::BackingOff => ServiceState::BackingOff,
+            State::Stopped => ServiceState::Stopped,
+        };
+        Self {
+            name: printable(&change.name),
+            state,
+            restarts: change.restarts,
+            last_exit: printable(&change.last_exit),
+        }
+    }
+}
+
+impl Service {
+    /// "running", "starting, after it ended with exit status 2 (restart 3)".
+    pub fn sentence(&self) -> String {
+        let state = match self.state {
+            ServiceState::Starting => "starting",
+            ServiceState::Running => "running",
+            ServiceState::BackingOff => "waiting to start again",
+            ServiceState::Stopped => "stopped",
+        };
+        match self.restarts {
+            0 => state.to_owned(),
+            restarts => {
+                format!("{state}; restarted {restarts} times, the last time after {}", self.last_exit)
+            }
+        }
     }
 }
 

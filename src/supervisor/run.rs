@@ -265,6 +265,7 @@ impl Run {
     /// A service that ends again and again does not become ready by waiting.
     async fn service(&mut self, change: &ServiceChanged) {
         tracing::info!(?change, "service");
+        self.around.board.service(change.into());
         if self.was_ready || self.trouble.is_some() || change.restarts < STARTS {
             return;
         }
