@@ -6,10 +6,13 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::indexing_slicing)]
 
+#[path = "vsock/marks.rs"]
+mod marks;
+
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,7 +51,7 @@ fn main() -> Result<()> {
     to_guest(&channel, total)?;
     to_host(&channel, total)?;
     both_ways(&channel, total)?;
-    many(&channel)?;
+    many(&channel, directory.path())?;
     dialed(&channel, &mut reader)?;
     refused(&channel, &mut reader)?;
     report("machine-memory", "KiB", resident()? as f64);
@@ -133,8 +136,9 @@ fn round_trips(stream: &mut UnixStream) -> Result<()> {
 fn to_guest(channel: &Channel, total: u64) -> Result<()> {
     let mut stream = connect(channel, 1001, &[])?;
     let started = Instant::now();
-    let buffer = vec![7; 256 * 1024];
-    for _ in 0..total / buffer.len() as u64 {
+    let mut buffer = vec![7; 256 * 1024];
+    for position in (0..total).step_by(buffer.len()) {
+        marks::fill(&mut buffer, position);
         stream.write_all(&buffer)?;
     }
     stream.shutdown(Shutdown::Write)?;
@@ -150,14 +154,14 @@ fn to_host(channel: &Channel, total: u64) -> Result<()> {
     let mut stream = connect(channel, 1002, &total.to_le_bytes())?;
     let started = Instant::now();
     let mut buffer = vec![0; 256 * 1024];
-    let mut counted = 0;
+    let mut checked = marks::Checked::default();
     loop {
         match stream.read(&mut buffer)? {
             0 => break,
-            count => counted += count as u64,
+            count => checked.take(&buffer[..count])?,
         }
     }
-    ensure!(counted == total, "{counted} of {total} bytes came");
+    ensure!(checked.position == total, "{} of {total} bytes came", checked.position);
     report("vsock-to-host", "MiB/s", rate(total, started.elapsed()));
     Ok(())
 }
@@ -213,9 +217,14 @@ fn exchange(stream: UnixStream, total: u64, seed: u64) -> Result<()> {
     Ok(())
 }
 
-fn many(channel: &Channel) -> Result<()> {
+/// As clients do it: through a listening socket.
+fn many(channel: &Channel, directory: &Path) -> Result<()> {
+    let path = directory.join("echo.sock");
+    let listener = UnixListener::bind(&path)?;
+    channel.send(&ToMachine::Listen { guest_port: 1000 }, Some(listener.as_fd()))?;
+    drop(listener);
     let started = Instant::now();
-    let streams: Vec<_> = (0..100).map(|_| connect(channel, 1000, &[])).collect::<Result<_>>()?;
+    let streams = (0..100).map(|_| UnixStream::connect(&path)).collect::<std::io::Result<Vec<_>>>()?;
     let threads: Vec<_> = streams
         .into_iter()
         .enumerate()
@@ -225,6 +234,7 @@ fn many(channel: &Channel) -> Result<()> {
         thread.join().map_err(|_| anyhow::anyhow!("a connection panicked"))??;
     }
     report("vsock-100-parallel", "ms", started.elapsed().as_secs_f64() * 1e3);
+    channel.send(&ToMachine::Unlisten { guest_port: 1000 }, None)?;
     Ok(())
 }
 

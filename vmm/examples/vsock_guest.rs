@@ -1,10 +1,13 @@
 //! The init of a guest that does nothing but answer on vsock ports, for `vsock_bench` and the tests.
 //!
-//! Port 1000 echoes; 1001 counts what it reads up to the end and answers with the count; 1002 reads a count and sends
-//! so many bytes; 1003 reads a port, dials it on the host and joins the two; 1004 powers off. Numbers have eight bytes,
+//! Port 1000 echoes; 1001 reads a stream with marks up to the end and answers with its length; 1002 reads a count and
+//! sends a stream with marks that is so long; 1003 reads a port, dials it on the host and joins the two; 1004 powers off. Numbers have eight bytes,
 //! little endian.
 
 #![allow(clippy::cast_possible_truncation, clippy::needless_pass_by_value)]
+
+#[path = "vsock/marks.rs"]
+mod marks;
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -53,11 +56,11 @@ fn pump(mut from: &VsockStream, mut to: &VsockStream) -> io::Result<()> {
 
 fn sink(mut stream: VsockStream) -> io::Result<()> {
     let mut buffer = vec![0; 256 * 1024];
-    let mut total = 0_u64;
+    let mut checked = marks::Checked::default();
     loop {
         match stream.read(&mut buffer)? {
-            0 => return stream.write_all(&total.to_le_bytes()),
-            count => total += count as u64,
+            0 => return stream.write_all(&checked.position.to_le_bytes()),
+            count => checked.take(&buffer[..count])?,
         }
     }
 }
@@ -70,12 +73,13 @@ fn number(stream: &mut VsockStream) -> io::Result<u64> {
 
 fn source(mut stream: VsockStream) -> io::Result<()> {
     let total = number(&mut stream)?;
-    let buffer = vec![7; 256 * 1024];
-    let mut rest = total;
-    while rest > 0 {
-        let count = rest.min(buffer.len() as u64) as usize;
+    let mut buffer = vec![7; 256 * 1024];
+    let mut sent = 0;
+    while sent < total {
+        let count = (total - sent).min(buffer.len() as u64) as usize;
+        marks::fill(&mut buffer[..count], sent);
         stream.write_all(&buffer[..count])?;
-        rest -= count as u64;
+        sent += count as u64;
     }
     stream.shutdown(Shutdown::Write)
 }

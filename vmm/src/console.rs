@@ -56,11 +56,16 @@ impl BoundedFile {
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.size >= self.largest {
-            std::fs::rename(&self.path, self.path.with_added_extension("1"))?;
+            match std::fs::rename(&self.path, self.path.with_added_extension("1")) {
+                // The file could be put aside before, but a new one could not be made.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             *self = Self::create(&self.path, self.largest)?;
         }
+        self.file.write_all(bytes)?;
         self.size = self.size.saturating_add(bytes.len() as u64);
-        self.file.write_all(bytes)
+        Ok(())
     }
 }
 

@@ -3,16 +3,19 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::Event;
 use crate::console::Console;
 use crate::control::{Channel, ChannelError, Engine, FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::vsock::{Handle, Vsock};
 use crate::engine::tcg::{Processor, ProcessorError, Report, Said};
-use crate::transport::vhost_user::{self, VhostUserError};
+use crate::transport::vhost_user::{self, Lost, VhostUserError};
 
 /// The guest's context id: one machine has one guest, so it never varies.
 const GUEST_CID: u32 = 3;
+/// How long after QEMU closed its connection to the device its own end may be seen.
+const QEMUS_END: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MachineError {
@@ -24,8 +27,6 @@ pub(super) enum MachineError {
     Serve(#[from] VhostUserError),
     #[error(transparent)]
     Processor(#[from] ProcessorError),
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
     #[error("cannot wait for QEMU")]
     Wait(#[source] io::Error),
 }
@@ -35,7 +36,7 @@ pub(super) enum MachineError {
 enum End {
     Killed,
     Engine,
-    /// The processor stands still for a reason that only the user can change.
+    /// The machine is of no use any more; a sentence that says why.
     Stuck(String),
 }
 
@@ -46,25 +47,11 @@ pub(super) fn run(
     events: &mpsc::Sender<Event>,
     waiting: &mpsc::Receiver<Event>,
 ) -> Result<Outcome, MachineError> {
-    let (dials, asked) = mpsc::channel();
-    let (device, handle) = Vsock::new(GUEST_CID, dials).map_err(MachineError::Vsock)?;
-    let dialing = events.clone();
-    let relay = std::thread::Builder::new()
-        .name("dials".to_owned())
-        .spawn(move || {
-            for dial in asked {
-                if dialing.send(Event::Dial(dial)).is_err() {
-                    return;
-                }
-            }
-        })
-        .map_err(MachineError::Thread)?;
-    let (served, vsock) = vhost_user::serve(device)?;
+    let ask = tell(events, Event::Dial);
+    let (device, handle) = Vsock::new(GUEST_CID, ask).map_err(MachineError::Vsock)?;
+    let (served, vsock) = vhost_user::serve(device, tell(events, Event::Device))?;
     let Engine::Tcg { command } = &config.engine;
-    let reporting = events.clone();
-    let report = move |report| {
-        let _ = reporting.send(Event::Engine(report));
-    };
+    let report = tell(events, Event::Engine);
     let (console, printed) = Console::start(&config.console).map_err(MachineError::Console)?;
     let mut processor = Processor::start(command, config, vsock, printed, network, report)?;
 
@@ -75,14 +62,27 @@ pub(super) fn run(
     }
     let (status, words) = processor.wait().map_err(MachineError::Wait)?;
     console.finish();
-    // Ends the device, and with it whoever asks for dials.
     drop(served);
-    let _ = relay.join();
+    // What QEMU's monitor said last may stand behind the news of its end.
+    for event in waiting.try_iter() {
+        if let Event::Engine(Report::Said(Said::Shutdown(why))) = event {
+            reason = Some(why);
+        }
+    }
     Ok(match end {
         End::Killed => Outcome::Killed,
         End::Stuck(why) => Outcome::Failed(why),
         End::Engine => outcome(status, reason.as_deref(), &words),
     })
+}
+
+/// Makes an event of whatever is told. That nobody waits for it any more is no news.
+fn tell<T>(events: &mpsc::Sender<Event>, event: fn(T) -> Event) -> impl Fn(T) + Clone + Send + Sync + 'static
+where
+    T: 'static,
+{
+    let events = events.clone();
+    move |told| drop(events.send(event(told)))
 }
 
 /// Passes orders and questions on until the machine is to end or has ended.
@@ -110,6 +110,10 @@ fn follow(
                 return End::Stuck(disk_stopped(config, &disk, &why));
             }
             Event::Engine(Report::Ended) => return End::Engine,
+            Event::Device(Lost::Connection) if engine_ends(waiting, reason) => return End::Engine,
+            Event::Device(lost) => {
+                return End::Stuck(format!("{lost}; nothing can reach the guest any more"));
+            }
         };
         match told {
             Ok(()) => {}
@@ -121,6 +125,19 @@ fn follow(
         }
     }
     End::Killed
+}
+
+/// Whether QEMU's end explains that its connection to the device has ended.
+fn engine_ends(waiting: &mpsc::Receiver<Event>, reason: &mut Option<String>) -> bool {
+    let started = Instant::now();
+    while let Ok(event) = waiting.recv_timeout(QEMUS_END.saturating_sub(started.elapsed())) {
+        match event {
+            Event::Engine(Report::Ended) => return true,
+            Event::Engine(Report::Said(Said::Shutdown(why))) => *reason = Some(why),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The guest's journal makes good what was under way, as after a power cut; waiting would only let clients hang.
@@ -149,7 +166,8 @@ fn obey(handle: &Handle, order: ToMachine, descriptor: Option<OwnedFd>) {
 fn outcome(status: std::process::ExitStatus, reason: Option<&str>, words: &str) -> Outcome {
     let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
     match (status.success(), reason) {
-        (true, None | Some("guest-shutdown")) => Outcome::PoweredOff,
+        (true, Some("guest-shutdown")) => Outcome::PoweredOff,
+        (true, None) => Outcome::Failed(format!("QEMU ended by itself, and did not say why{said}")),
         (true, Some("guest-reset")) => {
             Outcome::Failed(format!("the guest reset itself, as after a kernel panic; see its console{said}"))
         }
@@ -171,6 +189,8 @@ mod tests {
     fn a_guest_that_powers_off_is_told_from_one_that_resets() {
         let clean = ExitStatus::from_raw(0);
         assert_eq!(outcome(clean, Some("guest-shutdown"), ""), Outcome::PoweredOff);
+        let Outcome::Failed(why) = outcome(clean, None, "") else { panic!("not a failure") };
+        assert_eq!(why, "QEMU ended by itself, and did not say why");
         let Outcome::Failed(why) = outcome(clean, Some("guest-reset"), "") else { panic!("not a failure") };
         assert_eq!(why, "the guest reset itself, as after a kernel panic; see its console");
     }

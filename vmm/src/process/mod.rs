@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use crate::control::{Channel, ChannelError, ChannelReader, FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::vsock::Dial;
 use crate::engine::tcg::Report;
+use crate::transport::vhost_user::Lost;
 
 /// Why there was no machine to report the end of.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,7 @@ enum Event {
     SupervisorGone,
     Dial(Dial),
     Engine(Report),
+    Device(Lost),
 }
 
 /// Runs one machine from its start to its end; returns the outcome that was also reported. Has to be called from the

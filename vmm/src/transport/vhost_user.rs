@@ -1,16 +1,18 @@
 //! The vsock device served over vhost-user, to a QEMU that executes the guest.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use vhost::vhost_user::Listener;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
-use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
+use vhost_user_backend::{ShutdownHandle, VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
 use virtio_queue::QueueT;
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
@@ -34,11 +36,25 @@ pub enum VhostUserError {
     Daemon(vhost_user_backend::Error),
     #[error("cannot watch the vsock device's sockets")]
     Watch(#[source] io::Error),
+    #[error("cannot start the vsock device's threads")]
+    Thread(#[source] io::Error),
+}
+
+/// Why a device serves its guest no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    #[error("the guest broke its vsock device")]
+    Broken,
+    #[error("the vsock device cannot reach its guest")]
+    Guest,
+    #[error("QEMU and the vsock device have lost each other")]
+    Connection,
 }
 
 /// Served as long as this lives.
 pub struct Served {
-    daemon: VhostUserDaemon<Backend>,
+    shutdown: Option<ShutdownHandle>,
+    waiting: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Served {
@@ -47,11 +63,23 @@ impl std::fmt::Debug for Served {
     }
 }
 
-/// Serves `device` from threads of its own. QEMU gets the descriptor that is returned as its chardev.
-pub fn serve(device: Vsock) -> Result<(Served, OwnedFd), VhostUserError> {
+/// Serves `device` from threads of its own, and tells of the end by `lost`, which comes with QEMU's own end, too. QEMU
+/// gets the descriptor that is returned as its chardev.
+pub fn serve(
+    device: Vsock,
+    lost: impl Fn(Lost) + Send + Sync + 'static,
+) -> Result<(Served, OwnedFd), VhostUserError> {
     let descriptor = device.as_raw_fd();
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let backend = Backend { device: Arc::new(Mutex::new(device)), memory: memory.clone() };
+    let exit = new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC)
+        .map_err(VhostUserError::Thread)?;
+    let lost: Arc<dyn Fn(Lost) + Send + Sync> = Arc::new(lost);
+    let backend = Backend {
+        device: Arc::new(Mutex::new(device)),
+        memory: memory.clone(),
+        exit: Arc::new(Mutex::new(Some(exit))),
+        lost: Arc::clone(&lost),
+    };
     let mut daemon =
         VhostUserDaemon::new("vsock".to_owned(), backend, memory).map_err(VhostUserError::Daemon)?;
     for worker in daemon.get_epoll_handlers() {
@@ -61,7 +89,19 @@ pub fn serve(device: Vsock) -> Result<(Served, OwnedFd), VhostUserError> {
     }
     let (listener, peer) = private_pair(&std::env::temp_dir())?;
     daemon.start(&mut Listener::from(listener)).map_err(VhostUserError::Daemon)?;
-    Ok((Served { daemon }, peer))
+    let shutdown = daemon.shutdown_handle();
+    let wait = move || {
+        if let Err(error) = daemon.wait() {
+            // QEMU's end is the usual reason, in one of several shapes.
+            tracing::debug!(%error, "vhost-user connection ended");
+        }
+        lost(Lost::Connection);
+    };
+    let waiting = std::thread::Builder::new()
+        .name("vsock-wait".to_owned())
+        .spawn(wait)
+        .map_err(VhostUserError::Thread)?;
+    Ok((Served { shutdown, waiting: Some(waiting) }, peer))
 }
 
 /// The crate only accepts; so this is a listener with one connection already waiting, whose address nobody else could
@@ -71,26 +111,35 @@ fn private_pair(below: &Path) -> Result<(UnixListener, OwnedFd), VhostUserError>
     let directory =
         below.join(format!("mvm-vsock-{}-{:x}", std::process::id(), fresh_number().map_err(failed)?));
     DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
-    let path = directory.join("s");
-    let pair =
-        UnixListener::bind(&path).and_then(|listener| Ok((listener, UnixStream::connect(&path)?.into())));
-    let _ = std::fs::remove_file(&path);
+    let pair = pair_in(&directory);
+    let _ = std::fs::remove_file(directory.join(SOCKET));
     let _ = std::fs::remove_dir(&directory);
     pair.map_err(failed)
 }
 
+const SOCKET: &str = "s";
+
+/// Through the directory's descriptor: its own path may be longer than an address holds.
+fn pair_in(directory: &Path) -> io::Result<(UnixListener, OwnedFd)> {
+    let open = File::open(directory)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())).join(SOCKET);
+    let listener = UnixListener::bind(&path)?;
+    Ok((listener, UnixStream::connect(&path)?.into()))
+}
+
 fn fresh_number() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.daemon.request_shutdown();
-        if let Err(error) = self.daemon.wait() {
-            // QEMU's end is the usual reason, in one of several shapes.
-            tracing::debug!(%error, "vhost-user connection ended");
+        if let Some(shutdown) = &self.shutdown {
+            shutdown.shutdown();
+        }
+        if let Some(waiting) = self.waiting.take() {
+            let _ = waiting.join();
         }
     }
 }
@@ -99,6 +148,9 @@ impl Drop for Served {
 struct Backend {
     device: Arc<Mutex<Vsock>>,
     memory: GuestMemoryAtomic<GuestMemoryMmap>,
+    /// Ends the one thread that there is; the crate takes it.
+    exit: Arc<Mutex<Option<(EventConsumer, EventNotifier)>>>,
+    lost: Arc<dyn Fn(Lost) + Send + Sync>,
 }
 
 impl Backend {
@@ -128,7 +180,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn reset_device(&self) {
-        self.device().set_active(false);
+        self.device().reset();
     }
 
     /// The crate has told the queues, which is all that there is to it.
@@ -147,18 +199,13 @@ impl VhostUserBackend for Backend {
     }
 
     fn exit_event(&self, _thread_index: usize) -> Option<(EventConsumer, EventNotifier)> {
-        match new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC) {
-            Ok(pair) => Some(pair),
-            Err(error) => {
-                tracing::error!(%error, "the vsock device's thread will not end by itself");
-                None
-            }
-        }
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The driver has reset the device: QEMU takes both rings back.
+    /// QEMU takes both rings back: the driver has reset the device, or QEMU has stopped the machine, from which there is
+    /// no way back here.
     fn stop_vring(&self, _queue_index: u32) -> io::Result<()> {
-        self.device().set_active(false);
+        self.device().reset();
         Ok(())
     }
 
@@ -174,19 +221,45 @@ impl VhostUserBackend for Backend {
         let mut to_guest = to_guest.get_mut();
         let mut from_guest = from_guest.get_mut();
         let ready = [&to_guest, &from_guest].iter().all(|ring| ring.is_enabled() && ring.get_queue().ready());
+        let now = Instant::now();
         if !ready {
-            device.process_host();
+            device.process_host(now);
             return Ok(());
         }
-        device.set_active(true);
+        device.activate(now);
+        let was_broken = device.needs_reset();
         let memory = self.memory.memory();
-        let signals = device.process(&*memory, to_guest.get_queue_mut(), from_guest.get_queue_mut());
-        if signals.to_guest {
-            to_guest.signal_used_queue()?;
+        let signals = device.process(&*memory, to_guest.get_queue_mut(), from_guest.get_queue_mut(), now);
+        if device.needs_reset() && !was_broken {
+            (self.lost)(Lost::Broken);
         }
-        if signals.from_guest {
-            from_guest.signal_used_queue()?;
+        let told = [(signals.to_guest, &to_guest), (signals.from_guest, &from_guest)]
+            .into_iter()
+            .filter(|(is_due, _)| *is_due)
+            .try_for_each(|(_, ring)| ring.signal_used_queue());
+        if let Err(error) = told {
+            tracing::error!(%error, "cannot interrupt the guest");
+            (self.lost)(Lost::Guest);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::private_pair;
+
+    #[test]
+    fn a_temporary_directory_with_a_long_name_will_do_and_stays_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let long = directory.path().join("x".repeat(120));
+        std::fs::create_dir(&long).unwrap();
+        let (listener, peer) = private_pair(&long).unwrap();
+        let (mut ours, _) = listener.accept().unwrap();
+        std::os::unix::net::UnixStream::from(peer).write_all(b"x").unwrap();
+        ours.read_exact(&mut [0]).unwrap();
+        assert_eq!(std::fs::read_dir(&long).unwrap().count(), 0);
     }
 }

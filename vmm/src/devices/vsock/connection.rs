@@ -10,10 +10,13 @@ use std::time::Instant;
 
 use super::credit::{Overrun, Receive, Send};
 use super::knock::{Knock, later};
-use super::limits::{BATCH, LINGERING, WINDOW};
+use super::limits::{BATCH, LINGERING};
 use super::packet::{Header, Op, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 use super::stream::Stream;
 use crate::platform::Interest;
+
+/// How often bytes that nobody wants are read before others have their turn.
+const DISCARDS: u32 = 16;
 
 /// Where a connection stands.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub(super) struct Connection<S> {
     to_host: VecDeque<u8>,
     send: Send,
     receive: Receive,
+    /// So much is read from the host at a time, and no more than the guest may send without an answer.
+    batch: usize,
     owes_response: bool,
     owes_credit: bool,
     asked_credit: bool,
@@ -84,20 +89,20 @@ struct Ended {
 
 impl<S: Stream> Connection<S> {
     /// A host stream that wants to reach the guest; the guest gets `preamble` before what the stream sends.
-    pub(super) fn from_host(stream: S, preamble: Vec<u8>, knock: Knock) -> Self {
-        let mut connection = Self::new(State::Knocking(knock), Some(stream));
+    pub(super) fn from_host(stream: S, preamble: Vec<u8>, knock: Knock, window: u32) -> Self {
+        let mut connection = Self::new(State::Knocking(knock), Some(stream), window);
         connection.to_guest = preamble;
         connection
     }
 
     /// A request of the guest, while the host is asked. `request` brings the guest's window.
-    pub(super) fn from_guest(id: u64, request: &Header) -> Self {
-        let mut connection = Self::new(State::Dialing(id), None);
+    pub(super) fn from_guest(id: u64, request: &Header, window: u32) -> Self {
+        let mut connection = Self::new(State::Dialing(id), None, window);
         connection.send.heard(request.buf_alloc, request.fwd_cnt);
         connection
     }
 
-    fn new(state: State, stream: Option<S>) -> Self {
+    fn new(state: State, stream: Option<S>, window: u32) -> Self {
         Self {
             state,
             stream,
@@ -106,7 +111,8 @@ impl<S: Stream> Connection<S> {
             readable: false,
             to_host: VecDeque::new(),
             send: Send::default(),
-            receive: Receive::new(WINDOW),
+            receive: Receive::new(window),
+            batch: usize::try_from(window).unwrap_or(BATCH).min(BATCH),
             owes_response: false,
             owes_credit: false,
             asked_credit: false,
@@ -219,6 +225,10 @@ impl<S: Stream> Connection<S> {
             // After an error the buffer is already empty.
             self.to_host.drain(..sent.min(self.to_host.len()));
         }
+        if self.to_host.is_empty() {
+            // An idle connection keeps no buffer.
+            self.to_host = VecDeque::new();
+        }
         self.pass_on_end();
     }
 
@@ -236,6 +246,13 @@ impl<S: Stream> Connection<S> {
         self.pass_on_end();
     }
 
+    /// The guest is gone: nobody reads what the host sends, and the host gets what the guest has sent.
+    pub(super) fn guest_left(&mut self) {
+        self.guest_shut_down(SHUTDOWN_BOTH);
+        self.host.sending = true;
+        self.flush();
+    }
+
     /// The host sees the end of the guest's bytes once it has read all of them.
     fn pass_on_end(&mut self) {
         if self.guest.sending && self.to_host.is_empty() && !self.host.receiving {
@@ -251,10 +268,15 @@ impl<S: Stream> Connection<S> {
         self.readable = true;
     }
 
-    /// The host closed its end altogether.
+    /// The host closed its end altogether. While it knocks, that means that it has given up, unless it has said
+    /// something before: then its words may still be wanted.
     pub(super) fn host_hung_up(&mut self) {
         self.readable = true;
         self.host_reads_no_more();
+    }
+
+    pub(super) fn host_has_said_something(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::holds_bytes)
     }
 
     /// The guest is gone; whether the host has still to read something.
@@ -264,31 +286,52 @@ impl<S: Stream> Connection<S> {
 
     /// Reads from the stream until it is dry, a batch waits, or the guest has no room.
     fn pull(&mut self) {
-        if !self.waiting().is_empty() || !self.readable || self.host.sending || self.guest.receiving {
+        if !self.waiting().is_empty() || !self.readable || self.host.sending {
             return;
         }
-        let room = usize::try_from(self.send.available()).unwrap_or(BATCH).min(BATCH);
-        let Some(stream) = self.stream.as_mut() else { return };
+        if self.guest.receiving {
+            return self.discard();
+        }
+        let room = usize::try_from(self.send.available()).unwrap_or(self.batch).min(self.batch);
         if room == 0 {
             return;
         }
-        self.to_guest.resize(room, 0);
+        let mut buffer = std::mem::take(&mut self.to_guest);
+        buffer.resize(room, 0);
+        let received = self.read(&mut buffer);
+        buffer.truncate(received);
+        if received > 0 {
+            // An idle connection keeps no buffer.
+            self.to_guest = buffer;
+        }
         self.taken = 0;
-        let received = stream.receive(&mut self.to_guest);
-        self.to_guest.truncate(received.as_ref().map_or(0, |&count| count));
-        match received {
+    }
+
+    /// The guest wants nothing more: a host that goes on sending is not to be held back for ever.
+    fn discard(&mut self) {
+        let mut nowhere = [0; 4096];
+        for _ in 0..DISCARDS {
+            if self.read(&mut nowhere) == 0 {
+                return;
+            }
+        }
+        // The poller says whether there is more.
+        self.readable = false;
+    }
+
+    /// Bytes from the stream; none when it is dry or has ended, which is noted.
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        let Some(stream) = self.stream.as_mut() else { return 0 };
+        match stream.receive(buffer) {
             Ok(0) => self.host.sending = true,
-            Ok(_) => {}
+            Ok(count) => return count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
             Err(_) => {
                 self.host.sending = true;
                 self.host_reads_no_more();
             }
         }
-        if self.to_guest.is_empty() {
-            // An idle connection keeps no buffer.
-            self.to_guest = Vec::new();
-        }
+        0
     }
 
     /// Bytes for the guest.
@@ -386,7 +429,7 @@ impl<S: Stream> Connection<S> {
     /// reported again and again.
     pub(super) fn interest(&self) -> Interest {
         let open = matches!(self.state, State::Open);
-        let wants_more = open && !self.readable && !self.host.sending && !self.guest.receiving;
+        let wants_more = open && !self.readable && !self.host.sending;
         Interest { read: wants_more, write: !self.to_host.is_empty() }
     }
 
@@ -395,6 +438,111 @@ impl<S: Stream> Connection<S> {
             State::Knocking(knock) => knock.wake_at(),
             State::Lingering(until) => Some(*until),
             State::Dialing(_) | State::Open => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use proptest::prelude::*;
+
+    use super::super::packet::{Header, Op};
+    use super::*;
+
+    const TEST_WINDOW: u32 = 4096;
+
+    /// What the host does with each attempt to send to it: takes so many bytes, none for now, or none ever again.
+    #[derive(Debug, Clone, Copy)]
+    enum Takes {
+        Up(usize),
+        NotNow,
+        Fails,
+    }
+
+    /// A host that follows a script, and after it takes everything.
+    #[derive(Debug, Default)]
+    struct Scripted {
+        script: VecDeque<Takes>,
+        got: Vec<u8>,
+        broken: bool,
+        ended: bool,
+    }
+
+    impl Stream for Scripted {
+        fn receive(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+            Err(ErrorKind::WouldBlock.into())
+        }
+
+        fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            assert!(!self.broken && !self.ended, "nobody sends after the end");
+            let count = match self.script.pop_front() {
+                Some(Takes::Up(count)) => count.min(bytes.len()),
+                Some(Takes::NotNow) => return Err(ErrorKind::WouldBlock.into()),
+                Some(Takes::Fails) => {
+                    self.broken = true;
+                    return Err(ErrorKind::ConnectionReset.into());
+                }
+                None => bytes.len(),
+            };
+            self.got.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn holds_bytes(&self) -> bool {
+            false
+        }
+
+        fn end_sending(&mut self) {
+            self.ended = true;
+        }
+
+        fn end_receiving(&mut self) {}
+    }
+
+    fn script() -> impl Strategy<Value = VecDeque<Takes>> {
+        let takes = prop_oneof![
+            6 => (1_usize..600).prop_map(Takes::Up),
+            3 => Just(Takes::NotNow),
+            1 => Just(Takes::Fails),
+        ];
+        prop::collection::vec(takes, 0..40).prop_map(Into::into)
+    }
+
+    proptest! {
+        /// However the host takes them: the guest's bytes arrive in order, their credit comes back, and the end comes
+        /// behind the last of them. A host that breaks costs the bytes, not the credit.
+        #[test]
+        fn bytes_of_the_guest_arrive_and_their_credit_comes_back(script in script(), sizes in prop::collection::vec(1_u32..1500, 1..40)) {
+            let request = Header { op: Op::Request, buf_alloc: 100, ..Header::decode(&[0; 44]) };
+            let mut connection = Connection::from_guest(1, &request, TEST_WINDOW);
+            connection.dialed(Scripted { script, ..Scripted::default() });
+            let mut sent = Vec::new();
+            for size in sizes {
+                let data: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+                match connection.begin_data(size) {
+                    Ok(()) => connection.guest_data(&data),
+                    Err(violation) => {
+                        prop_assert_eq!(violation, Violation::Overrun);
+                        connection.flush();
+                        continue;
+                    }
+                }
+                sent.extend(data);
+                let (window, forwarded) = connection.credit();
+                let held = sent.len() - forwarded as usize;
+                prop_assert_eq!(held, connection.to_host.len(), "what is held is what was not forwarded");
+                prop_assert!(held <= window as usize);
+            }
+            connection.guest_shut_down(SHUTDOWN_SEND);
+            for _ in 0..50 {
+                connection.flush();
+            }
+            prop_assert_eq!(connection.credit().1 as usize, sent.len(), "all credit is back");
+            let host = connection.stream().unwrap();
+            prop_assert!(sent.starts_with(&host.got));
+            prop_assert!(host.broken || (host.ended && host.got.len() == sent.len()));
         }
     }
 }

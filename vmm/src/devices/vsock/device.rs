@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::mpsc;
 use std::time::Instant;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -10,9 +9,11 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
-use super::handle::{Dial, Handle};
+use super::handle::{Dial, Handle, Owner};
 use super::muxer::Muxer;
-use super::queues::{self, Pass, QueueError};
+use super::queues;
+use crate::devices::RingError;
+use crate::log_gate::LogGate;
 
 /// Which queues the driver wants to be signaled for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub struct Vsock {
     muxer: Muxer,
     active: bool,
     broken: bool,
+    complaints: LogGate,
 }
 
 impl Vsock {
@@ -37,11 +39,12 @@ impl Vsock {
     /// Queue of buffers that the driver has filled.
     pub const FROM_GUEST: u16 = 1;
 
-    /// What the guest wants of the host goes to `dials`, to be answered through the handle.
-    pub fn new(guest_cid: u32, dials: mpsc::Sender<Dial>) -> io::Result<(Self, Handle)> {
+    /// What the guest wants of the host goes to `ask`, to be answered through the handle. `ask` has to return at once.
+    pub fn new(guest_cid: u32, ask: impl FnMut(Dial) + Send + 'static) -> io::Result<(Self, Handle)> {
         let guest_cid = u64::from(guest_cid);
-        let (muxer, handle) = Muxer::new(guest_cid, dials)?;
-        Ok((Self { guest_cid, muxer, active: false, broken: false }, handle))
+        let (muxer, handle) = Muxer::new(guest_cid, Owner::new(ask))?;
+        let complaints = LogGate::default();
+        Ok((Self { guest_cid, muxer, active: false, broken: false, complaints }, handle))
     }
 
     /// The feature bits that are offered.
@@ -58,15 +61,21 @@ impl Vsock {
         self.guest_cid.to_le_bytes()
     }
 
-    /// The driver has set the device up, or `false`: has reset it.
-    pub fn set_active(&mut self, active: bool) {
-        if active && !self.active {
+    /// The driver has set the device up.
+    pub fn activate(&mut self, now: Instant) {
+        if !self.active {
+            self.active = true;
             self.broken = false;
-            self.muxer.driver_up(Instant::now());
-        } else if !active && self.active {
+            self.muxer.driver_up(now);
+        }
+    }
+
+    /// The driver has reset the device, or is gone.
+    pub fn reset(&mut self) {
+        if self.active {
+            self.active = false;
             self.muxer.driver_down();
         }
-        self.active = active;
     }
 
     #[must_use]
@@ -80,9 +89,15 @@ impl Vsock {
         self.broken
     }
 
+    /// How many connections there are, those that only drain included.
+    #[cfg(test)]
+    pub(super) fn connections(&self) -> usize {
+        self.muxer.count()
+    }
+
     /// Handles the host's side while the guest has no driver: connections are accepted and wait.
-    pub fn process_host(&mut self) {
-        self.host_events(Instant::now());
+    pub fn process_host(&mut self, now: Instant) {
+        self.host_events(now);
         self.arm();
     }
 
@@ -92,17 +107,20 @@ impl Vsock {
         memory: &M,
         to_guest: &mut Queue,
         from_guest: &mut Queue,
+        now: Instant,
     ) -> Signals {
-        let now = Instant::now();
         self.host_events(now);
         let mut signals = Signals::default();
         if self.active
             && !self.broken
             && let Err(error) = self.queues(memory, to_guest, from_guest, now, &mut signals)
         {
-            tracing::error!(error = &error as &dyn std::error::Error, "the vsock device stops until reset");
+            if let Some(held_back) = self.complaints.open() {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, held_back, "the vsock device stops until reset");
+            }
             self.broken = true;
-            self.muxer.driver_down();
+            self.muxer.driver_broke();
         }
         self.arm();
         signals
@@ -115,10 +133,10 @@ impl Vsock {
         from_guest: &mut Queue,
         now: Instant,
         signals: &mut Signals,
-    ) -> Result<(), QueueError> {
+    ) -> Result<(), RingError> {
         let taken = queues::take_in(from_guest, memory, &mut self.muxer, now)?;
         signals.from_guest |= taken.signal;
-        let handed: Pass = queues::hand_out(to_guest, memory, &mut self.muxer, now)?;
+        let handed = queues::hand_out(to_guest, memory, &mut self.muxer, now)?;
         signals.to_guest |= handed.signal;
         let goes_on = taken.stalled && self.muxer.takes_packets();
         if taken.more || handed.more || goes_on {

@@ -1,5 +1,6 @@
 //! Orders to the device from other threads, and its questions to its owner.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 
@@ -10,6 +11,25 @@ use crate::platform::Wake;
 pub struct Dial {
     pub id: u64,
     pub port: u32,
+}
+
+/// Takes the device's questions.
+pub(super) struct Owner(Box<dyn FnMut(Dial) + Send>);
+
+impl Owner {
+    pub(super) fn new(ask: impl FnMut(Dial) + Send + 'static) -> Self {
+        Self(Box::new(ask))
+    }
+
+    pub(super) fn ask(&mut self, dial: Dial) {
+        (self.0)(dial);
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owner")
+    }
 }
 
 #[derive(Debug)]

@@ -7,64 +7,84 @@ use super::limits::KNOCKING;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// Whether the guest's driver is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Driver {
+    /// It never was: the guest is still booting.
+    Awaited,
+    Up,
+    /// It has gone, and may come back.
+    Down,
+    /// It broke the device, which does nothing until it is reset.
+    Broken,
+}
+
 /// A request of the host on its way to the guest.
 #[derive(Debug)]
 pub(super) struct Knock {
-    /// None while the guest has no driver: that time does not count.
+    /// None as long as the guest is booting: that time does not count. Any other does, also while the driver is gone.
     deadline: Option<Instant>,
-    /// When the next request may go out.
-    next: Option<Instant>,
-    /// It may go out now, and waits for a buffer of the guest.
-    due: bool,
+    phase: Phase,
     pause: Duration,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// There is no driver to ask.
+    NoDriver,
+    /// The next request may go out, and waits for a buffer of the guest.
+    Due,
+    /// The guest has a request that it has not answered.
+    Asked,
+    /// Nobody listened; once more then.
+    Pausing(Instant),
+}
+
 impl Knock {
-    pub(super) fn new(driver_is_up: bool, now: Instant) -> Self {
-        let mut knock = Self { deadline: None, next: None, due: false, pause: FIRST_PAUSE };
-        if driver_is_up {
-            knock.start(now);
+    pub(super) fn new(driver: Driver, now: Instant) -> Self {
+        let mut knock = Self { deadline: None, phase: Phase::NoDriver, pause: FIRST_PAUSE };
+        match driver {
+            Driver::Awaited => {}
+            Driver::Up => knock.start(now),
+            Driver::Down | Driver::Broken => knock.deadline = Some(later(now, KNOCKING)),
         }
         knock
     }
 
-    /// The driver is up (again): from now on time counts, and the first request may go out.
+    /// The driver is up (again).
     pub(super) fn start(&mut self, now: Instant) {
-        self.deadline = Some(later(now, KNOCKING));
-        self.next = None;
-        self.due = true;
+        self.deadline.get_or_insert(later(now, KNOCKING));
+        self.phase = Phase::Due;
         self.pause = FIRST_PAUSE;
     }
 
     /// The driver is gone, and an unanswered request with it.
     pub(super) fn suspend(&mut self) {
-        *self = Self { deadline: None, next: None, due: false, pause: FIRST_PAUSE };
+        self.phase = Phase::NoDriver;
     }
 
     pub(super) fn is_due(&self) -> bool {
-        self.due
+        self.phase == Phase::Due
     }
 
     pub(super) fn sent(&mut self) {
-        self.due = false;
+        self.phase = Phase::Asked;
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Instant) {
-        if self.next.is_some_and(|next| next <= now) {
-            self.next = None;
-            self.due = true;
+        if matches!(self.phase, Phase::Pausing(until) if until <= now) {
+            self.phase = Phase::Due;
         }
     }
 
-    /// Whether the guest has a request that it has not answered.
     pub(super) fn is_unanswered(&self) -> bool {
-        self.deadline.is_some() && self.next.is_none() && !self.due
+        self.phase == Phase::Asked
     }
 
     /// Nobody listens: once more after a pause that grows by half each time.
     pub(super) fn refused(&mut self, now: Instant) {
-        self.next = Some(later(now, self.pause));
+        self.phase = Phase::Pausing(later(now, self.pause));
         self.pause = self.pause.saturating_mul(3).checked_div(2).unwrap_or(LONGEST_PAUSE).min(LONGEST_PAUSE);
     }
 
@@ -74,9 +94,9 @@ impl Knock {
 
     /// When something has to be done.
     pub(super) fn wake_at(&self) -> Option<Instant> {
-        match (self.deadline, self.next) {
-            (Some(deadline), Some(next)) => Some(deadline.min(next)),
-            (deadline, next) => deadline.or(next),
+        match (self.deadline, self.phase) {
+            (Some(deadline), Phase::Pausing(until)) => Some(deadline.min(until)),
+            (deadline, _) => deadline,
         }
     }
 }
@@ -91,9 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_driver_no_time_passes() {
+    fn while_the_guest_boots_no_time_passes() {
         let now = Instant::now();
-        let mut knock = Knock::new(false, now);
+        let mut knock = Knock::new(Driver::Awaited, now);
         knock.tick(now + Duration::from_secs(3600));
         assert!(!knock.is_due());
         assert!(!knock.is_over(now + Duration::from_secs(3600)));
@@ -101,9 +121,25 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_that_goes_and_comes_does_not_move_the_deadline() {
+        let start = Instant::now();
+        let mut knock = Knock::new(Driver::Up, start);
+        for second in 1..30 {
+            let now = start + Duration::from_secs(second);
+            knock.suspend();
+            assert!(!knock.is_due() && !knock.is_unanswered());
+            assert_eq!(knock.wake_at(), Some(start + KNOCKING), "time counts without a driver, too");
+            knock.start(now);
+            assert!(knock.is_due() && !knock.is_over(now));
+        }
+        assert!(knock.is_over(start + KNOCKING));
+        assert_eq!(Knock::new(Driver::Down, start).wake_at(), Some(start + KNOCKING));
+    }
+
+    #[test]
     fn pauses_grow_up_to_a_limit_until_the_deadline() {
         let start = Instant::now();
-        let mut knock = Knock::new(true, start);
+        let mut knock = Knock::new(Driver::Up, start);
         let mut now = start;
         let mut requests = 0;
         let mut longest = Duration::ZERO;

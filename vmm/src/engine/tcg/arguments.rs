@@ -41,6 +41,9 @@ fn option(list: &mut Vec<String>, name: &str, value: impl Into<String>) {
 fn board(list: &mut Vec<String>, config: &MachineConfig, kernel_arguments: &str) {
     list.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     option(list, "-display", "none");
+    // Emulation is no wall by itself. A guest that takes QEMU over can start no program and gain no rights; what it can
+    // still do is what the user may do with open files.
+    option(list, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     // PIT and PIC stay: without a TSC deadline timer, which TCG has not, the kernel needs them. So does the RTC:
     // without it a power-off takes a second longer.
     option(list, "-machine", "microvm,acpi=on,rtc=on,isa-serial=off,memory-backend=ram");

@@ -49,8 +49,7 @@ const LOGGED_LINES: u32 = 1000;
 
 impl Processor {
     /// Starts QEMU with our end of the vsock device, what takes the guest's console, and the stream to the network
-    /// process. Has to be called from a
-    /// thread that lives as long as the machine: QEMU is killed when that thread ends.
+    /// process. Has to be called from a thread that lives as long as the machine: QEMU is killed when that thread ends.
     pub(crate) fn start(
         command: &[String],
         config: &MachineConfig,
@@ -144,10 +143,8 @@ fn last_words(stderr: ChildStderr) -> String {
                     tracing::warn!("qemu: {}", line.trim_end());
                 }
                 kept.push_str(&line);
-                while kept.len() > LAST_WORDS {
-                    let cut = kept.find('\n').map_or(kept.len(), |newline| newline.saturating_add(1));
-                    kept.drain(..cut);
-                }
+                let too_much = kept.len().saturating_sub(LAST_WORDS);
+                kept.drain(..kept.ceil_char_boundary(too_much));
             }
         }
     }

@@ -14,14 +14,27 @@ pub(super) fn kernel_arguments() -> String {
     }
 }
 
+/// Readings of which the best is taken: a thread that is put aside between counter and clock reads both wrong.
+const READINGS: u32 = 8;
+
 fn measure() -> Option<u64> {
-    let started = Instant::now();
-    let first = crate::platform::timestamp_counter()?;
+    let (first, started) = reading()?;
     while started.elapsed() < MEASURED {
         std::hint::spin_loop();
     }
-    let last = crate::platform::timestamp_counter()?;
-    rate_khz(first, last, started.elapsed())
+    let (last, ended) = reading()?;
+    rate_khz(first, last, ended.saturating_duration_since(started))
+}
+
+/// Counter and clock at the same moment: of several pairs the one that took the fewest ticks.
+fn reading() -> Option<(u64, Instant)> {
+    let readings = (0..READINGS).filter_map(|_| {
+        let before = crate::platform::timestamp_counter()?;
+        let now = Instant::now();
+        let took = crate::platform::timestamp_counter()?.saturating_sub(before);
+        Some((took, before.saturating_add(took / 2), now))
+    });
+    readings.min_by_key(|(took, ..)| *took).map(|(_, counter, now)| (counter, now))
 }
 
 /// Ticks between two readings as kHz; `None` when the readings make no sense.

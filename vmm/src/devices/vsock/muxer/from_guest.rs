@@ -19,7 +19,7 @@ impl Muxer {
     pub(in super::super) fn guest_packet(&mut self, header: &Header, payload: &mut dyn Read, now: Instant) {
         if header.src_cid != self.guest_cid || header.dst_cid != HOST_CID {
             // Nobody whom an answer would reach.
-            if let Some(held_back) = self.complaints.open(now) {
+            if let Some(held_back) = self.complaints.foreign.open() {
                 tracing::warn!(
                     src = header.src_cid,
                     dst = header.dst_cid,
@@ -120,12 +120,9 @@ impl Muxer {
         }
         let id = self.next_dial;
         self.next_dial = self.next_dial.wrapping_add(1);
-        if self.dials_out.send(Dial { id, port: key.host }).is_err() {
-            self.reset(key, "nobody answers for the host");
-            return;
-        }
-        self.dials.insert(id, key);
-        self.insert(key, Connection::from_guest(id, header));
+        self.dials.insert(id, Some(key));
+        self.insert(key, Connection::from_guest(id, header, self.window()));
+        self.owner.ask(Dial { id, port: key.host });
     }
 
     /// The guest uses the ports of a connection that it has done with, or breaks one that stands.

@@ -9,7 +9,7 @@ use rustix::net::SocketFlags;
 
 use super::super::connection::{Connection, State};
 use super::super::handle::Order;
-use super::super::knock::{Knock, later};
+use super::super::knock::{Driver, Knock, later};
 use super::super::limits::RESTING;
 use super::super::stream::Socket;
 use super::{FIRST_HOST_PORT, Key, Listener, Muxer, NO_PORT, WAKE};
@@ -74,13 +74,15 @@ impl Muxer {
         }
         if event.hangup {
             if let State::Knocking(knock) = &entry.connection.state {
-                // The client has given up; a guest that is about to accept has to know.
                 let asked = knock.is_unanswered();
-                self.remove(key);
-                if asked {
-                    self.answer_reset(key);
+                if !entry.connection.host_has_said_something() {
+                    // The client has given up; a guest that is about to accept has to know.
+                    self.remove(key);
+                    if asked {
+                        self.answer_reset(key);
+                    }
+                    return;
                 }
-                return;
             }
             entry.connection.host_hung_up();
         }
@@ -97,7 +99,7 @@ impl Muxer {
                 }
                 Order::Dialed { id, stream } => self.dialed(id, stream),
                 Order::Refused { id } => {
-                    if let Some(key) = self.dials.remove(&id) {
+                    if let Some(Some(key)) = self.dials.remove(&id) {
                         self.remove(key);
                         self.answer_reset(key);
                     }
@@ -108,9 +110,13 @@ impl Muxer {
 
     fn listen(&mut self, guest_port: u32, socket: OwnedFd) {
         let id = self.free_id();
-        let token = Key { guest: NO_PORT, host: id }.token();
-        let watched = rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from);
-        match watched.and_then(|()| self.poller.add(&socket, token, LISTENING)) {
+        let nonblocking = rustix::io::ioctl_fionbio(&socket, true).map_err(io::Error::from);
+        // While listeners rest, this one does, too.
+        let watched = nonblocking.and_then(|()| match self.resting_until {
+            Some(_) => Ok(()),
+            None => self.poller.add(&socket, listener_token(id), LISTENING),
+        });
+        match watched {
             Ok(()) => {
                 self.listeners.insert(id, Listener { guest_port, socket });
             }
@@ -136,17 +142,28 @@ impl Muxer {
             match rustix::net::accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(stream) => self.host_request(guest_port, Vec::new(), stream, now),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     return self.rest(now);
                 }
-                Err(_) => return,
+                Err(error) => {
+                    // It would be reported again and again.
+                    tracing::error!(guest_port, %error, "cannot accept for a port of the guest any more");
+                    return self.forget_listener(id);
+                }
             }
+        }
+    }
+
+    fn forget_listener(&mut self, id: u32) {
+        if let Some(listener) = self.listeners.remove(&id) {
+            self.poller.remove(&listener.socket);
         }
     }
 
     /// Out of descriptors: the listeners would be reported again and again, so nobody listens for a moment.
     fn rest(&mut self, now: Instant) {
-        if let Some(held_back) = self.complaints.open(now) {
+        if let Some(held_back) = self.complaints.descriptors.open() {
             tracing::warn!(held_back, "out of descriptors; new connections wait");
         }
         for listener in self.listeners.values() {
@@ -156,19 +173,29 @@ impl Muxer {
     }
 
     fn host_request(&mut self, guest_port: u32, preamble: Vec<u8>, stream: OwnedFd, now: Instant) {
-        if self.is_full() || guest_port == NO_PORT {
-            if let Some(held_back) = self.complaints.open(now) {
-                tracing::warn!(guest_port, held_back, "vsock connection refused: too many, or no such port");
+        let refused = if self.driver == Driver::Broken {
+            Some("the guest broke its vsock device")
+        } else if self.is_full() {
+            Some("there are too many")
+        } else if guest_port == NO_PORT {
+            Some("there is no such port")
+        } else {
+            None
+        };
+        if let Some(why) = refused {
+            // The client sees its stream closed; all that can be told of why is here.
+            if let Some(held_back) = self.complaints.refused.open() {
+                tracing::warn!(guest_port, held_back, "vsock connection refused: {why}");
             }
             return;
         }
+        let key = self.free_key(guest_port);
         match Socket::new(stream) {
             Ok(socket) => {
-                let key = self.free_key(guest_port);
-                let knock = Knock::new(self.driver_is_up, now);
-                self.insert(key, Connection::from_host(socket, preamble, knock));
+                let knock = Knock::new(self.driver, now);
+                self.insert(key, Connection::from_host(socket, preamble, knock, self.window()));
             }
-            Err(error) => tracing::error!(guest_port, %error, "cannot use a host stream"),
+            Err(error) => self.give_up(key, &error),
         }
     }
 
@@ -188,14 +215,14 @@ impl Muxer {
 
     fn dialed(&mut self, id: u64, stream: OwnedFd) {
         // The guest may have given up by now: the stream is then closed.
-        let Some(key) = self.dials.remove(&id) else { return };
+        let Some(Some(key)) = self.dials.remove(&id) else { return };
         let Some(entry) = self.connections.get_mut(&key) else { return };
         match Socket::new(stream) {
             Ok(socket) => {
                 entry.connection.dialed(socket);
                 self.settle(key);
             }
-            Err(error) => self.reset(key, &format!("the host's stream cannot be used: {error}")),
+            Err(error) => self.give_up(key, &error),
         }
     }
 
@@ -203,8 +230,7 @@ impl Muxer {
         if self.resting_until.is_some_and(|until| until <= now) {
             self.resting_until = None;
             for (&id, listener) in &self.listeners {
-                let token = Key { guest: NO_PORT, host: id }.token();
-                if let Err(error) = self.poller.add(&listener.socket, token, LISTENING) {
+                if let Err(error) = self.poller.add(&listener.socket, listener_token(id), LISTENING) {
                     tracing::error!(guest_port = listener.guest_port, %error, "cannot accept any more");
                 }
             }
@@ -222,24 +248,31 @@ impl Muxer {
     }
 
     fn timer(&mut self, key: Key, now: Instant) {
-        let (over, asked) = match self.state(key) {
+        let (gate, why, asked) = match self.connections.get_mut(&key).map(|entry| &mut entry.connection.state)
+        {
             Some(State::Knocking(knock)) => {
                 knock.tick(now);
-                (knock.is_over(now), knock.is_unanswered())
+                if !knock.is_over(now) {
+                    return self.settle(key);
+                }
+                let why = "the guest did not accept a connection in time";
+                (&mut self.complaints.unanswered, why, knock.is_unanswered())
             }
-            Some(State::Lingering(until)) => (*until <= now, true),
-            _ => (false, false),
+            Some(State::Lingering(until)) if *until <= now => {
+                (&mut self.complaints.unconfirmed, "the guest did not confirm an end in time", true)
+            }
+            _ => return self.settle(key),
         };
-        if !over {
-            self.settle(key);
-            return;
-        }
-        if let Some(held_back) = self.complaints.open(now) {
-            tracing::warn!(guest_port = key.guest, held_back, "vsock: the guest did not answer in time");
+        if let Some(held_back) = gate.open() {
+            tracing::warn!(guest_port = key.guest, held_back, "vsock: {why}");
         }
         self.remove(key);
         if asked {
             self.answer_reset(key);
         }
     }
+}
+
+fn listener_token(id: u32) -> u64 {
+    Key { guest: NO_PORT, host: id }.token()
 }

@@ -16,10 +16,12 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use super::connection::{Connection, State};
-use super::handle::{Dial, Handle, Order};
-use super::limits::{BATCH, CONNECTIONS, LogGate};
+use super::handle::{Handle, Order, Owner};
+use super::knock::Driver;
+use super::limits::{BATCH, CONNECTIONS, FULL_WINDOWS, SMALL_WINDOW, WINDOW};
 use super::packet::{HOST_CID, Header, Op, TYPE_STREAM};
 use super::stream::Socket;
+use crate::log_gate::LogGate;
 use crate::platform::{Event, Interest, Poller, Wake};
 
 /// Both ports of a connection, which name it.
@@ -69,7 +71,7 @@ pub(super) struct Muxer {
     events: Vec<Event>,
     wake: Arc<Wake>,
     orders: mpsc::Receiver<Order>,
-    dials_out: mpsc::Sender<Dial>,
+    owner: Owner,
     connections: HashMap<Key, Entry>,
     /// Connections that may have something for the guest, in turn.
     ready: VecDeque<Key>,
@@ -82,17 +84,32 @@ pub(super) struct Muxer {
     resting_until: Option<Instant>,
     /// Connections that the guest has left while the host had bytes to read.
     drains: HashMap<u32, Entry>,
-    dials: HashMap<u64, Key>,
+    /// Questions to the owner that it has not answered; no key where the guest has given up meanwhile.
+    dials: HashMap<u64, Option<Key>>,
     next_dial: u64,
     next_host_port: u32,
     next_id: u32,
-    driver_is_up: bool,
+    driver: Driver,
     scratch: Vec<u8>,
-    complaints: LogGate,
+    complaints: Complaints,
+}
+
+#[derive(Debug, Default)]
+struct Complaints {
+    /// Packets for others than the host.
+    foreign: LogGate,
+    /// Connections that are reset for what the guest did, and for what the host cannot do.
+    guest: LogGate,
+    host: LogGate,
+    /// Connections of the host that the guest does not get.
+    refused: LogGate,
+    descriptors: LogGate,
+    unanswered: LogGate,
+    unconfirmed: LogGate,
 }
 
 impl Muxer {
-    pub(super) fn new(guest_cid: u64, dials_out: mpsc::Sender<Dial>) -> io::Result<(Self, Handle)> {
+    pub(super) fn new(guest_cid: u64, owner: Owner) -> io::Result<(Self, Handle)> {
         let poller = Poller::new()?;
         let wake = Arc::new(Wake::new()?);
         poller.add(&*wake, WAKE.token(), Interest { read: true, write: false })?;
@@ -103,7 +120,7 @@ impl Muxer {
             events: Vec::new(),
             wake,
             orders,
-            dials_out,
+            owner,
             connections: HashMap::new(),
             ready: VecDeque::new(),
             turn: 0,
@@ -116,9 +133,9 @@ impl Muxer {
             next_dial: 1,
             next_host_port: FIRST_HOST_PORT,
             next_id: 0,
-            driver_is_up: false,
+            driver: Driver::Awaited,
             scratch: vec![0; BATCH],
-            complaints: LogGate::default(),
+            complaints: Complaints::default(),
         };
         Ok((muxer, handle))
     }
@@ -135,7 +152,7 @@ impl Muxer {
 
     /// The guest's driver is up: whoever waits for it may knock.
     pub(super) fn driver_up(&mut self, now: Instant) {
-        self.driver_is_up = true;
+        self.driver = Driver::Up;
         for key in self.keys() {
             if let Some(State::Knocking(knock)) = self.state(key) {
                 knock.start(now);
@@ -147,7 +164,7 @@ impl Muxer {
     /// The guest's driver is gone, and with it every connection that the guest had. Who knocked, knocks again when
     /// it comes back.
     pub(super) fn driver_down(&mut self) {
-        self.driver_is_up = false;
+        self.driver = Driver::Down;
         self.answers.clear();
         for key in self.keys() {
             match self.state(key) {
@@ -161,6 +178,15 @@ impl Muxer {
         }
     }
 
+    /// The driver broke a ring. Until it has reset the device no connection can be made, nor go on.
+    pub(super) fn driver_broke(&mut self) {
+        self.driver = Driver::Broken;
+        self.answers.clear();
+        for key in self.keys() {
+            self.remove(key);
+        }
+    }
+
     /// Connections, those that only drain included.
     pub(super) fn count(&self) -> usize {
         self.connections.len().saturating_add(self.drains.len())
@@ -168,6 +194,11 @@ impl Muxer {
 
     fn is_full(&self) -> bool {
         self.count() >= CONNECTIONS
+    }
+
+    /// The window of one more connection.
+    fn window(&self) -> u32 {
+        if self.count() < FULL_WINDOWS { WINDOW } else { SMALL_WINDOW }
     }
 
     fn keys(&self) -> Vec<Key> {
@@ -200,8 +231,8 @@ impl Muxer {
                 self.timers.insert((new, key));
             }
         }
-        if watch(&self.poller, key, entry).is_err() {
-            self.reset(key, "the host cannot watch its socket");
+        if let Err(error) = watch(&self.poller, key, entry) {
+            self.give_up(key, &error);
         }
     }
 
@@ -211,8 +242,11 @@ impl Muxer {
         if let Some(when) = entry.wake_at.take() {
             self.timers.remove(&(when, key));
         }
-        if let State::Dialing(id) = entry.connection.state {
-            self.dials.remove(&id);
+        if let State::Dialing(id) = entry.connection.state
+            && let Some(asker) = self.dials.get_mut(&id)
+        {
+            // It stays until the owner has answered: the guest cannot ask faster than that.
+            *asker = None;
         }
         if let (Some(_), Some(stream)) = (entry.watched.take(), entry.connection.stream()) {
             self.poller.remove(stream);
@@ -226,8 +260,7 @@ impl Muxer {
     }
 
     fn drain(&mut self, mut entry: Entry) {
-        entry.connection.guest_shut_down(super::packet::SHUTDOWN_BOTH);
-        entry.connection.flush();
+        entry.connection.guest_left();
         let id = self.free_id();
         let key = Key { guest: NO_PORT, host: id };
         if entry.connection.has_bytes_for_host() && watch(&self.poller, key, &mut entry).is_ok() {
@@ -246,10 +279,23 @@ impl Muxer {
         }
     }
 
-    /// Forgets a connection and tells the guest.
+    /// Forgets a connection for what the guest did, and tells it.
     fn reset(&mut self, key: Key, why: &str) {
-        if let Some(held_back) = self.complaints.open(Instant::now()) {
+        if let Some(held_back) = self.complaints.guest.open() {
             tracing::warn!(guest_port = key.guest, host_port = key.host, held_back, "vsock reset: {why}");
+        }
+        self.remove(key);
+        self.answer_reset(key);
+    }
+
+    /// Forgets a connection because the host cannot serve it, and tells the guest.
+    fn give_up(&mut self, key: Key, error: &io::Error) {
+        if let Some(held_back) = self.complaints.host.open() {
+            tracing::error!(
+                guest_port = key.guest,
+                held_back,
+                "vsock: a host's stream cannot be used: {error}"
+            );
         }
         self.remove(key);
         self.answer_reset(key);

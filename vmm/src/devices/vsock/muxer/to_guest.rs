@@ -47,23 +47,25 @@ impl Muxer {
     }
 
     /// Takes what [`Muxer::next_packet`] named: `write` gets the header and the data, of at most `room` bytes, and
-    /// says whether the guest has them now.
-    pub(in super::super) fn take_packet<E>(
+    /// puts them into the guest's memory.
+    pub(in super::super) fn take_packet(
         &mut self,
         next: Next,
         room: usize,
         now: Instant,
-        write: impl FnOnce(&Header, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+        write: impl FnOnce(&Header, &[u8]),
+    ) {
         let (key, op) = match next {
             Next::Answer => {
-                let answer = self.answers.pop_front();
-                return answer.map_or(Ok(()), |header| write(&header, &[]));
+                if let Some(header) = self.answers.pop_front() {
+                    write(&header, &[]);
+                }
+                return;
             }
             Next::Of(key, op) => (key, op),
         };
         let mut header = self.header(key, op);
-        let Some(entry) = self.connections.get_mut(&key) else { return Ok(()) };
+        let Some(entry) = self.connections.get_mut(&key) else { return };
         let outgoing = entry.connection.take(op, room, now);
         header.flags = outgoing.flags;
         header.len = u32::try_from(outgoing.len).unwrap_or(u32::MAX);
@@ -72,11 +74,10 @@ impl Muxer {
             Op::Data => entry.connection.waiting().get(..outgoing.len).unwrap_or_default(),
             _ => &[],
         };
-        let written = write(&header, data);
+        write(&header, data);
         if op == Op::Data {
             entry.connection.delivered(outgoing.len);
             self.turn = self.turn.saturating_add(outgoing.len);
         }
-        written
     }
 }

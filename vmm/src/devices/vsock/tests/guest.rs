@@ -1,5 +1,6 @@
 //! A guest: two virtqueues, and a driver that does exactly what a test tells it.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -30,11 +31,22 @@ pub(super) struct Guest {
     pub(super) device: Vsock,
     pub(super) handle: Handle,
     pub(super) dials: mpsc::Receiver<Dial>,
+    event_idx: bool,
     to_guest: Queue,
     from_guest: Queue,
     seen: u16,
     posted: u16,
     pub(super) sent: u16,
+    /// Buffers that the device gave back of those that were sent.
+    returned: u16,
+    /// What the device has to be told of: it asked for a kick at the last look.
+    pub(super) kicked: bool,
+    /// How often the device interrupted.
+    pub(super) interrupts: u32,
+    /// The driver gives the device no buffers in exchange for those that it fills.
+    pub(super) hoards: bool,
+    /// The device's clock.
+    pub(super) now: Instant,
     /// What came in the same turn behind the packet that was waited for.
     unread: Vec<Packet>,
 }
@@ -54,20 +66,31 @@ fn queue(base: u64, event_idx: bool) -> Queue {
 impl Guest {
     /// A guest whose driver is not up yet.
     pub(super) fn asleep() -> Self {
+        Self::with(true)
+    }
+
+    /// With or without the feature by which both sides say when they want to be told (virtio 1.3, 2.7.10).
+    pub(super) fn with(event_idx: bool) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap();
         let (asking, dials) = mpsc::channel();
-        let (device, handle) = Vsock::new(CID, asking).unwrap();
-        let (to_guest, from_guest) = (queue(TO_GUEST, true), queue(FROM_GUEST, true));
+        let (device, handle) = Vsock::new(CID, move |dial| asking.send(dial).unwrap_or_default()).unwrap();
+        let (to_guest, from_guest) = (queue(TO_GUEST, event_idx), queue(FROM_GUEST, event_idx));
         Self {
             memory,
             device,
             handle,
             dials,
+            event_idx,
             to_guest,
             from_guest,
             seen: 0,
             posted: 0,
             sent: 0,
+            returned: 0,
+            kicked: true,
+            interrupts: 0,
+            hoards: false,
+            now: Instant::now(),
             unread: Vec::new(),
         }
     }
@@ -82,7 +105,34 @@ impl Guest {
         while self.posted < SIZE {
             self.post();
         }
-        self.device.set_active(true);
+        self.device.activate(self.now);
+    }
+
+    /// The driver resets the device and sets it up anew, with new rings.
+    pub(super) fn reset(&mut self) {
+        self.device.reset();
+        for base in [TO_GUEST, FROM_GUEST] {
+            self.memory.write_slice(&[0; 0x3_0000], GuestAddress(base)).unwrap();
+        }
+        (self.to_guest, self.from_guest) =
+            (queue(TO_GUEST, self.event_idx), queue(FROM_GUEST, self.event_idx));
+        (self.seen, self.posted, self.sent, self.returned) = (0, 0, 0, 0);
+        self.unread.clear();
+        self.kicked = true;
+        self.wake();
+    }
+
+    /// Puts the ring of what the driver sends elsewhere.
+    pub(super) fn move_available_ring(&mut self, to: u64) {
+        self.from_guest.try_set_avail_ring_address(GuestAddress(to)).unwrap();
+    }
+
+    /// Gives all buffers that it holds back to the device.
+    pub(super) fn stop_hoarding(&mut self) {
+        self.hoards = false;
+        while self.posted != self.seen.wrapping_add(SIZE) {
+            self.post();
+        }
     }
 
     /// Gives the device one buffer more to fill.
@@ -106,10 +156,28 @@ impl Guest {
         memory.write_obj(next, GuestAddress(at + 14)).unwrap();
     }
 
-    pub(super) fn make_available(&self, base: u64, index: u16, head: u16) {
+    /// Kicks as Linux does (2.7.13.4.1): if the device has asked for it, and else not.
+    pub(super) fn make_available(&mut self, base: u64, index: u16, head: u16) {
         let ring = base + 0x1_0000;
         self.memory.write_obj(head, GuestAddress(ring + 4 + u64::from(index % SIZE) * 2)).unwrap();
         self.memory.write_obj(index.wrapping_add(1), GuestAddress(ring + 2)).unwrap();
+        let used = base + 0x2_0000;
+        self.kicked |= if self.event_idx {
+            let asked: u16 = self.memory.read_obj(GuestAddress(used + 4 + u64::from(SIZE) * 8)).unwrap();
+            asked == index
+        } else {
+            self.memory.read_obj::<u16>(GuestAddress(used)).unwrap() == 0
+        };
+    }
+
+    /// Asks to be told of the next buffer that the device gives back.
+    fn want_interrupt(&self, base: u64, seen: u16) {
+        let at = base + 0x1_0000 + 4 + u64::from(SIZE) * 2;
+        self.memory.write_obj(seen, GuestAddress(at)).unwrap();
+    }
+
+    fn used(&self, base: u64) -> u16 {
+        self.memory.read_obj(GuestAddress(base + 0x2_0000 + 2)).unwrap()
     }
 
     /// Sends `bytes` cut into descriptors of the given lengths; the rest, if any, is one more.
@@ -138,12 +206,45 @@ impl Guest {
         self.send_bytes(&[&header.encode()[..], data].concat(), &[]);
     }
 
-    /// Lets the device work once; what it gave the guest.
+    /// Whether the device has a reason to work: a kick, or an event of the host.
+    fn has_reason(&self) -> bool {
+        self.kicked || self.reports()
+    }
+
+    /// Whether the device's descriptor reports events now.
+    pub(super) fn reports(&self) -> bool {
+        let fd = self.device.as_raw_fd();
+        // SAFETY: the device owns the descriptor and outlives this function.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        let mut polled = [rustix::event::PollFd::from_borrowed_fd(fd, rustix::event::PollFlags::IN)];
+        let zero = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&zero)).unwrap() > 0
+    }
+
+    /// Lets the device work once, if it has a reason; what it gave the guest. The guest looks into a ring only when it
+    /// was interrupted for it, so a lost kick or interrupt is a packet that never comes.
     pub(super) fn turn(&mut self) -> Vec<Packet> {
-        self.device.process(&self.memory, &mut self.to_guest, &mut self.from_guest);
         let mut packets = std::mem::take(&mut self.unread);
-        let ring = GuestAddress(TO_GUEST + 0x2_0000 + 2);
-        while self.seen != self.memory.read_obj::<u16>(ring).unwrap() {
+        if !self.has_reason() {
+            return packets;
+        }
+        self.kicked = false;
+        let before = self.used(FROM_GUEST);
+        let signals = self.device.process(&self.memory, &mut self.to_guest, &mut self.from_guest, self.now);
+        self.interrupts += u32::from(signals.to_guest) + u32::from(signals.from_guest);
+        if signals.from_guest {
+            self.returned = self.used(FROM_GUEST);
+            self.want_interrupt(FROM_GUEST, self.returned);
+        }
+        assert!(
+            signals.from_guest || before == self.used(FROM_GUEST),
+            "buffers came back without an interrupt"
+        );
+        if !signals.to_guest {
+            assert_eq!(self.seen, self.used(TO_GUEST), "buffers were filled without an interrupt");
+            return packets;
+        }
+        while self.seen != self.used(TO_GUEST) {
             let element = TO_GUEST + 0x2_0000 + 4 + u64::from(self.seen % SIZE) * 8;
             let slot: u32 = self.memory.read_obj(GuestAddress(element)).unwrap();
             let len: u32 = self.memory.read_obj(GuestAddress(element + 4)).unwrap();
@@ -155,15 +256,29 @@ impl Guest {
             assert_eq!(header.len as usize, data.len(), "the header says what the buffer holds");
             packets.push((header, data.to_vec()));
             self.seen = self.seen.wrapping_add(1);
-            self.post();
+            if !self.hoards {
+                self.post();
+            }
         }
+        self.want_interrupt(TO_GUEST, self.seen);
         packets
+    }
+
+    /// Every buffer that was sent came back.
+    pub(super) fn has_all_buffers_back(&self) -> bool {
+        self.returned == self.sent
+    }
+
+    /// Whether the ring has room for one packet more.
+    pub(super) fn can_send(&self) -> bool {
+        self.sent.wrapping_sub(self.returned) < SIZE
     }
 
     /// Turns until the guest gets a packet with `op`, which has to be soon.
     pub(super) fn until(&mut self, op: Op) -> Packet {
         let deadline = Instant::now() + Duration::from_secs(5);
         while Instant::now() < deadline {
+            self.now = self.now.max(Instant::now());
             let mut packets = self.turn();
             if let Some(at) = packets.iter().position(|(header, _)| header.op == op) {
                 self.unread = packets.split_off(at + 1);
