@@ -78,8 +78,9 @@ async fn run_container(system: &System, bundle: &Bundle, source: &str) -> Result
     let runc = Runc::find(&system.children, &system.logs)?;
     let running = runc.start(bundle, source, &[]).await?;
     let exit = running.wait().await.ok_or(Error::Lost)?;
-    runc.delete(&bundle.name, source).await?;
-    if exit.success() { Ok(()) } else { Err(Error::Ended(exit)) }
+    let deleted = runc.delete(&bundle.name, source).await;
+    // How it ended tells more than what became of its rest.
+    if exit.success() { Ok(deleted?) } else { Err(Error::Ended(exit)) }
 }
 
 fn start_services(system: &System) -> Result<(), Error> {

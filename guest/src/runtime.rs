@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::agent::BootFailed;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::init::{self, Machine, boot_milliseconds};
@@ -39,9 +40,15 @@ pub(crate) fn run() -> ExitCode {
 fn start() -> Result<(), Error> {
     let started_ms = boot_milliseconds();
     let machine = init::early()?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    runtime.block_on(live(machine, started_ms))
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    finish(runtime, live(machine, started_ms))
+}
+
+/// Leaves behind what still blocks: dropped, the runtime would wait for a mount that takes its time.
+fn finish<T>(runtime: Runtime, life: impl Future<Output = T>) -> T {
+    let result = runtime.block_on(life);
+    runtime.shutdown_background();
+    result
 }
 
 async fn live(machine: Machine, started_ms: u64) -> Result<(), Error> {
@@ -118,5 +125,24 @@ impl Signals {
             _ = self.power.recv() => {}
             _ = self.button.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn the_end_does_not_wait_for_what_blocks() {
+        let (release, blocked) = channel::<()>();
+        let (ended, has_ended) = channel();
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            finish(runtime, async { drop(tokio::task::spawn_blocking(move || blocked.recv())) });
+            ended.send(()).unwrap();
+        });
+        has_ended.recv_timeout(Duration::from_secs(10)).unwrap();
+        drop(release);
     }
 }

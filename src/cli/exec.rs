@@ -18,7 +18,7 @@ use crate::agent::{self, Agent};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: the program's own; 128 and the signal's number when a signal ended it.")]
 pub struct Args {
-    /// Pass stdin to the program
+    /// Pass stdin to the program; without -t a Ctrl-C then hangs up instead of being passed on
     #[arg(long, short)]
     interactive: bool,
     /// Give it a terminal
@@ -71,7 +71,11 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     } else {
         let _ = input.try_send(message(Input::StdinClosed(StdinClosed {})));
     }
-    tokio::spawn(forward_signals(input, args.tty));
+    // A signal would wait behind input that the program may never read. Then it ends this one, as it would end ssh, and
+    // the guest hangs up on a program whose caller is gone.
+    if args.tty || !args.interactive {
+        tokio::spawn(forward_signals(input, args.tty));
+    }
     let stream = futures::stream::unfold(receiver, |mut receiver| async {
         let next = receiver.recv().await?;
         Some((next, receiver))

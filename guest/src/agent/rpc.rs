@@ -19,6 +19,7 @@ use super::connection::incoming;
 use super::host_ports::{Error as PortError, HostPorts};
 use super::streams::{self, Answers};
 use super::{exec, usage};
+use crate::selftest;
 use crate::system::System;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -67,17 +68,11 @@ impl Agent for Service {
     }
 
     async fn platforms(&self, request: Request<PlatformsRequest>) -> Answer<PlatformsResponse> {
-        let system = &self.system;
-        // A test that ends only now is as good as a new one.
-        let is_old = system.platforms.are_known();
-        let known = system.platforms.result().await;
-        let anew = request.into_inner().rerun || !system.platforms.are_current();
-        if !(anew && is_old) {
-            return Ok(Response::new(known));
-        }
-        let result = system.platforms.test(&system.children).await;
-        system.events.platforms(result.clone());
-        Ok(Response::new(result))
+        // In a task of its own: a caller who gives up leaves a test that goes on, and its result.
+        let answer = tokio::spawn(selftest::ask(Arc::clone(&self.system), request.into_inner().rerun));
+        let answer =
+            answer.await.map_err(|error| Status::internal(format!("the self-test broke off: {error}")))?;
+        Ok(Response::new(answer))
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use tokio::task::JoinError;
 
 use super::Context;
 use crate::bundle::path::resolve;
@@ -23,6 +24,8 @@ pub(crate) enum Error {
     Make { path: PathBuf, source: io::Error },
     #[error("cannot mount {} on {}: {source}{}", device.display(), path.display(), advice(source))]
     Mount { device: PathBuf, path: PathBuf, source: io::Error },
+    #[error("the data disk's mount broke off: {0}")]
+    BrokeOff(#[source] JoinError),
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -40,9 +43,9 @@ pub(super) async fn run(context: &Context<'_>, args: &[String]) -> Result<(), su
     // Replaying the journal of a machine that was killed can take a while; the host is answered meanwhile.
     let mounted = tokio::task::spawn_blocking(move || {
         mount_ext4(&device, &path)?;
-        Ok([grown(&device, &path), reserved(&path)])
+        Ok::<_, Error>([grown(&device, &path), reserved(&path)])
     });
-    for remark in mounted.await.unwrap_or(Err(Error::Usage))?.into_iter().flatten() {
+    for remark in mounted.await.map_err(Error::BrokeOff)??.into_iter().flatten() {
         context.say(&remark);
     }
     Ok(())

@@ -35,6 +35,8 @@ pub(crate) enum RuncError {
     Spawn(#[from] SpawnError),
     #[error("runc could not start {container}: {exit}")]
     Start { container: String, exit: Exit },
+    #[error("runc could not remove what is left of {container}: {exit}")]
+    Delete { container: String, exit: Exit },
     #[error("runc did not say which process {container} is ({})", path.display())]
     NoPid { container: String, path: PathBuf },
 }
@@ -73,8 +75,8 @@ impl Runc {
         ["--root", STATE]
     }
 
-    /// Starts a container; its output goes to the logs of `source`. What a previous one of the name left is removed
-    /// first when there may be any.
+    /// Starts a container; its output goes to the logs of `source`. There must be no other of the name, not even one
+    /// that has ended: see [`Self::delete`].
     pub(crate) async fn start(
         &self,
         bundle: &Bundle,
@@ -105,14 +107,23 @@ impl Runc {
 
     /// Kills what is left of a container and forgets it. No such container is fine.
     pub(crate) async fn delete(&self, container: &str, source: &str) -> Result<(), RuncError> {
-        if Path::new(STATE).join(container).exists() {
-            Program::new(&self.program)
-                .args(Self::global_args())
-                .args(["delete", "--force", container])
-                .run(&self.children, &self.logs, source)
-                .await?;
+        // runc says the same with --force, but to start it costs time.
+        if !Path::new(STATE).join(container).exists() {
+            return Ok(());
         }
-        Ok(())
+        self.force_delete(container, source).await
+    }
+
+    async fn force_delete(&self, container: &str, source: &str) -> Result<(), RuncError> {
+        let finished = Program::new(&self.program)
+            .args(Self::global_args())
+            .args(["delete", "--force", container])
+            .run(&self.children, &self.logs, source)
+            .await?;
+        match finished.exit {
+            exit if exit.success() => Ok(()),
+            exit => Err(RuncError::Delete { container: container.to_owned(), exit }),
+        }
     }
 }
 
@@ -142,5 +153,20 @@ impl Running {
     /// Sends a signal; that the process is gone already is fine.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = rustix::process::kill_process(self.pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::reaper_of_a_test;
+
+    #[tokio::test]
+    async fn a_container_that_cannot_be_removed_is_an_error_and_one_that_is_not_there_is_none() {
+        let (children, _turn) = reaper_of_a_test().await;
+        let runc = Runc { program: "/bin/false".into(), children, logs: Logs::default() };
+        let error = runc.force_delete("moby", "moby").await.unwrap_err().to_string();
+        assert_eq!(error, "runc could not remove what is left of moby: exit status 1");
+        runc.delete("no-such-container", "init").await.unwrap();
     }
 }

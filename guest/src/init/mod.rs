@@ -18,7 +18,7 @@ use crate::kernel_args::KernelArgs;
 pub(crate) enum Error {
     #[error("cannot mount {kind} on {on}: {source}")]
     Mount { kind: &'static str, on: &'static str, source: io::Error },
-    #[error("cannot make {} : {source}", path.display())]
+    #[error("cannot make {}: {source}", path.display())]
     Make { path: PathBuf, source: io::Error },
     #[error("cannot write {what} to {}: {source}", path.display())]
     Write { what: String, path: PathBuf, source: io::Error },
@@ -42,10 +42,10 @@ pub(crate) struct Machine {
 
 /// Makes the guest usable for programs. Only what nothing can work without is an error.
 pub(crate) fn early() -> Result<Machine, Error> {
-    mounts::mount_all()?;
+    let warnings = mounts::mount_all()?;
     let cmdline = std::fs::read_to_string("/proc/cmdline")
         .map_err(|source| Error::Read { path: PathBuf::from("/proc/cmdline"), source })?;
-    let mut machine = Machine { args: KernelArgs::parse(&cmdline), warnings: Vec::new() };
+    let mut machine = Machine { args: KernelArgs::parse(&cmdline), warnings };
     let steps = [
         clock::set_from(machine.args.clock.take()),
         cgroups::delegate(),

@@ -51,20 +51,27 @@ const MOUNTS: &[Mount] = &[
     Mount { kind: "binfmt_misc", on: "/proc/sys/fs/binfmt_misc", flags: PLAIN, options: "", required: false },
 ];
 
-/// Mounts everything, and makes the tree shared: what one service mounts below `/var/lib` another has to see.
-pub(super) fn mount_all() -> Result<(), Error> {
-    for entry in MOUNTS {
-        match mount_one(entry) {
-            Err(_) if !entry.required => {}
-            result => result?,
-        }
-    }
+/// Mounts everything, and makes the tree shared: what one service mounts below `/var/lib` another has to see. Returns
+/// what failed of that which may be missing.
+pub(super) fn mount_all() -> Result<Vec<Error>, Error> {
+    let warnings = mount_each(MOUNTS)?;
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .map_err(|error| Error::Set { what: "shared propagation on /", source: error.into() })?;
     for path in ["/var/lib", "/var/tmp", "/run/lock", "/run/resolvconf"] {
         make_directory(Path::new(path))?;
     }
-    Ok(())
+    Ok(warnings)
+}
+
+fn mount_each(mounts: &[Mount]) -> Result<Vec<Error>, Error> {
+    let mut warnings = Vec::new();
+    for entry in mounts {
+        match mount_one(entry) {
+            Err(error) if !entry.required => warnings.push(error),
+            result => result?,
+        }
+    }
+    Ok(warnings)
 }
 
 fn mount_one(entry: &Mount) -> Result<(), Error> {
@@ -102,4 +109,19 @@ pub(super) fn device_links() -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_missing_is_a_warning_and_what_may_not_is_an_error() {
+        let entry =
+            |required| Mount { kind: "nofs", on: "/nonexistent", flags: PLAIN, options: "", required };
+        let warnings = mount_each(&[entry(false), entry(false)]).unwrap();
+        assert_eq!(warnings.len(), 2);
+        let error = mount_each(&[entry(false), entry(true)]).unwrap_err().to_string();
+        assert!(error.starts_with("cannot mount nofs on /nonexistent: "), "{error}");
+    }
 }

@@ -141,6 +141,18 @@ fn reap(children: &Children) {
     children.childless.send_replace(childless);
 }
 
+/// What a test needs that starts programs. A process has one reaper, which takes every child: such tests take turns,
+/// each as long as it keeps the guard.
+#[cfg(test)]
+pub(crate) async fn reaper_of_a_test() -> (Children, tokio::sync::MutexGuard<'static, ()>) {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let turn = TURN.lock().await;
+    let children = Children::default();
+    let child_signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child()).unwrap();
+    tokio::spawn(reap_forever(children.clone(), child_signal));
+    (children, turn)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

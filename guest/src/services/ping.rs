@@ -5,14 +5,18 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
 
 use crate::http;
+use crate::logs::Logs;
 
 /// Where dockerd listens.
 pub(crate) const DOCKER_SOCKET: &str = "/run/docker.sock";
 const REQUEST: &[u8] = b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n";
 /// On a machine that emulates its processor and has other work to do.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Between two requests.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why dockerd does not count as ready.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +31,33 @@ pub(super) enum Error {
     Deadline,
 }
 
-/// Asks once, if there is a dockerd to ask.
-pub(super) async fn ping() -> Result<bool, Error> {
+/// Asks until there is an answer, since one request may break, or be answered too late on a busy machine. Returns
+/// whether there is a dockerd to ask.
+pub(super) async fn until_answered(logs: &Logs) -> bool {
+    retry(ping, logs).await
+}
+
+async fn retry<F: Future<Output = Result<bool, Error>>>(ask: impl Fn() -> F, logs: &Logs) -> bool {
+    let mut said = String::new();
+    loop {
+        match ask().await {
+            Ok(there_is_one) => return there_is_one,
+            // Once is enough of a dockerd that stays away.
+            Err(error) if error.to_string() == said => {}
+            Err(error) => {
+                said = error.to_string();
+                logs.say(&said);
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn ping() -> Result<bool, Error> {
     if !Path::new(DOCKER_SOCKET).exists() {
         return Ok(false);
     }
-    tokio::time::timeout(DEADLINE, ask()).await.unwrap_or(Err(Error::Deadline)).map(|()| true)
+    timeout(DEADLINE, ask()).await.unwrap_or(Err(Error::Deadline)).map(|()| true)
 }
 
 async fn ask() -> Result<(), Error> {
@@ -41,5 +66,24 @@ async fn ask() -> Result<(), Error> {
     match http::read_head(&mut stream).await?.status {
         200 => Ok(()),
         status => Err(Error::Status(status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::INIT;
+    use std::cell::Cell;
+
+    #[tokio::test]
+    async fn what_fails_is_asked_again_and_told_once() {
+        let logs = Logs::default();
+        let asked = Cell::new(0);
+        let ask = || async {
+            asked.set(asked.get() + 1);
+            if asked.get() < 3 { Err(Error::Status(500)) } else { Ok(true) }
+        };
+        assert!(retry(ask, &logs).await);
+        assert_eq!(logs.last(INIT, 9), ["/run/docker.sock answered GET /_ping with status 500"]);
     }
 }

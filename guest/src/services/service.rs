@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::Tools;
 use super::backoff::Backoff;
 use super::notify::Notify;
-use super::ping::ping;
+use super::ping::until_answered;
 use crate::bundle::{Bundle, RuncError, Running};
 use crate::init::boot_milliseconds;
 
@@ -110,12 +110,8 @@ impl Service {
         }
         self.changed(State::Running);
         self.tools.events.stage(&format!("service {}", self.bundle.name), started_ms);
-        if notify.is_some() {
-            match ping().await {
-                Ok(true) => self.tools.events.ready(),
-                Ok(false) => {}
-                Err(error) => logs.say(error.to_string()),
-            }
+        if notify.is_some() && until_answered(logs).await {
+            self.tools.events.ready();
         }
     }
 

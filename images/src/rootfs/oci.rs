@@ -1,8 +1,8 @@
 //! `config.json`: a container by the OCI runtime specification, from an image object by LinuxKit's defaults (no
 //! capabilities; the machine's network, IPC and host name; a process and a mount namespace of its own).
 //!
-//! One default differs: a container's control group is `/NAME`, since a relative one would lie below init's own, where
-//! processes are.
+//! One default differs: a container's control group is `/mvm/NAME`. A relative one would lie below init's own, where
+//! processes are, and `/NAME` could be init's (`/init`) or the one below which dockerd puts its containers (`/docker`).
 
 use std::collections::{HashMap, HashSet};
 
@@ -106,7 +106,7 @@ fn process(config: &ImageConfig) -> Result<Process, OciError> {
 }
 
 fn linux(name: &str, config: &ImageConfig) -> Result<oci_spec::runtime::Linux, OciError> {
-    let cgroups_path = config.cgroups_path.clone().unwrap_or_else(|| format!("/{name}"));
+    let cgroups_path = config.cgroups_path.clone().unwrap_or_else(|| format!("/mvm/{name}"));
     let mut builder = LinuxBuilder::default()
         .namespaces(namespaces(config)?)
         .cgroups_path(cgroups_path)
@@ -290,7 +290,7 @@ mod tests {
             json["linux"]["namespaces"].as_array().unwrap().iter().map(|each| each["type"].clone()).collect();
         assert_eq!(kinds, ["pid", "mount"]);
         assert_eq!(json["process"]["capabilities"]["effective"], serde_json::json!([]));
-        assert_eq!(json["linux"]["cgroupsPath"], "/a");
+        assert_eq!(json["linux"]["cgroupsPath"], "/mvm/a");
         assert_eq!(json["root"]["readonly"], false);
         assert!(json.get("hostname").is_none_or(serde_json::Value::is_null), "{json}");
     }

@@ -71,12 +71,12 @@ impl Definition {
         let mut services = BTreeSet::new();
         let bad_name = sections.into_iter().find_map(|(section, images)| {
             images.iter().enumerate().find_map(|(index, image)| {
-                let valid = !image.name.is_empty() && image.name.bytes().all(is_name_byte);
                 let problem = format!(
-                    "{section}.{index}: name {:?} may hold letters, digits, '.', '_' and '-' only",
+                    "{section}.{index}: name {:?} may hold letters, digits, '.', '_' and '-' only, \
+                     and be neither '.' nor '..'",
                     image.name
                 );
-                (!valid).then_some(problem)
+                (!is_name(&image.name)).then_some(problem)
             })
         });
         let duplicate = || {
@@ -92,9 +92,10 @@ impl Definition {
     }
 }
 
-/// Names become directory names in the root image.
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
+/// Names become names of directories and of control groups.
+fn is_name(name: &str) -> bool {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    !matches!(name, "" | "." | "..") && name.bytes().all(is_name_byte)
 }
 
 #[cfg(test)]
@@ -129,6 +130,11 @@ mod tests {
         assert_eq!(message(&twice), "a.yml: duplicate service name: a");
         let slash = format!("{kernel}onboot: [{{name: a/../b, image: x}}]\n");
         assert!(message(&slash).starts_with("a.yml: onboot.0: name \"a/../b\" may hold letters"));
+        for name in [".", ".."] {
+            let dots = format!("{kernel}services: [{{name: {name}, image: x}}]\n");
+            let expected = format!("a.yml: services.0: name {name:?} may hold letters");
+            assert!(message(&dots).starts_with(&expected), "{}", message(&dots));
+        }
     }
 
     #[test]

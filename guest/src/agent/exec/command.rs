@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(super) enum Error {
     #[error(transparent)]
     Runc(#[from] RuncError),
+    #[error("cannot start {program} in {directory}: the guest has no such directory")]
+    NoDirectory { program: String, directory: String },
     #[error("cannot make a terminal or pipes for {program}: {source}")]
     Streams { program: String, source: io::Error },
     #[error("cannot run {program}: {source}")]
@@ -53,7 +56,7 @@ struct Streams {
 
 pub(super) fn start(system: &System, start: &ExecStart) -> Result<Started, Error> {
     let program = || start.command.first().cloned().unwrap_or_default();
-    let mut command = if start.service.is_empty() { in_root(start) } else { in_service(system, start)? };
+    let mut command = if start.service.is_empty() { in_root(start)? } else { in_service(system, start)? };
     let streams =
         attach(&mut command, start).map_err(|source| Error::Streams { program: program(), source })?;
     let child = command.spawn().map_err(|source| Error::Run { program: program(), source })?;
@@ -67,14 +70,19 @@ pub(super) fn start(system: &System, start: &ExecStart) -> Result<Started, Error
     Ok(Started { group, end, pty, stdin, stdout, stderr })
 }
 
-fn in_root(start: &ExecStart) -> Command {
+fn in_root(start: &ExecStart) -> Result<Command, Error> {
     let mut words = start.command.iter();
-    let mut command = Command::new(words.next().map_or("", String::as_str));
+    let program = words.next().map_or("", String::as_str);
+    let mut command = Command::new(program);
     let directory = if start.working_directory.is_empty() { "/" } else { &start.working_directory };
+    // The kernel's error for it is the same as for a program that is not there.
+    if !Path::new(directory).is_dir() {
+        return Err(Error::NoDirectory { program: program.to_owned(), directory: directory.to_owned() });
+    }
     command.args(words).env_clear().current_dir(directory);
     let variables = std::iter::once(PATH).chain(start.env.iter().map(String::as_str));
     command.envs(variables.filter_map(|variable| variable.split_once('=')));
-    command
+    Ok(command)
 }
 
 fn in_service(system: &System, start: &ExecStart) -> Result<Command, Error> {
@@ -160,9 +168,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_is_not_there_is_named() {
+    async fn a_program_or_a_directory_that_is_not_there_is_named() {
         let start = ExecStart { command: words(&["/no/such/program"]), ..ExecStart::default() };
         let error = super::start(&System::default(), &start).unwrap_err().to_string();
         assert!(error.starts_with("cannot run /no/such/program: No such file"), "{error}");
+        let working_directory = "/nope".to_owned();
+        let start = ExecStart { command: words(&["ls"]), working_directory, ..ExecStart::default() };
+        let error = super::start(&System::default(), &start).unwrap_err().to_string();
+        assert_eq!(error, "cannot start ls in /nope: the guest has no such directory");
     }
 }

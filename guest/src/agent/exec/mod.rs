@@ -15,6 +15,7 @@ use tokio::net::unix::pipe::Sender as PipeSender;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use self::command::Started;
@@ -60,7 +61,11 @@ fn check(system: &System, start: &ExecStart) -> Result<(), Status> {
     Ok(())
 }
 
-async fn run(mut started: Started, mut input: Streaming<ExecInput>, outputs: Outputs) {
+async fn run(
+    mut started: Started,
+    mut input: impl Stream<Item = Result<ExecInput, Status>> + Unpin,
+    outputs: Outputs,
+) {
     let (ended, has_ended) = watch::channel(false);
     let readers = output::readers(&mut started, &outputs, &has_ended);
     let mut terminal = match started.pty.take() {
@@ -69,7 +74,7 @@ async fn run(mut started: Started, mut input: Streaming<ExecInput>, outputs: Out
     };
     let group = started.group;
     let feeding = async {
-        while let Ok(Some(message)) = input.message().await {
+        while let Some(Ok(message)) = input.next().await {
             if let Some(message) = message.input {
                 feed(&mut terminal, group, message).await;
             }
@@ -124,5 +129,29 @@ async fn hang_up(started: &mut Started) {
     let _ = kill_process_group(started.group, Signal::HUP);
     if timeout(HANG_UP, &mut started.end).await.is_err() {
         let _ = kill_process_group(started.group, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::reaper_of_a_test;
+    use rustix::process::test_kill_process_group;
+
+    #[tokio::test]
+    async fn a_caller_who_goes_ends_a_program_that_does_not_read_its_input() {
+        let (children, _turn) = reaper_of_a_test().await;
+        let system = System { children, ..System::default() };
+        let command = vec!["sleep".to_owned(), "1000".to_owned()];
+        let started = command::start(&system, &ExecStart { command, ..ExecStart::default() }).unwrap();
+        let group = started.group;
+        let more_than_a_pipe_holds = Input::Stdin(vec![0; 1024 * 1024]);
+        let input = tokio_stream::iter([Ok(ExecInput { input: Some(more_than_a_pipe_holds) })]);
+        let (outputs, answers) = channel(1);
+        let running = tokio::spawn(run(started, input, outputs));
+        tokio::task::yield_now().await;
+        drop(answers);
+        running.await.unwrap();
+        assert!(test_kill_process_group(group).is_err());
     }
 }
