@@ -17,7 +17,7 @@ pub enum LockError {
         "this lock has version {0}, and this mvm knows version 1; use the mvm that wrote it, or lock anew"
     )]
     Version(u32),
-    #[error("the lock does not name {package}; run `mvm image lock`")]
+    #[error("the lock does not name {package}")]
     Unlocked { package: String },
 }
 
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn what_is_not_locked_is_named() {
         let error = lock(&[]).pin(&name("runc")).unwrap_err().to_string();
-        assert_eq!(error, "the lock does not name runc (amd64 of forky); run `mvm image lock`");
+        assert_eq!(error, "the lock does not name runc (amd64 of forky)");
         let error = Lock::parse("version: 2\npackages: {}\ntools: {}\n").unwrap_err().to_string();
         assert!(error.starts_with("this lock has version 2"), "{error}");
     }

@@ -36,8 +36,8 @@ pub enum ToolError {
     Recipe(#[from] RecipeError),
     #[error("cannot tell what the tool is made of")]
     Lock(#[from] LockError),
-    #[error("cannot find out which packages are locked")]
-    Locking(#[source] Box<LockingError>),
+    #[error(transparent)]
+    Locking(Box<LockingError>),
     #[error("cannot get the packages of {tool}")]
     Packages { tool: String, source: PackagesError },
     #[error(transparent)]
