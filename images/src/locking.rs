@@ -10,7 +10,7 @@ use crate::apt::{Apt, AptError, Candidate};
 use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::embedded;
 use crate::files::{self, Key};
-use crate::lock::{Lock, LockError, Name, Pin};
+use crate::lock::{Lock, LockError, Name, Pin, is_sha256};
 use crate::packages::PackagesError;
 use crate::progress::{Progress, Stage, Unit};
 use crate::recipe::{Component, RecipeError, Tool};
@@ -21,10 +21,14 @@ use crate::request::{Directories, Pins, Source};
 pub enum LockingError {
     #[error("a new lock is needed; run `{command}`")]
     Outdated { command: String, source: Box<dyn Error + Send + Sync> },
-    #[error("the lock {path} cannot be used")]
-    Unusable { path: PathBuf, source: LockError },
+    #[error("the lock {path} cannot be used; `{command}` makes a new one")]
+    Unusable { path: PathBuf, command: String, source: LockError },
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "apt names no SHA-256 of {package}, and a lock needs one; set MVM_DEBIAN_MIRROR to another mirror"
+    )]
+    NoHash { package: String },
     #[error(transparent)]
     Architecture(#[from] UnknownArchitecture),
     #[error(transparent)]
@@ -46,7 +50,11 @@ pub(crate) fn effective(source: &Source, directories: &Directories) -> Result<Lo
         },
         Err(source) => return Err(LockingError::Io { action: "read", path, source }),
     };
-    Lock::parse(&text).map_err(|source| LockingError::Unusable { path, source })
+    Lock::parse(&text).map_err(|error| LockingError::Unusable {
+        path,
+        command: command(source),
+        source: error,
+    })
 }
 
 /// Works with the lock that holds; where that fails because a package is gone and `pins` allows it, once more with a new
@@ -169,9 +177,9 @@ impl Resolver<'_> {
             let packages: Vec<_> = packages.into_iter().collect();
             let architecture = self.architecture.debian.to_owned();
             for candidate in self.suite(&suite)?.candidates(&packages)? {
-                let Candidate { name: package, version, size, sha256 } = candidate;
-                let name = Name { suite: suite.clone(), architecture: architecture.clone(), package };
-                lock.set_pin(&name, Pin { version, size, sha256 });
+                let (suite, architecture) = (suite.clone(), architecture.clone());
+                let name = Name { suite, architecture, package: candidate.name.clone() };
+                lock.set_pin(&name, pin(&name, candidate)?);
             }
         }
         Ok(lock)
@@ -186,6 +194,14 @@ impl Resolver<'_> {
         }
         self.suites.get(suite).ok_or_else(|| LockError::Unlocked { package: suite.to_owned() }.into())
     }
+}
+
+fn pin(name: &Name, found: Candidate) -> Result<Pin, LockingError> {
+    let Candidate { version, size, sha256, .. } = found;
+    if !is_sha256(&sha256) {
+        return Err(LockingError::NoHash { package: name.to_string() });
+    }
+    Ok(Pin { version, size, sha256 })
 }
 
 #[cfg(test)]
@@ -206,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn what_apt_has_no_good_hash_of_is_not_locked() {
+        let name = Name { suite: "forky".into(), architecture: "amd64".into(), package: "runc".into() };
+        let candidate = |sha256: &str| Candidate {
+            name: "runc".into(),
+            version: "1".into(),
+            size: 1,
+            sha256: sha256.into(),
+        };
+        let error = pin(&name, candidate("")).unwrap_err().to_string();
+        assert!(error.starts_with("apt names no SHA-256 of runc (amd64 of forky), "), "{error}");
+        let hash = "0a".repeat(32);
+        assert_eq!(pin(&name, candidate(&hash)).unwrap().sha256, hash);
+    }
+
+    #[test]
     fn a_lock_made_here_takes_the_embedded_ones_place() {
         let dir = tempfile::tempdir().unwrap();
         let directories = Directories { data: dir.path().join("d"), cache: dir.path().join("c") };
@@ -216,7 +247,9 @@ mod tests {
         assert_ne!(effective(&Source::Embedded, &directories).unwrap(), embedded);
         fs::write(&path, "version: [").unwrap();
         let error = effective(&Source::Embedded, &directories).unwrap_err().to_string();
-        assert_eq!(error, format!("the lock {} cannot be used", path.display()));
+        let expected =
+            format!("the lock {} cannot be used; `mvm image lock` makes a new one", path.display());
+        assert_eq!(error, expected);
     }
 
     #[test]
@@ -262,7 +295,11 @@ mod tests {
 
     #[test]
     fn a_lock_that_cannot_be_read_is_not_replaced_unasked() {
-        let unusable = |source| LockingError::Unusable { path: "my.lock".into(), source };
+        let unusable = |source| LockingError::Unusable {
+            path: "my.lock".into(),
+            command: "mvm image lock my.yml".into(),
+            source,
+        };
         assert!(!is_gone(&unusable(LockError::Version(2))));
         assert!(!is_gone(&unusable(Lock::parse("version: [").unwrap_err())));
         let unlocked = LockError::Unlocked { package: "git".into() };
