@@ -72,7 +72,7 @@ fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Re
         erofs::make(&mkfs, &tree, scratch.path(), &image)
     })?;
     drop(tree);
-    let config = serde_json::to_vec_pretty(&definition)?;
+    let config = serde_json::to_vec_pretty(&sorted(definition)?)?;
     let parts = Parts {
         inputs: &inputs,
         config: &config,
@@ -99,7 +99,7 @@ fn inputs(
     let mut key = Key::default()
         .with(METHOD)
         .with(architecture)
-        .with(serde_json::to_vec(definition)?)
+        .with(serde_json::to_vec(&sorted(definition)?)?)
         .with(request.guest)
         .with(kernel.key(packages)?)
         .with(tools::key("mkfs-erofs", packages)?)
@@ -116,6 +116,11 @@ fn inputs(
         key = key.with(path).with(bytes);
     }
     Ok(key.finish())
+}
+
+/// The definition with sorted keys: the runtime types keep some in hash tables, whose order is another each time.
+fn sorted(definition: &Definition) -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(definition)
 }
 
 fn fetch(components: &BTreeSet<&str>, packages: &Packages<'_>) -> Result<(), Error> {
@@ -145,4 +150,24 @@ fn lock_directory(dir: &Path) -> Result<File, Error> {
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_definition_is_the_same_bytes() {
+        let keys: String = ('a'..='h').map(|key| format!("memory.{key}: '1', ")).collect();
+        let text = format!(
+            "{{kernel: {{image: k}}, services: [{{name: a, image: x, resources: {{unified: {{{keys}}}}}}}]}}"
+        );
+        let bytes = || {
+            let definition = Definition::parse("a.yml", &text).unwrap();
+            serde_json::to_string(&sorted(&definition).unwrap()).unwrap()
+        };
+        let first = bytes();
+        assert!(first.contains(r#""memory.a":"1","memory.b":"1""#), "{first}");
+        assert_eq!(bytes(), first);
+    }
 }
