@@ -1,13 +1,14 @@
 //! One build, from the request to the stored appliance.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::component::{self, ComponentError};
 use crate::embedded;
 use crate::error::Error;
+use crate::exclusive::Exclusive;
 use crate::files::Key;
 use crate::kernel::{Kernel, KernelError};
 use crate::lock::Lock;
@@ -33,7 +34,7 @@ pub struct Changes(pub Vec<String>);
 /// Builds the appliance, or returns the stored one when nothing that goes into it has changed. Blocks, for minutes when
 /// nothing is cached: an async caller gives it a thread of its own. Two builds at once wait for each other.
 pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
-    let _alone = lock_directory(&request.directories.data)?;
+    let _alone = Exclusive::wait(request.directories)?;
     let definition =
         Definition::parse(&request.source.name().display().to_string(), &text(&request.source)?)?;
     locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
@@ -43,7 +44,7 @@ pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
 
 /// Resolves every package anew, writes the lock and returns what changed.
 pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress) -> Result<Changes, Error> {
-    let _alone = lock_directory(&directories.data)?;
+    let _alone = Exclusive::wait(directories)?;
     let (_, changes) = locking::relock(source, directories, progress)?;
     Ok(Changes(changes))
 }
@@ -137,15 +138,6 @@ fn text(source: &Source) -> Result<String, Error> {
         Source::Embedded => Ok(embedded::DEFINITION.to_owned()),
         Source::File(path) => fs::read_to_string(path).map_err(|source| io_error("read", path, source)),
     }
-}
-
-/// Held as long as the file is open.
-fn lock_directory(dir: &Path) -> Result<File, Error> {
-    fs::create_dir_all(dir).map_err(|source| io_error("create", dir, source))?;
-    let path = dir.join("build.lock");
-    let file = File::create(&path).map_err(|source| io_error("create", &path, source))?;
-    file.lock().map_err(|source| io_error("lock", &path, source))?;
-    Ok(file)
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
