@@ -24,8 +24,8 @@ use crate::spec::Definition;
 use crate::store::{Appliance, Parts, Store};
 use crate::tools;
 
-/// Counts up when the same inputs make something else than before.
-const METHOD: &str = "1";
+/// The hash of this crate's code, by build.rs: the same inputs may become something else when it changes.
+const CODE: &str = env!("MVM_IMAGES_CODE");
 
 /// What a lock moved, a line for each package: `forky/amd64/docker.io 28.5.2+dfsg4-5 -> 28.5.3+dfsg1-1`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn inputs(
 ) -> Result<String, Error> {
     let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
     let mut key = Key::default()
-        .with(METHOD)
+        .with(CODE)
         .with(architecture)
         .with(serde_json::to_vec(&sorted(definition)?)?)
         .with(request.guest)
