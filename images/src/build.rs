@@ -1,13 +1,14 @@
 //! One build, from the request to the stored appliance.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::component::{self, ComponentError};
 use crate::embedded;
 use crate::error::Error;
+use crate::exclusive::Exclusive;
 use crate::files::Key;
 use crate::kernel::{Kernel, KernelError};
 use crate::lock::Lock;
@@ -23,8 +24,8 @@ use crate::spec::Definition;
 use crate::store::{Appliance, Parts, Store};
 use crate::tools;
 
-/// Counts up when the same inputs make something else than before.
-const METHOD: &str = "1";
+/// The hash of this crate's code, by build.rs: the same inputs may become something else when it changes.
+const CODE: &str = env!("MVM_IMAGES_CODE");
 
 /// What a lock moved, a line for each package: `forky/amd64/docker.io 28.5.2+dfsg4-5 -> 28.5.3+dfsg1-1`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub struct Changes(pub Vec<String>);
 /// Builds the appliance, or returns the stored one when nothing that goes into it has changed. Blocks, for minutes when
 /// nothing is cached: an async caller gives it a thread of its own. Two builds at once wait for each other.
 pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
-    let _alone = lock_directory(&request.directories.data)?;
+    let _alone = Exclusive::wait(request.directories)?;
     let definition =
         Definition::parse(&request.source.name().display().to_string(), &text(&request.source)?)?;
     locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
@@ -43,7 +44,7 @@ pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
 
 /// Resolves every package anew, writes the lock and returns what changed.
 pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress) -> Result<Changes, Error> {
-    let _alone = lock_directory(&directories.data)?;
+    let _alone = Exclusive::wait(directories)?;
     let (_, changes) = locking::relock(source, directories, progress)?;
     Ok(Changes(changes))
 }
@@ -72,7 +73,7 @@ fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Re
         erofs::make(&mkfs, &tree, scratch.path(), &image)
     })?;
     drop(tree);
-    let config = serde_json::to_vec_pretty(&definition)?;
+    let config = serde_json::to_vec_pretty(&sorted(definition)?)?;
     let parts = Parts {
         inputs: &inputs,
         config: &config,
@@ -97,9 +98,9 @@ fn inputs(
 ) -> Result<String, Error> {
     let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
     let mut key = Key::default()
-        .with(METHOD)
+        .with(CODE)
         .with(architecture)
-        .with(serde_json::to_vec(definition)?)
+        .with(serde_json::to_vec(&sorted(definition)?)?)
         .with(request.guest)
         .with(kernel.key(packages)?)
         .with(tools::key("mkfs-erofs", packages)?)
@@ -118,6 +119,11 @@ fn inputs(
     Ok(key.finish())
 }
 
+/// The definition with sorted keys: the runtime types keep some in hash tables, whose order is another each time.
+fn sorted(definition: &Definition) -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(definition)
+}
+
 fn fetch(components: &BTreeSet<&str>, packages: &Packages<'_>) -> Result<(), Error> {
     let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
     let mut names = BTreeSet::new();
@@ -134,15 +140,26 @@ fn text(source: &Source) -> Result<String, Error> {
     }
 }
 
-/// Held as long as the file is open.
-fn lock_directory(dir: &Path) -> Result<File, Error> {
-    fs::create_dir_all(dir).map_err(|source| io_error("create", dir, source))?;
-    let path = dir.join("build.lock");
-    let file = File::create(&path).map_err(|source| io_error("create", &path, source))?;
-    file.lock().map_err(|source| io_error("lock", &path, source))?;
-    Ok(file)
-}
-
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_definition_is_the_same_bytes() {
+        let keys: String = ('a'..='h').map(|key| format!("memory.{key}: '1', ")).collect();
+        let text = format!(
+            "{{kernel: {{image: k}}, services: [{{name: a, image: x, resources: {{unified: {{{keys}}}}}}}]}}"
+        );
+        let bytes = || {
+            let definition = Definition::parse("a.yml", &text).unwrap();
+            serde_json::to_string(&sorted(&definition).unwrap()).unwrap()
+        };
+        let first = bytes();
+        assert!(first.contains(r#""memory.a":"1","memory.b":"1""#), "{first}");
+        assert_eq!(bytes(), first);
+    }
 }

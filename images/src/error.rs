@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::component::ComponentError;
+use crate::exclusive::ExclusiveError;
 use crate::kernel::KernelError;
 use crate::locking::LockingError;
 use crate::packages::PackagesError;
@@ -17,6 +18,8 @@ use crate::tools::ToolError;
 /// Why there is no appliance.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Exclusive(#[from] ExclusiveError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]

@@ -17,6 +17,7 @@ mod component;
 mod deb;
 mod embedded;
 mod error;
+mod exclusive;
 mod files;
 mod kernel;
 mod lock;

@@ -17,7 +17,9 @@ pub enum LockError {
         "this lock has version {0}, and this mvm knows version 1; use the mvm that wrote it, or lock anew"
     )]
     Version(u32),
-    #[error("the lock does not name {package}; run `mvm image lock`")]
+    #[error("the lock gives {package} the SHA-256 {sha256:?}, which is not 64 hexadecimal digits")]
+    Hash { package: String, sha256: String },
+    #[error("the lock does not name {package}")]
     Unlocked { package: String },
 }
 
@@ -70,7 +72,15 @@ impl Default for Lock {
 impl Lock {
     pub(crate) fn parse(text: &str) -> Result<Self, LockError> {
         let lock: Self = serde_yaml::from_str(text)?;
-        if lock.version == 1 { Ok(lock) } else { Err(LockError::Version(lock.version)) }
+        if lock.version != 1 {
+            return Err(LockError::Version(lock.version));
+        }
+        match lock.packages.iter().find(|(_, pin)| !is_sha256(&pin.sha256)) {
+            Some((package, pin)) => {
+                Err(LockError::Hash { package: package.clone(), sha256: pin.sha256.clone() })
+            }
+            None => Ok(lock),
+        }
     }
 
     pub(crate) fn to_text(&self) -> Result<String, LockError> {
@@ -117,6 +127,11 @@ impl Lock {
     }
 }
 
+/// Hashes are compared as text and name files of the cache, so they are written in one way only.
+pub(crate) fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn change(key: &str, before: Option<&Pin>, after: Option<&Pin>) -> Option<String> {
     match (before, after) {
         (Some(before), Some(after)) if before == after => None,
@@ -141,7 +156,7 @@ mod tests {
     fn lock(packages: &[(&str, &str)]) -> Lock {
         let mut lock = Lock::default();
         for (package, version) in packages {
-            let pin = Pin { version: (*version).into(), size: 7, sha256: format!("hash of {version}") };
+            let pin = Pin { version: (*version).into(), size: 7, sha256: "0a".repeat(32) };
             lock.set_pin(&name(package), pin);
         }
         lock
@@ -159,9 +174,21 @@ mod tests {
     #[test]
     fn what_is_not_locked_is_named() {
         let error = lock(&[]).pin(&name("runc")).unwrap_err().to_string();
-        assert_eq!(error, "the lock does not name runc (amd64 of forky); run `mvm image lock`");
+        assert_eq!(error, "the lock does not name runc (amd64 of forky)");
         let error = Lock::parse("version: 2\npackages: {}\ntools: {}\n").unwrap_err().to_string();
         assert!(error.starts_with("this lock has version 2"), "{error}");
+    }
+
+    #[test]
+    fn a_pin_needs_a_whole_hash() {
+        for bad in [String::new(), "0a".repeat(31), "0A".repeat(32), format!("../{}", "0".repeat(61))] {
+            let mut lock = lock(&[("a", "1")]);
+            let pin = Pin { version: "1".into(), size: 1, sha256: bad.clone() };
+            lock.set_pin(&name("runc"), pin);
+            let error = Lock::parse(&lock.to_text().unwrap()).unwrap_err().to_string();
+            let expected = format!("the lock gives forky/amd64/runc the SHA-256 {bad:?}, which is not 64 ");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

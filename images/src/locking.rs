@@ -10,7 +10,7 @@ use crate::apt::{Apt, AptError, Candidate};
 use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::embedded;
 use crate::files::{self, Key};
-use crate::lock::{Lock, LockError, Name, Pin};
+use crate::lock::{Lock, LockError, Name, Pin, is_sha256};
 use crate::packages::PackagesError;
 use crate::progress::{Progress, Stage, Unit};
 use crate::recipe::{Component, RecipeError, Tool};
@@ -19,10 +19,16 @@ use crate::request::{Directories, Pins, Source};
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockingError {
-    #[error("the lock {path} cannot be used")]
-    Unusable { path: PathBuf, source: LockError },
+    #[error("a new lock is needed; run `{command}`")]
+    Outdated { command: String, source: Box<dyn Error + Send + Sync> },
+    #[error("the lock {path} cannot be used; `{command}` makes a new one")]
+    Unusable { path: PathBuf, command: String, source: LockError },
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "apt names no SHA-256 of {package}, and a lock needs one; set MVM_DEBIAN_MIRROR to another mirror"
+    )]
+    NoHash { package: String },
     #[error(transparent)]
     Architecture(#[from] UnknownArchitecture),
     #[error(transparent)]
@@ -33,19 +39,26 @@ pub enum LockingError {
     Lock(#[from] LockError),
 }
 
-/// The lock that holds: the one made on this machine, if any, else the embedded one.
+/// The lock that holds: a file's own, if it has one, else the one made on this machine, else the embedded one.
 pub(crate) fn effective(source: &Source, directories: &Directories) -> Result<Lock, LockingError> {
     let path = place(source, directories);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => embedded::LOCK.to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match source {
+            Source::Embedded => embedded::LOCK.to_owned(),
+            Source::File(_) => return effective(&Source::Embedded, directories),
+        },
         Err(source) => return Err(LockingError::Io { action: "read", path, source }),
     };
-    Lock::parse(&text).map_err(|source| LockingError::Unusable { path, source })
+    Lock::parse(&text).map_err(|error| LockingError::Unusable {
+        path,
+        command: command(source),
+        source: error,
+    })
 }
 
 /// Works with the lock that holds; where that fails because a package is gone and `pins` allows it, once more with a new
-/// lock, after saying what has moved.
+/// lock, after saying what has moved. Where it still fails for that, the error says how to make the lock anew.
 pub(crate) fn with_pins<T, E>(
     pins: Pins,
     source: &Source,
@@ -54,9 +67,9 @@ pub(crate) fn with_pins<T, E>(
     work: impl Fn(&Lock) -> Result<T, E>,
 ) -> Result<T, E>
 where
-    E: Error + From<LockingError> + 'static,
+    E: Error + From<LockingError> + Send + Sync + 'static,
 {
-    match effective(source, directories).map_err(E::from).and_then(|lock| work(&lock)) {
+    let done = match effective(source, directories).map_err(E::from).and_then(|lock| work(&lock)) {
         Err(error) if pins == Pins::RelockIfGone && is_gone(&error) => {
             let stage = Stage::start(progress, "packages: lock anew", None, Unit::Files);
             let (lock, changes) = relock(source, directories, progress)?;
@@ -67,16 +80,37 @@ where
             work(&lock)
         }
         other => other,
-    }
+    };
+    done.map_err(|error| {
+        if is_gone(&error) {
+            LockingError::Outdated { command: command(source), source: Box::new(error) }.into()
+        } else {
+            error
+        }
+    })
 }
 
-/// Whether a new lock would help: a package that is gone, wherever the chain of causes names it.
+/// Whether a new lock would help: a package that is gone or not named, wherever the chain of causes has it. A lock that
+/// cannot be read is another matter: it may be a newer mvm's, or somebody's work.
 fn is_gone(error: &(dyn Error + 'static)) -> bool {
     let gone = matches!(
         error.downcast_ref::<PackagesError>(),
-        Some(PackagesError::Gone { .. } | PackagesError::Hash { .. } | PackagesError::Lock(_))
+        Some(
+            PackagesError::Gone { .. }
+                | PackagesError::Hash { .. }
+                | PackagesError::Lock(LockError::Unlocked { .. })
+        )
     );
-    gone || error.is::<LockError>() || error.source().is_some_and(is_gone)
+    let unlocked = matches!(error.downcast_ref::<LockError>(), Some(LockError::Unlocked { .. }));
+    gone || unlocked || error.source().is_some_and(is_gone)
+}
+
+/// What makes the lock of a definition anew.
+fn command(source: &Source) -> String {
+    match source {
+        Source::Embedded => "mvm image lock".to_owned(),
+        Source::File(path) => format!("mvm image lock {}", path.display()),
+    }
 }
 
 /// Resolves every package of every component and tool anew, writes the lock and returns it with what changed.
@@ -85,8 +119,11 @@ pub(crate) fn relock(
     directories: &Directories,
     progress: &dyn Progress,
 ) -> Result<(Lock, Vec<String>), LockingError> {
-    // A lock that cannot be read is one more reason to make a new one.
-    let older = effective(source, directories).unwrap_or_default();
+    let older = match effective(source, directories) {
+        // Whoever asks for a new lock means to lose one that is no lock.
+        Err(LockingError::Unusable { .. }) => Lock::default(),
+        older => older?,
+    };
     let architecture = Architecture::host()?;
     let mut lock = Resolver { architecture, directories, progress, suites: BTreeMap::new() }.resolve()?;
     lock.keep_other_architectures(&older, architecture.debian);
@@ -140,9 +177,9 @@ impl Resolver<'_> {
             let packages: Vec<_> = packages.into_iter().collect();
             let architecture = self.architecture.debian.to_owned();
             for candidate in self.suite(&suite)?.candidates(&packages)? {
-                let Candidate { name: package, version, size, sha256 } = candidate;
-                let name = Name { suite: suite.clone(), architecture: architecture.clone(), package };
-                lock.set_pin(&name, Pin { version, size, sha256 });
+                let (suite, architecture) = (suite.clone(), architecture.clone());
+                let name = Name { suite, architecture, package: candidate.name.clone() };
+                lock.set_pin(&name, pin(&name, candidate)?);
             }
         }
         Ok(lock)
@@ -157,6 +194,14 @@ impl Resolver<'_> {
         }
         self.suites.get(suite).ok_or_else(|| LockError::Unlocked { package: suite.to_owned() }.into())
     }
+}
+
+fn pin(name: &Name, found: Candidate) -> Result<Pin, LockingError> {
+    let Candidate { version, size, sha256, .. } = found;
+    if !is_sha256(&sha256) {
+        return Err(LockingError::NoHash { package: name.to_string() });
+    }
+    Ok(Pin { version, size, sha256 })
 }
 
 #[cfg(test)]
@@ -177,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn what_apt_has_no_good_hash_of_is_not_locked() {
+        let name = Name { suite: "forky".into(), architecture: "amd64".into(), package: "runc".into() };
+        let candidate = |sha256: &str| Candidate {
+            name: "runc".into(),
+            version: "1".into(),
+            size: 1,
+            sha256: sha256.into(),
+        };
+        let error = pin(&name, candidate("")).unwrap_err().to_string();
+        assert!(error.starts_with("apt names no SHA-256 of runc (amd64 of forky), "), "{error}");
+        let hash = "0a".repeat(32);
+        assert_eq!(pin(&name, candidate(&hash)).unwrap().sha256, hash);
+    }
+
+    #[test]
     fn a_lock_made_here_takes_the_embedded_ones_place() {
         let dir = tempfile::tempdir().unwrap();
         let directories = Directories { data: dir.path().join("d"), cache: dir.path().join("c") };
@@ -187,6 +247,62 @@ mod tests {
         assert_ne!(effective(&Source::Embedded, &directories).unwrap(), embedded);
         fs::write(&path, "version: [").unwrap();
         let error = effective(&Source::Embedded, &directories).unwrap_err().to_string();
-        assert_eq!(error, format!("the lock {} cannot be used", path.display()));
+        let expected =
+            format!("the lock {} cannot be used; `mvm image lock` makes a new one", path.display());
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_file_without_a_lock_has_the_one_that_holds_for_the_embedded_definition() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories { data: dir.path().join("d"), cache: dir.path().join("c") };
+        let source = Source::File(dir.path().join("my.yml"));
+        assert_eq!(effective(&source, &directories).unwrap(), Lock::parse(embedded::LOCK).unwrap());
+        fs::create_dir_all(directories.locks()).unwrap();
+        let made_here = place(&Source::Embedded, &directories);
+        fs::write(made_here, Lock::default().to_text().unwrap()).unwrap();
+        assert_eq!(effective(&source, &directories).unwrap(), Lock::default());
+        fs::write(dir.path().join("my.lock"), embedded::LOCK).unwrap();
+        assert_eq!(effective(&source, &directories).unwrap(), Lock::parse(embedded::LOCK).unwrap());
+    }
+
+    /// What the work of a test fails with.
+    #[derive(Debug, thiserror::Error)]
+    enum Failed {
+        #[error(transparent)]
+        Locking(#[from] LockingError),
+        #[error("cannot get the packages")]
+        Packages(#[from] PackagesError),
+    }
+
+    fn work_that_lacks_a_package(source: &Source, directories: &Directories) -> Failed {
+        let gone = |_: &Lock| Err(PackagesError::Gone { gone: vec!["git 1 is gone".into()] }.into());
+        let progress = &crate::progress::Silent;
+        with_pins::<(), Failed>(Pins::Exact, source, directories, progress, gone).unwrap_err()
+    }
+
+    #[test]
+    fn the_command_that_makes_the_lock_anew_is_that_of_its_definition() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories { data: dir.path().join("d"), cache: dir.path().join("c") };
+        let error = work_that_lacks_a_package(&Source::Embedded, &directories);
+        assert_eq!(error.to_string(), "a new lock is needed; run `mvm image lock`");
+        let causes = [error.source().unwrap(), error.source().unwrap().source().unwrap()];
+        assert_eq!(causes.map(ToString::to_string), ["cannot get the packages", "git 1 is gone"]);
+        let error = work_that_lacks_a_package(&Source::File("dir/my.yml".into()), &directories);
+        assert_eq!(error.to_string(), "a new lock is needed; run `mvm image lock dir/my.yml`");
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_read_is_not_replaced_unasked() {
+        let unusable = |source| LockingError::Unusable {
+            path: "my.lock".into(),
+            command: "mvm image lock my.yml".into(),
+            source,
+        };
+        assert!(!is_gone(&unusable(LockError::Version(2))));
+        assert!(!is_gone(&unusable(Lock::parse("version: [").unwrap_err())));
+        let unlocked = LockError::Unlocked { package: "git".into() };
+        assert!(is_gone(&Failed::Packages(unlocked.into())));
     }
 }

@@ -22,9 +22,9 @@ pub enum PackagesError {
     Apt(#[from] AptError),
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("{}; run `mvm image lock`", gone.join("; "))]
+    #[error("{}", gone.join("; "))]
     Gone { gone: Vec<String> },
-    #[error("{package} arrived with another hash than the lock has ({found}); run `mvm image lock`")]
+    #[error("{package} arrived with another hash than the lock has ({found})")]
     Hash { package: String, found: String },
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
@@ -167,7 +167,7 @@ mod tests {
         let gone = vec![sentence(&name, &pin, std::slice::from_ref(&now)).unwrap()];
         assert_eq!(
             PackagesError::Gone { gone }.to_string(),
-            "docker.io 28.5.2+dfsg4-5 is no longer in forky, which has 28.5.3-1; run `mvm image lock`"
+            "docker.io 28.5.2+dfsg4-5 is no longer in forky, which has 28.5.3-1"
         );
         assert_eq!(
             sentence(&name, &pin, &[]).as_deref(),

@@ -35,6 +35,9 @@ pub(crate) struct Component {
     /// Patterns of the packages' files to keep; nothing else is. `*` stops at a slash, `**` does not.
     #[serde(default)]
     pub(crate) keep: Vec<String>,
+    /// Patterns of files to leave out of those.
+    #[serde(default)]
+    pub(crate) omit: Vec<String>,
     /// Directories to make, with octal modes.
     #[serde(default)]
     pub(crate) directories: BTreeMap<String, String>,
@@ -160,6 +163,10 @@ impl Component {
     pub(crate) fn keeps(&self, name: &str) -> Result<GlobSet, RecipeError> {
         patterns(&format!("{name}/component.yml"), &self.keep)
     }
+
+    pub(crate) fn omits(&self, name: &str) -> Result<GlobSet, RecipeError> {
+        patterns(&format!("{name}/component.yml"), &self.omit)
+    }
 }
 
 impl Tool {
@@ -206,6 +213,7 @@ mod tests {
         for name in Component::names() {
             let component = Component::load(&name).unwrap();
             component.keeps(&name).unwrap();
+            component.omits(&name).unwrap();
             for assembly in &component.assemble {
                 assert!(Component::file(&name, &assembly.source).is_some(), "{name}: {}", assembly.source);
             }

@@ -48,7 +48,8 @@ pub enum Source {
     /// machine takes the place of the embedded one.
     #[default]
     Embedded,
-    /// A file; its lock is the file beside it with the extension `lock`, or the embedded one where there is none.
+    /// A file; its lock is the file beside it with the extension `lock`. Where there is none, the lock of the embedded
+    /// definition holds.
     File(PathBuf),
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::component;
+use crate::deb::root_path;
 use crate::error::Error;
 use crate::recipe::Component;
 use crate::request::{Request, Source};
@@ -87,7 +88,10 @@ fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Vec<u8>
     } else {
         return;
     };
-    root.put(file.path.trim_matches('/'), Entry { uid: file.uid, gid: file.gid, ..entry });
+    // The place that was checked: below a link of the merged root, such as /bin, nothing can lie.
+    if let Some(path) = root_path(Path::new(&file.path)) {
+        root.put(&path, Entry { uid: file.uid, gid: file.gid, ..entry });
+    }
 }
 
 /// `~/` is the home directory; another relative path is relative to the definition.
@@ -98,5 +102,31 @@ fn resolve(source: &Path, definition: &Source) -> PathBuf {
     match definition {
         Source::File(path) => path.parent().unwrap_or(Path::new(".")).join(source),
         Source::Embedded => source.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+    use crate::request::{Directories, Pins};
+
+    #[test]
+    fn a_file_lies_where_a_merged_root_has_it() {
+        let text = "{kernel: {image: k}, files: [{path: /bin/x, contents: x, mode: '0755', uid: 7, gid: 8}]}";
+        let definition = Definition::parse("a.yml", text).unwrap();
+        let directories = Directories { data: "/nonexistent".into(), cache: "/nonexistent".into() };
+        let request = Request {
+            source: Source::File("a.yml".into()),
+            guest: b"guest",
+            directories: &directories,
+            pins: Pins::Exact,
+            reference: "a",
+            progress: &Silent,
+        };
+        let root = assemble(&request, &definition, &BTreeMap::new()).unwrap();
+        assert_eq!(root.get("bin"), None);
+        let expected = Entry { uid: 7, gid: 8, ..Entry::file(0o755, *b"x") };
+        assert_eq!(root.get("usr/bin/x"), Some(&expected));
     }
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-const PREFIX: &str = ".making-";
+/// Says whose it is: beside a definition of the user's may lie other things that begin with a dot.
+const PREFIX: &str = ".mvm-making-";
 
 /// A directory that is removed at the end. As long as its process lives, it holds the directory's lock.
 #[derive(Debug)]
@@ -23,8 +24,11 @@ impl Scratch {
         sweep(place)?;
         loop {
             let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
-            let held = File::open(directory.path())?;
             // Another process may sweep before the lock is held; then there is nothing any more, and another try.
+            let held = match File::open(directory.path()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                held => held?,
+            };
             if held.try_lock().is_ok() && directory.path().exists() {
                 return Ok(Self { directory, _held: held });
             }

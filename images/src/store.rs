@@ -173,8 +173,10 @@ impl Store {
                 .layers()
                 .iter()
                 .find(|layer| layer.media_type().as_ref() == media_type)
-                .map(|layer| self.blob(layer.digest()))
-                .filter(|path| path.exists())
+                .map(|layer| (self.blob(layer.digest()), layer.size()))
+                // A disk that was full, or a copy that was broken off, leaves a part of a blob.
+                .filter(|(path, size)| fs::metadata(path).is_ok_and(|found| found.len() == *size))
+                .map(|(path, _)| path)
                 .ok_or_else(|| StoreError::Incomplete {
                     reference: reference.to_owned(),
                     layout: self.dir.clone(),
@@ -308,5 +310,10 @@ mod tests {
         let error = store.find("a:latest").unwrap_err().to_string();
         assert!(error.starts_with("the appliance a:latest in "), "{error}");
         assert!(error.contains("lacks its root image; delete "), "{error}");
+        fs::write(&made.root, b"ro").unwrap();
+        assert_eq!(store.find_made_of("a:latest", "one").unwrap(), None);
+        assert_eq!(store.find("a:latest").unwrap_err().to_string(), error);
+        assert_eq!(put(&store, dir.path(), "one", b"kernel"), made);
+        assert_eq!(fs::read(&made.root).unwrap(), b"root");
     }
 }

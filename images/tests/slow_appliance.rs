@@ -19,7 +19,7 @@ fn cache() -> PathBuf {
     base.join("mvm")
 }
 
-fn build(directories: &Directories, stages: &Mutex<Vec<String>>) -> Appliance {
+fn build(directories: &Directories, source: Source, stages: &Mutex<Vec<String>>) -> Appliance {
     let progress = |event: &Event<'_>| match event {
         Event::Started { stage, .. } => stages.lock().unwrap().push((*stage).to_owned()),
         Event::Ended { stage, took } => eprintln!("{stage}: {:.1} s", took.as_secs_f64()),
@@ -27,7 +27,7 @@ fn build(directories: &Directories, stages: &Mutex<Vec<String>>) -> Appliance {
         Event::Advanced { .. } => {}
     };
     let request = Request {
-        source: Source::Embedded,
+        source,
         guest: b"in place of the guest binary",
         directories,
         pins: Pins::RelockIfGone,
@@ -42,7 +42,7 @@ fn slow_the_appliance_is_built_once_and_always_the_same() {
     let data = tempfile::tempdir().unwrap();
     let directories = Directories { data: data.path().join("a"), cache: cache() };
     let stages = Mutex::new(Vec::new());
-    let made = build(&directories, &stages);
+    let made = build(&directories, Source::Embedded, &stages);
 
     let kernel = fs::read(&made.kernel).unwrap();
     assert_eq!(&kernel[..4], b"\x7fELF", "the kernel is not an uncompressed vmlinux");
@@ -52,28 +52,60 @@ fn slow_the_appliance_is_built_once_and_always_the_same() {
     assert!(made.cmdline.contains("init=/init"), "{}", made.cmdline);
 
     stages.lock().unwrap().clear();
-    assert_eq!(build(&directories, &stages), made);
+    assert_eq!(build(&directories, Source::Embedded, &stages), made);
     assert!(stages.lock().unwrap().is_empty(), "a second build did something: {stages:?}");
     let found = Store::open(&directories.images()).unwrap().find(DEFAULT_REFERENCE).unwrap();
     assert_eq!(found.as_ref(), Some(&made));
 
     // Somewhere else, from the same packages: the same bytes.
     let elsewhere = Directories { data: data.path().join("b"), cache: cache() };
-    assert_eq!(build(&elsewhere, &stages).digest, made.digest);
+    assert_eq!(build(&elsewhere, Source::Embedded, &stages).digest, made.digest);
 
     self_tests_run(&directories, &made, data.path());
 }
 
-/// Every program of the self-test echoes under the emulator that the image brings for it.
-fn self_tests_run(directories: &Directories, made: &Appliance, scratch: &Path) {
+#[test]
+fn slow_files_of_a_definition_keep_their_owners() {
+    let data = tempfile::tempdir().unwrap();
+    let directories = Directories { data: data.path().join("a"), cache: cache() };
+    let definition = data.path().join("my.yml");
+    let text = "kernel: {image: mvm/kernel}
+init: [mvm/init]
+files:
+  - {path: etc/owned, contents: x, mode: '0640', uid: 1000, gid: 100}
+  - {path: bin/below-a-link, contents: x, mode: '0755'}
+";
+    fs::write(&definition, text).unwrap();
+    let made = build(&directories, Source::File(definition), &Mutex::default());
+
+    let described = |path: &str| {
+        let mut dump = erofs_utils(&directories, "dump.erofs");
+        let output = dump.arg(format!("--path={path}")).arg(&made.root).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let owned = described("/etc/owned");
+    assert!(owned.contains("Uid: 1000   Gid: 100  Access: 0640/"), "{owned}");
+    for path in ["/", "/etc", "/usr/bin/runc", "/usr/bin/below-a-link"] {
+        let described = described(path);
+        assert!(described.contains("Uid: 0   Gid: 0  Access: "), "{path}: {described}");
+    }
+}
+
+/// A program of the package that mkfs.erofs comes from.
+fn erofs_utils(directories: &Directories, program: &str) -> Command {
     let tool =
         images::tools::ensure("mkfs-erofs", directories, images::Pins::Exact, &images::progress::Silent)
             .unwrap();
     let [loader @ .., _mkfs] = tool.command.as_slice() else { panic!("no command") };
+    let mut command = Command::new(&loader[0]);
+    command.args(&loader[1..]).arg(tool.root.join("usr/bin").join(program));
+    command
+}
+
+/// Every program of the self-test echoes under the emulator that the image brings for it.
+fn self_tests_run(directories: &Directories, made: &Appliance, scratch: &Path) {
     let root = scratch.join("root");
-    let status = Command::new(&loader[0])
-        .args(&loader[1..])
-        .arg(tool.root.join("usr/bin/fsck.erofs"))
+    let status = erofs_utils(directories, "fsck.erofs")
         .arg(format!("--extract={}", root.display()))
         .arg(&made.root)
         .status()

@@ -56,7 +56,7 @@ impl Apt {
             fs::create_dir_all(&path).map_err(|source| AptError::Write { path, source })?;
         }
         let keyring = KEYRINGS.iter().find(|path| Path::new(path).exists()).ok_or(AptError::NoKeyring)?;
-        let mirror = mirror::find()?;
+        let mirror = mirror::find(dir)?;
         let apt = Self { suite: suite.to_owned(), root };
         apt.write("status", "")?;
         apt.write("sources.list", &format!("deb [signed-by={keyring}] {mirror} {suite} main\n"))?;

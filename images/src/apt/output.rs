@@ -10,7 +10,7 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) size: u64,
-    /// Empty where apt names a weaker hash only.
+    /// Empty where apt names a weaker hash only; such a package cannot be locked.
     pub(crate) sha256: String,
 }
 

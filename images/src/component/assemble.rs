@@ -10,6 +10,7 @@ use crate::architecture::Architecture;
 use crate::packages::Packages;
 use crate::progress::Stage;
 use crate::recipe::{Assembly, Component};
+use crate::scratch::Scratch;
 use crate::tools::{self, Tool};
 
 /// Why a program could not be made.
@@ -38,7 +39,7 @@ pub(super) fn all(
     let architecture = Architecture::host()?;
     let title = format!("{name}: assemble");
     let make = || {
-        let scratch = tempfile::tempdir().map_err(AssembleError::Scratch)?;
+        let scratch = Scratch::below(&packages.directories.cache).map_err(AssembleError::Scratch)?;
         let one = |assembly: &Assembly| {
             let program = one(name, assembly, &binutils, architecture, scratch.path())?;
             Ok((assembly.program.clone(), program))

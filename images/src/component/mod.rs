@@ -1,6 +1,7 @@
 //! Component images: a recipe and its packages become a tree.
 
 mod assemble;
+mod linking;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -18,6 +19,7 @@ use crate::rootfs::{Entry, Node, Tree};
 use crate::tools::ToolError;
 
 pub(crate) use assemble::AssembleError;
+use linking::Missing;
 
 /// What references of the embedded components begin with.
 const PREFIX: &str = "mvm/";
@@ -41,6 +43,8 @@ pub enum ComponentError {
     KeptNothing { component: String, pattern: String },
     #[error("the component {component} has {path}, a hard link to {target}, which it does not keep")]
     LostLink { component: String, path: String, target: String },
+    #[error("the component {component} has {program}, which is linked with {library}; keep that too")]
+    Unlinked { component: String, program: String, library: String },
     #[error("the component {component} gives {path} the mode {mode:?}, which is not octal")]
     Mode { component: String, path: String, mode: String },
     #[error("cannot assemble the programs of the component {component}")]
@@ -79,12 +83,17 @@ pub(crate) fn make(name: &str, packages: &Packages<'_>) -> Result<Tree, Componen
     for (path, program) in assemble::all(name, &recipe, packages)? {
         tree.put(&path, Entry::file(0o755, program));
     }
-    Ok(tree)
+    match linking::missing(&tree, Architecture::host()?) {
+        Some(Missing { program, library }) => {
+            Err(ComponentError::Unlinked { component: name.to_owned(), program, library })
+        }
+        None => Ok(tree),
+    }
 }
 
 fn unpack(name: &str, recipe: &Component, packages: &Packages<'_>) -> Result<Tree, ComponentError> {
     let architecture = Architecture::host()?;
-    let mut picker = Picker { keep: recipe.keeps(name)?, parts: Vec::new(), ..Picker::default() };
+    let mut picker = Picker { keep: recipe.keeps(name)?, omit: recipe.omits(name)?, ..Picker::default() };
     for (path, pattern) in &recipe.concatenate {
         let part = Concatenation {
             path: path.clone(),
@@ -105,6 +114,7 @@ fn unpack(name: &str, recipe: &Component, packages: &Packages<'_>) -> Result<Tre
 #[derive(Default)]
 struct Picker {
     keep: GlobSet,
+    omit: GlobSet,
     tree: Tree,
     /// Hard links, whose targets may come later in the archive.
     links: Vec<(String, String, u32)>,
@@ -128,7 +138,7 @@ impl Picker {
             }
         }
         let matches = self.keep.matches(path);
-        if matches.is_empty() {
+        if matches.is_empty() || self.omit.is_match(path) {
             return Ok(());
         }
         let mode = entry.header().mode()? & 0o7777;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, ExitStatus, Stdio};
 
 use super::{KernelError, io_error, options};
 use crate::progress::{Progress, Stage, Unit};
@@ -84,17 +84,31 @@ impl Build<'_> {
     fn inside(&self, target: &str, command: &[&str], line: &mut dyn FnMut(&str)) -> Result<(), KernelError> {
         let mut inside = isolated::command(&self.toolchain.root, self.work, "/bin/sh");
         inside.args(["-c", "cd /build && exec \"$@\" 2>&1", "sh"]).args(command);
-        let failed = |source| io_error("run", &self.toolchain.root, source);
-        let mut child = inside.stdout(Stdio::piped()).spawn().map_err(failed)?;
         let mut last = LastWords::default();
-        if let Some(stdout) = child.stdout.take() {
-            self.log_lines(stdout, line, &mut last).map_err(|source| io_error("write", self.log, source))?;
-        }
-        if child.wait().map_err(failed)?.success() {
+        if self.run_logged(&mut inside, line, &mut last)?.success() {
             return Ok(());
         }
         let last_lines = last.into_text();
         Err(KernelError::Make { target: target.to_owned(), log: self.log.to_owned(), last_lines })
+    }
+
+    /// However that ends, the command has ended too: what follows may remove the directory that it works in.
+    fn run_logged(
+        &self,
+        command: &mut Command,
+        line: &mut dyn FnMut(&str),
+        last: &mut LastWords,
+    ) -> Result<ExitStatus, KernelError> {
+        let failed = |source| io_error("run", &self.toolchain.root, source);
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+        let logged = child.stdout.take().map_or(Ok(()), |stdout| self.log_lines(stdout, line, last));
+        if logged.is_err() {
+            // It may have ended already.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(failed)?;
+        logged.map_err(|source| io_error("write", self.log, source))?;
+        Ok(status)
     }
 
     fn log_lines(
@@ -157,6 +171,26 @@ mod tests {
             last.hear(line.to_owned());
         }
         assert_eq!(last.into_text(), "/bin/sh: 1: gzip: not found");
+    }
+
+    #[test]
+    fn a_log_on_a_full_disk_ends_the_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let toolchain = Tool { command: Vec::new(), root: dir.path().to_owned() };
+        let build = Build {
+            toolchain: &toolchain,
+            work: dir.path(),
+            log: Path::new("/dev/full"),
+            fragment: "",
+            progress: &crate::progress::Silent,
+        };
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$1\"; echo a line; exec sleep 600", "sh"]).arg(&pid);
+        let error = build.run_logged(&mut command, &mut |_| {}, &mut LastWords::default()).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write /dev/full");
+        let pid = fs::read_to_string(pid).unwrap();
+        assert!(!Path::new("/proc").join(pid.trim()).exists(), "the command goes on");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) fn make(mkfs: &Tool, tree: &Tree, scratch: &Path, image: &Path) -> Re
         .args(before)
         // Higher levels, fragments and deduplication save a few per cent more and take a minute instead of seconds.
         .args(["--quiet", "--tar=f", "-zlz4hc,9", "-C65536", "-Eztailpacking"])
-        .args(["--all-root", "-U", UUID, "-T", &TIME.to_string()])
+        .args(["-U", UUID, "-T", &TIME.to_string()])
         .arg(image)
         .arg(&archive)
         .stdin(Stdio::null())

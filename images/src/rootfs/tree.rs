@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// As many links as Linux follows on the way to one file.
+const MOST_LINKS: u32 = 40;
+
 /// What is at a path. Everything belongs to root unless the definition says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -56,6 +59,32 @@ impl Tree {
         self.0.get(path)
     }
 
+    /// What is at a path through all links, as the kernel would find it.
+    pub(crate) fn resolve(&self, path: &str) -> Option<&Entry> {
+        let mut ahead: Vec<_> = path.split('/').rev().collect();
+        let mut place = Vec::new();
+        let mut links = 0..MOST_LINKS;
+        while let Some(part) = ahead.pop() {
+            match part {
+                "" | "." => continue,
+                ".." => {
+                    place.pop();
+                    continue;
+                }
+                name => place.push(name),
+            }
+            if let Node::Symlink(target) = &self.get(&place.join("/"))?.node {
+                links.next()?;
+                if target.starts_with('/') {
+                    place.clear();
+                }
+                place.pop();
+                ahead.extend(target.split('/').rev());
+            }
+        }
+        self.get(&place.join("/"))
+    }
+
     /// Everything, parents before what is in them.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.0.iter().map(|(path, entry)| (path.as_str(), entry))
@@ -103,6 +132,20 @@ mod tests {
         assert_eq!(paths, ["usr", "usr/bin", "usr/bin/git"]);
         assert_eq!(tree.get("usr").unwrap().mode, 0o711);
         assert_eq!(tree.file("usr/bin/git").unwrap().as_ref(), b"git");
+    }
+
+    #[test]
+    fn a_path_is_resolved_as_the_kernel_does() {
+        let mut tree = Tree::default();
+        tree.put("lib64", Entry::symlink("usr/lib64"));
+        tree.put("usr/lib64/ld.so", Entry::symlink("../lib/./x/ld.so"));
+        tree.put("usr/lib/x/ld.so", Entry::symlink("/opt/ld-1.so"));
+        tree.put("opt/ld-1.so", Entry::file(0o755, *b"ld"));
+        tree.put("loop", Entry::symlink("loop"));
+        assert_eq!(tree.resolve("/lib64/ld.so"), Some(&Entry::file(0o755, *b"ld")));
+        for missing in ["/lib64/none", "none/ld.so", "loop", "opt/ld-1.so/x"] {
+            assert_eq!(tree.resolve(missing), None, "{missing}");
+        }
     }
 
     #[test]

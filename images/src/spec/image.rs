@@ -116,7 +116,8 @@ pub struct DeviceSpec {
     pub mode: Option<String>,
 }
 
-/// What init does around the container: LinuxKit's `Runtime`, written to `runtime.json` as it is.
+/// What init does around the container: the part of LinuxKit's `Runtime` that it serves, written to `runtime.json` as it
+/// is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Runtime {
@@ -126,31 +127,6 @@ pub struct Runtime {
     pub mounts: Option<Vec<MountSpec>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mkdir: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interfaces: Option<Vec<Interface>>,
-    #[serde(rename = "bindNS", default, skip_serializing_if = "Option::is_none")]
-    pub bind_ns: Option<BindNs>,
-}
-
-/// A network interface that init makes or moves.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Interface {
-    pub name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub add: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub peer: String,
-    #[serde(rename = "createInRoot")]
-    pub create_in_root: bool,
-}
-
-/// Where init binds the container's namespaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BindNs {
-    #[serde(flatten)]
-    pub paths: BTreeMap<String, String>,
 }
 
 fn append(list: &mut Option<Vec<String>>, more: Option<&[String]>) {

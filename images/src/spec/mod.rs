@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 pub use file::FileSpec;
-pub use image::{BindNs, DeviceSpec, Id, Image, ImageConfig, Interface, MountSpec, Runtime};
+pub use image::{DeviceSpec, Id, Image, ImageConfig, MountSpec, Runtime};
 
 /// Why a definition cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +121,19 @@ mod tests {
         let message = message(text);
         assert!(message.contains("unknown field `capabilites`"), "{message}");
         assert!(message.contains("line "), "{message}");
+    }
+
+    #[test]
+    fn what_init_does_not_do_is_refused_before_the_build() {
+        for field in ["interfaces: [{name: wg0}]", "bindNS: {net: /run/netns/x}"] {
+            let text = format!(
+                "kernel:\n  image: k\nservices:\n  - name: a\n    image: x\n    runtime:\n      {field}\n"
+            );
+            let message = message(&text);
+            let name = field.split(':').next().unwrap();
+            let expected = format!("services[0].runtime: unknown field `{name}`, expected one of ");
+            assert!(message.contains(&expected) && message.contains(" at line 7 "), "{message}");
+        }
     }
 
     #[test]

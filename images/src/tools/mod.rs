@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 pub use self::isolated::{IsolationError, check as check_isolation};
 use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::deb::DebError;
+use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::files::Key;
 use crate::lock::{LockError, Name};
 use crate::locking::{self, LockingError};
@@ -31,13 +32,15 @@ const LAYOUT: &str = "1";
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     #[error(transparent)]
+    Exclusive(#[from] ExclusiveError),
+    #[error(transparent)]
     Architecture(#[from] UnknownArchitecture),
     #[error(transparent)]
     Recipe(#[from] RecipeError),
     #[error("cannot tell what the tool is made of")]
     Lock(#[from] LockError),
-    #[error("cannot find out which packages are locked")]
-    Locking(#[source] Box<LockingError>),
+    #[error(transparent)]
+    Locking(Box<LockingError>),
     #[error("cannot get the packages of {tool}")]
     Packages { tool: String, source: PackagesError },
     #[error(transparent)]
@@ -62,30 +65,53 @@ pub struct Tool {
 }
 
 /// Makes sure that a tool (`qemu`, `passt`, ...) is unpacked, fetching its packages where they are not in the cache.
+/// Not from within a build, which it would wait for.
 pub fn ensure(
     name: &str,
     directories: &Directories,
     pins: Pins,
     progress: &dyn Progress,
 ) -> Result<Tool, ToolError> {
+    // What is there is there during a build as well, which takes minutes.
+    if let Ok(lock) = locking::effective(&Source::Embedded, directories)
+        && let Ok(Some(tool)) = find(name, &Packages { directories, lock: &lock, progress })
+    {
+        return Ok(tool);
+    }
+    let _alone = Exclusive::wait(directories)?;
     locking::with_pins(pins, &Source::Embedded, directories, progress, |lock| {
         ensure_from(name, &Packages { directories, lock, progress })
     })
 }
 
-/// The same with a lock of the caller's.
+/// The same with a lock of the caller's, who has the directories for himself.
 pub(crate) fn ensure_from(name: &str, packages: &Packages<'_>) -> Result<Tool, ToolError> {
+    if let Some(tool) = find(name, packages)? {
+        return Ok(tool);
+    }
     let architecture = Architecture::host()?;
     let recipe = recipe::Tool::load(name)?;
     let names = package_names(name, &recipe, architecture, packages)?;
-    let root = packages.directories.tools().join(format!("{name}-{}", key(name, packages)?));
-    if !root.exists() {
-        let failed = |source| ToolError::Packages { tool: name.to_owned(), source };
-        packages.fetch(&names).map_err(failed)?;
-        let title = format!("{name}: unpack");
-        Stage::run(packages.progress, &title, || unpack_all(name, &recipe, &names, packages, &root))?;
-    }
+    let root = place(name, packages)?;
+    let failed = |source| ToolError::Packages { tool: name.to_owned(), source };
+    packages.fetch(&names).map_err(failed)?;
+    let title = format!("{name}: unpack");
+    Stage::run(packages.progress, &title, || unpack_all(name, &recipe, &names, packages, &root))?;
     Ok(Tool { command: command(&recipe, &root, architecture), root })
+}
+
+/// The tool, if it is unpacked.
+fn find(name: &str, packages: &Packages<'_>) -> Result<Option<Tool>, ToolError> {
+    let root = place(name, packages)?;
+    if !root.exists() {
+        return Ok(None);
+    }
+    let command = command(&recipe::Tool::load(name)?, &root, Architecture::host()?);
+    Ok(Some(Tool { command, root }))
+}
+
+fn place(name: &str, packages: &Packages<'_>) -> Result<PathBuf, ToolError> {
+    Ok(packages.directories.tools().join(format!("{name}-{}", key(name, packages)?)))
 }
 
 /// What a tool's content depends on.
@@ -139,12 +165,7 @@ fn unpack_all(
     // Programs of a tool may give up their privileges and still have to read it.
     fs::set_permissions(making.path(), fs::Permissions::from_mode(0o755))
         .map_err(|source| io_error("open up", making.path(), source))?;
-    match fs::rename(making.path(), root) {
-        // Somebody else unpacked the same in the meantime.
-        Err(_) if root.exists() => Ok(()),
-        Err(source) => Err(io_error("write", root, source)),
-        Ok(()) => Ok(()),
-    }
+    fs::rename(making.path(), root).map_err(|source| io_error("write", root, source))
 }
 
 fn command(recipe: &recipe::Tool, root: &Path, architecture: Architecture) -> Vec<String> {
@@ -174,4 +195,36 @@ pub(crate) fn loader(root: &Path, architecture: Architecture) -> [String; 3] {
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> ToolError {
     ToolError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn a_tool_is_fetched_by_one_at_a_time_and_one_that_is_there_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories { data: dir.path().join("d"), cache: dir.path().join("c") };
+        let lock = locking::effective(&Source::Embedded, &directories).unwrap();
+        let passt =
+            place("passt", &Packages { directories: &directories, lock: &lock, progress: &Silent }).unwrap();
+        fs::create_dir_all(&passt).unwrap();
+        let held = Exclusive::wait(&directories).unwrap();
+        assert_eq!(ensure("passt", &directories, Pins::Exact, &Silent).unwrap().root, passt);
+
+        thread::scope(|scope| {
+            let (sender, answer) = mpsc::channel();
+            let directories = &directories;
+            scope.spawn(move || sender.send(ensure("nothing", directories, Pins::Exact, &Silent)));
+            assert!(answer.recv_timeout(Duration::from_millis(200)).is_err(), "it did not wait");
+            drop(held);
+            let error = answer.recv().unwrap().unwrap_err().to_string();
+            assert!(error.starts_with("there is no tool nothing; "), "{error}");
+        });
+    }
 }

@@ -56,8 +56,9 @@ impl<'a> Unpacking<'a> {
             EntryType::Directory => fs::create_dir_all(&place),
             EntryType::Regular => {
                 let mode = entry.header().mode()? & 0o755 | 0o200;
-                let mut file =
-                    OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&place)?;
+                // A link of that name would lead the file elsewhere.
+                remove(&place)?;
+                let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&place)?;
                 io::copy(entry, &mut file).map(drop)
             }
             EntryType::Symlink => {
@@ -96,5 +97,43 @@ fn remove(place: &Path) -> io::Result<()> {
     match fs::remove_file(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// A package that holds what `fill` puts into its root.
+    fn package(dir: &Path, name: &str, fill: impl Fn(&Path)) -> PathBuf {
+        let root = dir.join(name);
+        fs::create_dir_all(root.join("DEBIAN")).unwrap();
+        let control =
+            format!("Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: m\nDescription: d\n");
+        fs::write(root.join("DEBIAN/control"), control).unwrap();
+        fill(&root);
+        let deb = dir.join(format!("{name}.deb"));
+        let made = Command::new("dpkg-deb").arg("--build").arg(&root).arg(&deb).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        deb
+    }
+
+    #[test]
+    fn a_file_takes_a_links_place_and_is_not_written_through_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "untouched").unwrap();
+        let link = package(dir.path(), "link", |root| symlink(&outside, root.join("x")).unwrap());
+        let file = package(dir.path(), "file", |root| fs::write(root.join("x"), "new").unwrap());
+
+        let root = dir.path().join("root");
+        let omit = GlobSet::empty();
+        let unpacking = Unpacking::new(&root, &omit).unwrap();
+        unpacking.add(&link).unwrap();
+        unpacking.add(&file).unwrap();
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "untouched");
+        assert!(fs::symlink_metadata(root.join("x")).unwrap().is_file());
+        assert_eq!(fs::read_to_string(root.join("x")).unwrap(), "new");
     }
 }
