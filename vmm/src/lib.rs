@@ -8,12 +8,20 @@
         clippy::arithmetic_side_effects
     )
 )]
+// Numbers of tests are small, and meant.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
 
-mod console;
+pub mod board;
+mod bus;
+pub mod console;
 pub mod control;
 pub mod devices;
 pub mod engine;
+pub mod hypervisor;
 mod log_gate;
+pub mod memory;
 mod platform;
 pub mod process;
 pub mod transport;
+mod vcpu;
+mod worker;

@@ -18,6 +18,8 @@ pub enum RingError {
     Broken(#[from] virtio_queue::Error),
     #[error("a ring of the guest has entries outside its memory")]
     Unreadable,
+    #[error("the guest set up a ring that lies outside its memory, or crookedly")]
+    Invalid,
 }
 
 /// The buffers of a chain. They are the guest's, who may change what is in them at any time, but no longer where they
@@ -46,6 +48,10 @@ pub(crate) fn next<'m, M: GuestMemory>(
     queue: &mut Queue,
     memory: &'m M,
 ) -> Result<Option<Chain<'m, BS<'m, M::Bitmap>>>, RingError> {
+    // A driver need not set up what it does not use.
+    if !queue.ready() {
+        return Ok(None);
+    }
     let is_there = queue.avail_idx(memory, Ordering::Acquire)?.0 != queue.next_avail();
     let Some(descriptors) = queue.iter(memory)?.next() else {
         return if is_there { Err(RingError::Unreadable) } else { Ok(None) };
@@ -104,6 +110,28 @@ impl<'m, B: BitmapSlice> Buffers<'m, B> {
         self.done
     }
 
+    /// What is left, as pieces of at most `most` bytes together.
+    pub(crate) fn rest(&self, most: usize) -> Vec<VolatileSlice<'m, B>> {
+        let mut rest = Vec::new();
+        let (mut offset, mut room) = (self.offset, most);
+        for piece in self.pieces.iter().skip(self.piece) {
+            let Ok(left) = piece.offset(offset) else { break };
+            let Ok(part) = left.subslice(0, left.len().min(room)) else { break };
+            room = room.saturating_sub(part.len());
+            rest.push(part);
+            if room == 0 {
+                break;
+            }
+            offset = 0;
+        }
+        rest
+    }
+
+    /// Counts bytes as read or written, by whoever used [`Buffers::rest`].
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.each(|piece, at| count.saturating_sub(at).min(piece.len()));
+    }
+
     /// Hands pieces to `copy`, which returns how much of one it took, until it takes less than it could.
     fn each(&mut self, mut copy: impl FnMut(&VolatileSlice<'m, B>, usize) -> usize) -> usize {
         let before = self.done;
@@ -139,5 +167,48 @@ impl<B: BitmapSlice> Write for Buffers<'_, B> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffers(bytes: &mut [u8]) -> Buffers<'_, ()> {
+        let whole = VolatileSlice::from(bytes);
+        let piece = |at, length| whole.subslice(at, length).unwrap();
+        Buffers::new(vec![piece(0, 3), piece(3, 0), piece(3, 5), piece(8, 2)])
+    }
+
+    #[test]
+    fn bytes_go_through_pieces_in_their_order_however_they_are_cut() {
+        let mut memory = *b"0123456789";
+        let mut text = [0; 10];
+        let mut reading = buffers(&mut memory);
+        for range in [0..1, 1..4, 4..4, 4..9, 9..10] {
+            reading.read_exact(&mut text[range]).unwrap();
+        }
+        assert_eq!((&text, reading.available(), reading.done()), (b"0123456789", 0, 10));
+        assert_eq!(reading.read(&mut [0; 4]).unwrap(), 0, "there is no more");
+        let mut writing = buffers(&mut memory);
+        writing.write_all(b"abcd").unwrap();
+        writing.write_all(b"efghij").unwrap();
+        assert!(writing.write_all(b"k").is_err(), "there is no room for more");
+        assert_eq!(memory, *b"abcdefghij");
+    }
+
+    #[test]
+    fn the_rest_is_what_was_not_done() {
+        let mut memory = *b"0123456789";
+        let mut buffers = buffers(&mut memory);
+        let lengths = |buffers: &Buffers<'_, ()>, most| -> Vec<usize> {
+            buffers.rest(most).iter().map(VolatileSlice::len).collect()
+        };
+        assert_eq!(lengths(&buffers, 100), [3, 0, 5, 2]);
+        assert_eq!(lengths(&buffers, 4), [3, 0, 1]);
+        buffers.skip(4);
+        assert_eq!((buffers.available(), lengths(&buffers, 100)), (6, vec![4, 2]));
+        buffers.skip(100);
+        assert_eq!((buffers.available(), buffers.done()), (0, 10));
     }
 }

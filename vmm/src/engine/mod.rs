@@ -1,3 +1,4 @@
 //! What executes a guest's instructions.
 
+pub mod native;
 pub mod tcg;

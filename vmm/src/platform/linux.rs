@@ -1,7 +1,7 @@
 //! Linux: epoll, timerfd, eventfd, and a child that dies with its parent.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -81,9 +81,18 @@ impl Poller {
 
     /// Puts what has happened into `events`, without waiting. At most 64 at a time; the rest comes next time.
     pub(crate) fn poll(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.take(events, Some(&ZERO))
+    }
+
+    /// The same, but waits until something has happened.
+    pub(crate) fn wait(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        self.take(events, None)
+    }
+
+    fn take(&mut self, events: &mut Vec<Event>, patience: Option<&Timespec>) -> io::Result<()> {
         events.clear();
         let mut raw: Vec<epoll::Event> = Vec::with_capacity(64);
-        match epoll::wait(&self.epoll, spare_capacity(&mut raw), Some(&ZERO)) {
+        match epoll::wait(&self.epoll, spare_capacity(&mut raw), patience) {
             Err(rustix::io::Errno::INTR) => return Ok(()),
             other => other?,
         };
@@ -105,9 +114,9 @@ impl Poller {
     }
 }
 
-impl AsRawFd for Poller {
-    fn as_raw_fd(&self) -> RawFd {
-        self.epoll.as_raw_fd()
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 

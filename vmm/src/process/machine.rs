@@ -52,7 +52,7 @@ pub(super) fn run(
     let (served, vsock) = vhost_user::serve(device, tell(events, Event::Device))?;
     let Engine::Tcg { command } = &config.engine;
     let report = tell(events, Event::Engine);
-    let (console, printed) = Console::start(&config.console).map_err(MachineError::Console)?;
+    let (console, printed) = Console::to_file(&config.console).map_err(MachineError::Console)?;
     let mut processor = Processor::start(command, config, vsock, printed, network, report)?;
 
     let mut reason = None;

@@ -98,7 +98,7 @@ fn read_orders(mut reader: ChannelReader, events: &mpsc::Sender<Event>) {
 }
 
 /// An error and its causes in one sentence.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

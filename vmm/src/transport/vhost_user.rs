@@ -18,6 +18,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
+use crate::devices::Signals;
 use crate::devices::vsock::Vsock;
 
 /// Both of them: the event queue stays with QEMU (it serves migration alone).
@@ -227,13 +228,15 @@ impl VhostUserBackend for Backend {
             return Ok(());
         }
         device.activate(now);
-        let was_broken = device.needs_reset();
         let memory = self.memory.memory();
-        let signals = device.process(&*memory, to_guest.get_queue_mut(), from_guest.get_queue_mut(), now);
-        if device.needs_reset() && !was_broken {
+        let processed = device.process(&*memory, to_guest.get_queue_mut(), from_guest.get_queue_mut(), now);
+        let signals = processed.unwrap_or_else(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the vsock device stops");
             (self.lost)(Lost::Broken);
-        }
-        let told = [(signals.to_guest, &to_guest), (signals.from_guest, &from_guest)]
+            Signals::default()
+        });
+        let (tells_to, tells_from) = (signals.has(Vsock::TO_GUEST), signals.has(Vsock::FROM_GUEST));
+        let told = [(tells_to, &to_guest), (tells_from, &from_guest)]
             .into_iter()
             .filter(|(is_due, _)| *is_due)
             .try_for_each(|(_, ring)| ring.signal_used_queue());

@@ -1,10 +1,11 @@
 //! The device as a transport drives it.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Instant;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::Queue;
 use vm_memory::GuestMemory;
@@ -12,15 +13,8 @@ use vm_memory::GuestMemory;
 use super::handle::{Dial, Handle, Owner};
 use super::muxer::Muxer;
 use super::queues;
-use crate::devices::RingError;
-use crate::log_gate::LogGate;
-
-/// Which queues the driver wants to be signaled for.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Signals {
-    pub to_guest: bool,
-    pub from_guest: bool,
-}
+use crate::devices::{Device, RingError, Signals, read_space};
+use crate::memory::Memory;
 
 /// One guest's vsock device. A transport calls [`Vsock::process`] from one thread, whenever the driver has kicked a
 /// queue or the device's descriptor is readable.
@@ -30,21 +24,19 @@ pub struct Vsock {
     muxer: Muxer,
     active: bool,
     broken: bool,
-    complaints: LogGate,
 }
 
 impl Vsock {
     /// Queue of buffers that the device fills (virtio 1.3, 5.10.2).
-    pub const TO_GUEST: u16 = 0;
+    pub const TO_GUEST: u32 = 0;
     /// Queue of buffers that the driver has filled.
-    pub const FROM_GUEST: u16 = 1;
+    pub const FROM_GUEST: u32 = 1;
 
     /// What the guest wants of the host goes to `ask`, to be answered through the handle. `ask` has to return at once.
     pub fn new(guest_cid: u32, ask: impl FnMut(Dial) + Send + 'static) -> io::Result<(Self, Handle)> {
         let guest_cid = u64::from(guest_cid);
         let (muxer, handle) = Muxer::new(guest_cid, Owner::new(ask))?;
-        let complaints = LogGate::default();
-        Ok((Self { guest_cid, muxer, active: false, broken: false, complaints }, handle))
+        Ok((Self { guest_cid, muxer, active: false, broken: false }, handle))
     }
 
     /// The feature bits that are offered.
@@ -101,24 +93,21 @@ impl Vsock {
         self.arm();
     }
 
-    /// Does whatever can be done now, and returns.
+    /// Does whatever can be done now, and returns. After an error the device does nothing until it is reset.
     pub fn process<M: GuestMemory>(
         &mut self,
         memory: &M,
         to_guest: &mut Queue,
         from_guest: &mut Queue,
         now: Instant,
-    ) -> Signals {
+    ) -> Result<Signals, RingError> {
         self.host_events(now);
-        let mut signals = Signals::default();
-        if self.active
-            && !self.broken
-            && let Err(error) = self.queues(memory, to_guest, from_guest, now, &mut signals)
-        {
-            if let Some(held_back) = self.complaints.open() {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, held_back, "the vsock device stops until reset");
-            }
+        let signals = if self.active && !self.broken {
+            self.queues(memory, to_guest, from_guest, now)
+        } else {
+            Ok(Signals::default())
+        };
+        if signals.is_err() {
             self.broken = true;
             self.muxer.driver_broke();
         }
@@ -132,17 +121,17 @@ impl Vsock {
         to_guest: &mut Queue,
         from_guest: &mut Queue,
         now: Instant,
-        signals: &mut Signals,
-    ) -> Result<(), RingError> {
+    ) -> Result<Signals, RingError> {
         let taken = queues::take_in(from_guest, memory, &mut self.muxer, now)?;
-        signals.from_guest |= taken.signal;
         let handed = queues::hand_out(to_guest, memory, &mut self.muxer, now)?;
-        signals.to_guest |= handed.signal;
         let goes_on = taken.stalled && self.muxer.takes_packets();
         if taken.more || handed.more || goes_on {
             self.muxer.come_back();
         }
-        Ok(())
+        let mut signals = Signals::default();
+        signals.add(Self::FROM_GUEST, taken.signal);
+        signals.add(Self::TO_GUEST, handed.signal);
+        Ok(signals)
     }
 
     fn host_events(&mut self, now: Instant) {
@@ -158,9 +147,48 @@ impl Vsock {
     }
 }
 
+impl Device for Vsock {
+    fn id(&self) -> u32 {
+        VIRTIO_ID_VSOCK
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    /// To the guest, from the guest, and events, of which there are none (virtio 1.3, 5.10.2).
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[256, 256, 16]
+    }
+
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        read_space(&self.config(), offset, data);
+    }
+
+    fn activate(&mut self, _features: u64, now: Instant) {
+        Self::activate(self, now);
+    }
+
+    fn reset(&mut self) {
+        Self::reset(self);
+    }
+
+    fn process(&mut self, memory: &Memory, queues: &mut [Queue], now: Instant) -> Result<Signals, RingError> {
+        let [to_guest, from_guest, ..] = queues else {
+            self.process_host(now);
+            return Ok(Signals::default());
+        };
+        Self::process(self, memory, to_guest, from_guest, now)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.muxer.descriptor())
+    }
+}
+
 impl AsRawFd for Vsock {
     /// Readable when [`Vsock::process`] has something to do on the host's side.
     fn as_raw_fd(&self) -> RawFd {
-        self.muxer.descriptor()
+        self.muxer.descriptor().as_raw_fd()
     }
 }

@@ -22,5 +22,5 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use device::{Signals, Vsock};
+pub use device::Vsock;
 pub use handle::{Dial, Handle};

@@ -11,7 +11,7 @@ pub(super) use to_guest::Next;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
@@ -141,8 +141,8 @@ impl Muxer {
     }
 
     /// Becomes readable when [`Muxer::host_events`] has something to do.
-    pub(super) fn descriptor(&self) -> RawFd {
-        self.poller.as_raw_fd()
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
     }
 
     /// Comes back soon, though nothing may happen.

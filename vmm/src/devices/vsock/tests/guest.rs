@@ -230,17 +230,17 @@ impl Guest {
         }
         self.kicked = false;
         let before = self.used(FROM_GUEST);
-        let signals = self.device.process(&self.memory, &mut self.to_guest, &mut self.from_guest, self.now);
-        self.interrupts += u32::from(signals.to_guest) + u32::from(signals.from_guest);
-        if signals.from_guest {
+        let (memory, now) = (&self.memory, self.now);
+        let signals = self.device.process(memory, &mut self.to_guest, &mut self.from_guest, now);
+        let signals = signals.unwrap_or_default();
+        let (to_guest, from_guest) = (signals.has(Vsock::TO_GUEST), signals.has(Vsock::FROM_GUEST));
+        self.interrupts += u32::from(to_guest) + u32::from(from_guest);
+        if from_guest {
             self.returned = self.used(FROM_GUEST);
             self.want_interrupt(FROM_GUEST, self.returned);
         }
-        assert!(
-            signals.from_guest || before == self.used(FROM_GUEST),
-            "buffers came back without an interrupt"
-        );
-        if !signals.to_guest {
+        assert!(from_guest || before == self.used(FROM_GUEST), "buffers came back without an interrupt");
+        if !to_guest {
             assert_eq!(self.seen, self.used(TO_GUEST), "buffers were filled without an interrupt");
             return packets;
         }

@@ -1,0 +1,102 @@
+//! The console (virtio 1.3, 5.3): what the guest prints goes to a socket of the host's. It has one port and no input.
+
+mod queue;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
+use virtio_queue::Queue;
+
+use super::{Device, RingError, Signals};
+use crate::memory::Memory;
+use crate::platform::{Event, Interest, Poller};
+
+/// The only port's transmit queue (virtio 1.3, 5.3.2).
+const TRANSMIT: u32 = 1;
+
+/// Takes what the guest prints. A reader that does not keep up holds the guest's console back, and nothing else.
+#[derive(Debug)]
+pub struct Console {
+    output: OwnedFd,
+    /// What the reader did not take yet; the guest's next buffers wait for that.
+    pending: Vec<u8>,
+    /// Reports when it takes more.
+    poller: Poller,
+    events: Vec<Event>,
+}
+
+impl Console {
+    pub fn new(output: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&output, true)?;
+        let poller = Poller::new()?;
+        poller.add(&output, 0, Interest::default())?;
+        Ok(Self { output, pending: Vec::new(), poller, events: Vec::new() })
+    }
+
+    /// Writes what waits, as far as it is taken; whether all of it was.
+    fn flush(&mut self) -> bool {
+        while !self.pending.is_empty() {
+            match rustix::io::write(&self.output, &self.pending) {
+                Ok(count) => drop(self.pending.drain(..count.min(self.pending.len()))),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                // Nobody reads any more: what the guest prints is lost.
+                Err(_) => self.pending.clear(),
+            }
+        }
+        self.pending.is_empty()
+    }
+
+    fn watch(&mut self) {
+        let _ = self.poller.poll(&mut self.events);
+        let interest = Interest { read: false, write: !self.pending.is_empty() };
+        if let Err(error) = self.poller.modify(&self.output, 0, interest) {
+            tracing::error!(%error, "the console cannot wait for its reader");
+        }
+    }
+}
+
+impl Device for Console {
+    fn id(&self) -> u32 {
+        VIRTIO_ID_CONSOLE
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[16, 64]
+    }
+
+    fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
+
+    fn activate(&mut self, _features: u64, _now: Instant) {}
+
+    fn reset(&mut self) {}
+
+    fn process(
+        &mut self,
+        memory: &Memory,
+        queues: &mut [Queue],
+        _now: Instant,
+    ) -> Result<Signals, RingError> {
+        let mut signals = Signals::default();
+        if let [_, transmit, ..] = queues {
+            let done = queue::take(transmit, memory, |bytes| {
+                self.pending.extend_from_slice(bytes);
+                self.flush()
+            });
+            signals.add(TRANSMIT, done?);
+        }
+        self.flush();
+        self.watch();
+        Ok(signals)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.poller.as_fd())
+    }
+}

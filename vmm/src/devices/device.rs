@@ -1,0 +1,69 @@
+//! What a transport needs of a device.
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use virtio_queue::Queue;
+
+use super::RingError;
+use crate::memory::Memory;
+
+/// The queues that the driver wants to be interrupted for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Signals(u64);
+
+impl Signals {
+    /// Adds queue `number`, if `due`.
+    pub fn add(&mut self, number: u32, due: bool) {
+        self.0 |= u64::from(due).wrapping_shl(number);
+    }
+
+    #[must_use]
+    pub fn has(self, number: u32) -> bool {
+        self.0 & 1_u64.wrapping_shl(number) != 0
+    }
+
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.0 != 0
+    }
+}
+
+/// A virtio device behind whatever transport. All calls come from one thread at a time, and none may wait for anything.
+pub trait Device: Send {
+    /// Its kind (virtio 1.3, 5).
+    fn id(&self) -> u32;
+
+    /// What it offers, beside what its transport does.
+    fn features(&self) -> u64;
+
+    /// The most entries of each of its queues.
+    fn queue_sizes(&self) -> &'static [u16];
+
+    /// Bytes of the configuration space; what is beyond its end stays as it was.
+    fn read_config(&self, offset: usize, data: &mut [u8]);
+
+    fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
+
+    /// The driver is up, and has agreed to these features.
+    fn activate(&mut self, features: u64, now: Instant);
+
+    /// The driver is gone.
+    fn reset(&mut self);
+
+    /// Does what can be done now: the driver has kicked a queue, or the descriptor is readable. Without a driver there are
+    /// no queues, and only the host's side can be seen to.
+    fn process(&mut self, memory: &Memory, queues: &mut [Queue], now: Instant) -> Result<Signals, RingError>;
+
+    /// Readable when the host's side has something to do.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// Copies what is asked for out of a configuration space.
+pub(crate) fn read_space(space: &[u8], offset: usize, data: &mut [u8]) {
+    for (to, from) in data.iter_mut().zip(space.iter().skip(offset)) {
+        *to = *from;
+    }
+}

@@ -1,0 +1,48 @@
+//! The entropy device (virtio 1.3, 5.4): one queue of buffers, filled from the host's generator.
+
+mod queue;
+
+use std::time::Instant;
+
+use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
+use virtio_queue::Queue;
+
+use super::{Device, RingError, Signals};
+use crate::memory::Memory;
+
+/// Fills what the guest asks for. It has no state.
+#[derive(Debug)]
+pub struct Rng;
+
+impl Device for Rng {
+    fn id(&self) -> u32 {
+        VIRTIO_ID_RNG
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[64]
+    }
+
+    fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
+
+    fn activate(&mut self, _features: u64, _now: Instant) {}
+
+    fn reset(&mut self) {}
+
+    fn process(
+        &mut self,
+        memory: &Memory,
+        queues: &mut [Queue],
+        _now: Instant,
+    ) -> Result<Signals, RingError> {
+        let mut signals = Signals::default();
+        if let [queue] = queues {
+            signals.add(0, queue::fill(queue, memory, crate::platform::random)?);
+        }
+        Ok(signals)
+    }
+}

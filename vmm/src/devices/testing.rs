@@ -1,0 +1,90 @@
+//! A driver for tests: one ring in guest memory, and buffers behind it.
+
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::memory::{self, Memory};
+
+const SIZE: u16 = 16;
+pub(crate) const DESCRIPTORS: u64 = 0x1000;
+pub(crate) const AVAILABLE: u64 = 0x2000;
+pub(crate) const USED: u64 = 0x3000;
+const BUFFERS: u64 = 0x1_0000;
+pub(crate) const MEMORY: u64 = 4 << 20;
+
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+
+/// A buffer of a chain: filled, or to be filled with so many bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Buffer<'a> {
+    Filled(&'a [u8]),
+    ToFill(u32),
+}
+
+/// A driver that has one chain under way at a time.
+pub(crate) struct Driver {
+    pub(crate) memory: Memory,
+    pub(crate) queue: Queue,
+    sent: u16,
+}
+
+impl Driver {
+    pub(crate) fn new() -> Self {
+        let memory = memory::of_size(MEMORY);
+        let mut queue = Queue::new(SIZE).unwrap();
+        queue.set_desc_table_address(Some(DESCRIPTORS as u32), None);
+        queue.set_avail_ring_address(Some(AVAILABLE as u32), None);
+        queue.set_used_ring_address(Some(USED as u32), None);
+        queue.set_ready(true);
+        Self { memory, queue, sent: 0 }
+    }
+
+    /// Makes a chain available.
+    pub(crate) fn send(&mut self, buffers: &[Buffer<'_>]) {
+        let mut address = BUFFERS;
+        for (number, buffer) in (0_u16..).zip(buffers) {
+            let more = usize::from(number) + 1 < buffers.len();
+            let (length, write) = match *buffer {
+                Buffer::Filled(bytes) => {
+                    self.memory.write_slice(bytes, GuestAddress(address)).unwrap();
+                    (bytes.len() as u32, 0)
+                }
+                Buffer::ToFill(length) => (length, WRITE),
+            };
+            let flags = write | if more { NEXT } else { 0 };
+            self.descriptor(number, address, length, flags, number + 1);
+            address += u64::from(length).next_multiple_of(0x1000).max(0x1000);
+        }
+        self.offer(0);
+    }
+
+    pub(crate) fn descriptor(&self, number: u16, address: u64, length: u32, flags: u16, next: u16) {
+        let bytes =
+            [&address.to_le_bytes()[..], &length.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()];
+        let at = DESCRIPTORS + u64::from(number) * 16;
+        self.memory.write_slice(&bytes.concat(), GuestAddress(at)).unwrap();
+    }
+
+    /// Makes the chain that begins with this descriptor available.
+    pub(crate) fn offer(&mut self, head: u16) {
+        let at = AVAILABLE + 4 + u64::from(self.sent % SIZE) * 2;
+        self.memory.write_obj(head, GuestAddress(at)).unwrap();
+        self.sent += 1;
+        self.memory.write_obj(self.sent, GuestAddress(AVAILABLE + 2)).unwrap();
+    }
+
+    /// How many chains came back, and with how many bytes the last of them.
+    pub(crate) fn used(&self) -> (u16, u32) {
+        let count: u16 = self.memory.read_obj(GuestAddress(USED + 2)).unwrap();
+        let last = USED + 4 + u64::from(count.wrapping_sub(1) % SIZE) * 8;
+        (count, self.memory.read_obj(GuestAddress(last + 4)).unwrap())
+    }
+
+    /// What the buffer with this number of the last chain holds, counted in pages from the first.
+    pub(crate) fn bytes(&self, page: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.memory.read_slice(&mut bytes, GuestAddress(BUFFERS + page * 0x1000)).unwrap();
+        bytes
+    }
+}

@@ -1,0 +1,117 @@
+//! One machine while it runs.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+
+use super::parts::{Named, Parts, assemble};
+use super::{Config, Error, Event, Order, Orders, Outcome};
+use crate::board::x86_64::layout::POWER_BUTTON_LINE;
+use crate::board::x86_64::power::Wish;
+use crate::devices::blk::Blk;
+use crate::devices::console::Console;
+use crate::devices::rng::Rng;
+use crate::hypervisor::{Hypervisor, Vcpu, Vm};
+use crate::process::with_causes;
+use crate::transport::mmio::Slot;
+use crate::vcpu::{self, Ended, Handle, News, Start};
+use crate::worker::Worker;
+
+const MOST_CPUS: u8 = 32;
+/// Who works on devices, as threads are called.
+const SMALL: &str = "devices";
+const DISK: &str = "disk";
+
+/// Runs a machine from its start to its end. Returns with every thread joined.
+pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) -> Result<Outcome, Error> {
+    if !(1..=MOST_CPUS).contains(&config.cpus) {
+        return Err(Error::Cpus(config.cpus));
+    }
+    let Orders { events, waiting } = orders;
+    let devices = devices(&mut config)?;
+    let parts = assemble(hypervisor.create_vm()?, &config, devices, &events)?;
+    let workers = workers(&parts.slots, &events).map_err(Error::Thread)?;
+    let vcpus = start(&config, &parts, &events)?;
+    // The machine has what it needs: when nobody is left to give orders, that is one to end.
+    drop(events);
+    let outcome = follow(&parts, &vcpus, &waiting);
+    drop((vcpus, workers));
+    Ok(outcome)
+}
+
+/// The devices on virtio-mmio, with who works on them: those of one name share a thread.
+fn devices(config: &mut Config) -> Result<Vec<Named>, Error> {
+    let console = config.console.try_clone().and_then(Console::new).map_err(Error::Device)?;
+    let mut devices: Vec<Named> = vec![(SMALL, Box::new(console)), (SMALL, Box::new(Rng))];
+    for disk in config.disks.drain(..) {
+        devices.push((DISK, Box::new(Blk::new(disk))));
+    }
+    Ok(devices)
+}
+
+/// Each disk has a thread of its own, since a disk may be slow; the small devices never wait and share one.
+fn workers(slots: &[Arc<Slot>], events: &Sender<Event>) -> std::io::Result<Vec<Worker>> {
+    let (small, large): (Vec<_>, Vec<_>) = slots.iter().cloned().partition(|slot| slot.name() == SMALL);
+    let groups = std::iter::once(small).chain(large.into_iter().map(|slot| vec![slot]));
+    groups
+        .filter_map(|group| Some((group.first()?.name(), group)))
+        .map(|(name, group)| {
+            let events = events.clone();
+            Worker::spawn(name, group, move |why| drop(events.send(Event::Trouble(why))))
+        })
+        .collect()
+}
+
+fn start<V: Vm>(
+    config: &Config,
+    parts: &Parts<V>,
+    events: &Sender<Event>,
+) -> Result<Vec<Handle<<V::Vcpu as Vcpu>::Kick>>, Error> {
+    let spawn = |index| {
+        let events = events.clone();
+        vcpu::spawn(Start {
+            vm: Arc::clone(&parts.vm),
+            index,
+            count: config.cpus,
+            registers: (index == 0).then_some(parts.registers),
+            buses: Arc::clone(&parts.buses),
+            news: Box::new(move |news| drop(events.send(Event::Vcpu(news)))),
+        })
+    };
+    (0..config.cpus).map(spawn).collect::<std::io::Result<Vec<_>>>().map_err(Error::Thread)
+}
+
+/// Passes orders on until the machine has ended.
+fn follow<V: Vm>(
+    parts: &Parts<V>,
+    vcpus: &[Handle<<V::Vcpu as Vcpu>::Kick>],
+    waiting: &Receiver<Event>,
+) -> Outcome {
+    // All vCPUs begin together, when the last of them has been made.
+    let mut not_ready = vcpus.len();
+    while let Ok(event) = waiting.recv() {
+        match event {
+            Event::Vcpu(News::Paused) if not_ready > 0 => {
+                not_ready = not_ready.saturating_sub(1);
+                if not_ready == 0 {
+                    vcpus.iter().for_each(Handle::run);
+                }
+            }
+            Event::Vcpu(News::Paused) => {}
+            Event::Vcpu(News::Ended(_, Ended::Reset)) | Event::Guest(Wish::Reset) => return Outcome::Reset,
+            Event::Vcpu(News::Ended(number, ended)) => {
+                return Outcome::Failed(format!("vCPU {number}: {}", with_causes(&ended)));
+            }
+            Event::Guest(Wish::PowerOff) => return Outcome::PoweredOff,
+            Event::Trouble(why) => return Outcome::Failed(why),
+            Event::Order(Order::Pause) => vcpus.iter().for_each(Handle::pause),
+            Event::Order(Order::Resume) => vcpus.iter().for_each(Handle::run),
+            Event::Order(Order::PressPowerButton) => {
+                if let Err(error) = parts.vm.interrupt(POWER_BUTTON_LINE) {
+                    return Outcome::Failed(with_causes(&error));
+                }
+            }
+            Event::Order(Order::Stop) => return Outcome::Stopped,
+        }
+    }
+    Outcome::Stopped
+}

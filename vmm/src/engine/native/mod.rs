@@ -1,0 +1,122 @@
+//! A machine of our own: vCPUs on threads of this process, devices on virtio-mmio beside them.
+
+mod machine;
+mod parts;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+pub use machine::run;
+
+use crate::board::x86_64::BoardError;
+use crate::board::x86_64::power::Wish;
+use crate::devices::blk::Disk;
+use crate::hypervisor;
+use crate::memory::MemoryError;
+use crate::vcpu::News;
+
+/// What a machine is made of. Everything of the host's that it needs is open already.
+#[derive(Debug)]
+pub struct Config {
+    pub cpus: u8,
+    pub memory: u64,
+    pub kernel: File,
+    pub initrd: Option<File>,
+    pub command_line: String,
+    /// In the order in which the guest finds them: `/dev/vda`, `/dev/vdb`.
+    pub disks: Vec<Disk>,
+    /// What the guest prints goes here; a stream that may be made nonblocking.
+    pub console: OwnedFd,
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    PoweredOff,
+    /// As after a kernel panic: nothing starts it again.
+    Reset,
+    /// By [`Control::stop`], or because its owner is gone.
+    Stopped,
+    /// It cannot go on; a sentence that says why.
+    Failed(String),
+}
+
+/// Why there is no machine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0} processors cannot be had; give from 1 to 32")]
+    Cpus(u8),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Hypervisor(#[from] hypervisor::Error),
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    #[error("cannot make the guest's devices")]
+    Device(#[source] io::Error),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// What happens to a machine.
+#[derive(Debug)]
+enum Event {
+    Vcpu(News),
+    Guest(Wish),
+    /// A part of the machine can no longer work.
+    Trouble(String),
+    Order(Order),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Pause,
+    Resume,
+    PressPowerButton,
+    Stop,
+}
+
+/// Orders to a machine, from any thread, before and while it runs.
+#[derive(Debug, Clone)]
+pub struct Control(Sender<Event>);
+
+/// The machine's end of its [`Control`]s.
+#[derive(Debug)]
+pub struct Orders {
+    events: Sender<Event>,
+    waiting: Receiver<Event>,
+}
+
+/// A machine's orders, and what gives them.
+pub fn control() -> (Control, Orders) {
+    let (events, waiting) = channel();
+    (Control(events.clone()), Orders { events, waiting })
+}
+
+impl Control {
+    /// Every vCPU stands still until [`Control::resume`].
+    pub fn pause(&self) {
+        self.give(Order::Pause);
+    }
+
+    pub fn resume(&self) {
+        self.give(Order::Resume);
+    }
+
+    /// The guest is asked to end itself.
+    pub fn press_power_button(&self) {
+        self.give(Order::PressPowerButton);
+    }
+
+    /// Ends the machine as by a pulled plug.
+    pub fn stop(&self) {
+        self.give(Order::Stop);
+    }
+
+    fn give(&self, order: Order) {
+        // A machine that has ended takes no orders.
+        let _ = self.0.send(Event::Order(order));
+    }
+}

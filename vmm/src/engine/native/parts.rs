@@ -1,0 +1,107 @@
+//! The parts of a machine, put together before its guest runs.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use super::{Config, Error, Event};
+use crate::board::Place;
+use crate::board::x86_64::layout::{
+    RESET, SERIAL, SERIAL_LINE, SLEEP_CONTROL, VIRTIO_SIZE, memory as memory_layout, virtio,
+};
+use crate::board::x86_64::power::Power;
+use crate::board::x86_64::{Contents, prepare};
+use crate::devices::serial::Serial;
+use crate::devices::{Device, Line};
+use crate::hypervisor::Vm;
+use crate::hypervisor::x86_64::Registers;
+use crate::memory::{self, Memory};
+use crate::transport::mmio::{Mmio, Slot};
+use crate::vcpu::Buses;
+
+/// A device, with who works on it.
+pub(super) type Named = (&'static str, Box<dyn Device>);
+
+/// What runs, and what the first vCPU starts with.
+pub(super) struct Parts<V> {
+    pub(super) vm: Arc<V>,
+    pub(super) buses: Arc<Buses>,
+    pub(super) slots: Vec<Arc<Slot>>,
+    pub(super) registers: Registers,
+    /// The guest's memory outlives the machine that sees it.
+    pub(super) _memory: Memory,
+}
+
+pub(super) fn assemble<V: Vm>(
+    vm: V,
+    config: &Config,
+    devices: Vec<Named>,
+    events: &Sender<Event>,
+) -> Result<Parts<V>, Error> {
+    let memory = memory::allocate(&memory_layout(config.memory))?;
+    for (address, region) in memory::regions(&memory) {
+        // SAFETY: the mapping belongs to `memory`, which is kept with the machine and dropped after it; nobody refers
+        // into it but by volatile accesses.
+        unsafe { vm.map(address, region) }?;
+    }
+    let vm = Arc::new(vm);
+    let mut assembly =
+        Assembly { vm, memory, buses: Buses::default(), slots: Vec::new(), places: Vec::new() };
+    assembly.fixed(config, events)?;
+    for (name, device) in devices {
+        assembly.virtio(name, device)?;
+    }
+    let contents = Contents {
+        kernel: &config.kernel,
+        initrd: config.initrd.as_ref(),
+        command_line: &config.command_line,
+        cpus: config.cpus,
+        virtio: &assembly.places,
+    };
+    let registers = prepare(&assembly.memory, &contents)?;
+    let Assembly { vm, memory, buses, slots, .. } = assembly;
+    Ok(Parts { vm, buses: Arc::new(buses), slots, registers, _memory: memory })
+}
+
+struct Assembly<V> {
+    vm: Arc<V>,
+    memory: Memory,
+    buses: Buses,
+    slots: Vec<Arc<Slot>>,
+    places: Vec<Place>,
+}
+
+impl<V: Vm> Assembly<V> {
+    /// What every machine has.
+    fn fixed(&mut self, config: &Config, events: &Sender<Event>) -> Result<(), Error> {
+        let output = config.console.try_clone().map_err(Error::Device)?;
+        let serial = Serial::new(self.line(SERIAL_LINE), output).map_err(Error::Device)?;
+        self.buses.ports.insert(SERIAL.start.into()..SERIAL.end.into(), Arc::new(serial));
+        let events = events.clone();
+        let power = Power::new(move |wish| drop(events.send(Event::Guest(wish))));
+        let ports = u64::from(SLEEP_CONTROL)..u64::from(RESET).saturating_add(1);
+        self.buses.ports.insert(ports, Arc::new(power));
+        Ok(())
+    }
+
+    fn virtio(&mut self, name: &'static str, device: Box<dyn Device>) -> Result<(), Error> {
+        let place = virtio(self.places.len()).ok_or_else(|| {
+            Error::Device(std::io::Error::other("there are more than the board has places"))
+        })?;
+        let line = self.line(place.line);
+        let slot = Arc::new(Slot::new(name, device, self.memory.clone(), line).map_err(Error::Device)?);
+        let range = place.address..place.address.saturating_add(VIRTIO_SIZE);
+        self.buses.memory.insert(range, Arc::new(Mmio::new(Arc::clone(&slot))));
+        self.slots.push(slot);
+        self.places.push(place);
+        Ok(())
+    }
+
+    fn line(&self, number: u32) -> Line {
+        let vm = Arc::clone(&self.vm);
+        Line::new(move || {
+            if let Err(error) = vm.interrupt(number) {
+                tracing::error!(error = &error as &dyn std::error::Error, number, "an interrupt is lost");
+            }
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! Linux: mappings of guest memory, files read into it and written from it, and random numbers.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+use rustix::rand::{GetRandomFlags, getrandom};
+use vm_memory::VolatileSlice;
+use vm_memory::bitmap::BitmapSlice;
+
+/// The size of the host's pages.
+pub(crate) fn page_size() -> u64 {
+    rustix::param::page_size() as u64
+}
+
+/// Asks for large pages behind a mapping; where the host has none to give, it stays with small ones.
+pub(crate) fn prefer_huge_pages(start: *mut u8, length: usize) {
+    // SAFETY: the advice changes how the memory is kept, not what is in it.
+    if let Err(error) = unsafe { madvise(start.cast(), length, Advice::LinuxHugepage) } {
+        tracing::debug!(%error, "guest memory has no huge pages");
+    }
+}
+
+/// Puts a private mapping of `length` bytes of `file`, from `offset` on, in place of the memory at `start`. All three are
+/// multiples of the page size.
+///
+/// # Safety
+/// The memory has to belong to a mapping that the caller may replace in part, and nobody may hold a reference into it.
+pub(crate) unsafe fn map_file_privately(
+    start: *mut u8,
+    length: u64,
+    file: &File,
+    offset: u64,
+) -> io::Result<()> {
+    let length = usize::try_from(length).map_err(io::Error::other)?;
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    // SAFETY: as the caller says.
+    unsafe { mmap(start.cast(), length, ProtFlags::READ | ProtFlags::WRITE, flags, file, offset) }?;
+    Ok(())
+}
+
+/// Fills `bytes` from the host's generator.
+pub(crate) fn random(mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = getrandom(&mut *bytes, GetRandomFlags::empty())?;
+        bytes = bytes.get_mut(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Pieces that one system call takes (IOV_MAX is 1024).
+const MOST_PIECES: usize = 512;
+
+/// Reads from `offset` of a file into guest memory; returns how many bytes.
+pub(crate) fn read_at<B: BitmapSlice>(
+    file: &File,
+    pieces: &[VolatileSlice<'_, B>],
+    offset: u64,
+) -> io::Result<usize> {
+    let vector = vector(pieces);
+    let offset = i64::try_from(offset).map_err(io::Error::other)?;
+    // SAFETY: each entry is memory of the guest's that stays mapped while `pieces` lives, and is written as bytes.
+    counted(unsafe { libc::preadv(file.as_raw_fd(), vector.as_ptr(), count(&vector), offset) })
+}
+
+/// Writes guest memory to a file, from `offset` on; returns how many bytes.
+pub(crate) fn write_at<B: BitmapSlice>(
+    file: &File,
+    pieces: &[VolatileSlice<'_, B>],
+    offset: u64,
+) -> io::Result<usize> {
+    let vector = vector(pieces);
+    let offset = i64::try_from(offset).map_err(io::Error::other)?;
+    // SAFETY: each entry is memory of the guest's that stays mapped while `pieces` lives.
+    counted(unsafe { libc::pwritev(file.as_raw_fd(), vector.as_ptr(), count(&vector), offset) })
+}
+
+fn vector<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>]) -> Vec<libc::iovec> {
+    let entry = |piece: &VolatileSlice<'_, B>| libc::iovec {
+        iov_base: piece.ptr_guard_mut().as_ptr().cast(),
+        iov_len: piece.len(),
+    };
+    pieces.iter().filter(|piece| !piece.is_empty()).take(MOST_PIECES).map(entry).collect()
+}
+
+fn count(vector: &[libc::iovec]) -> libc::c_int {
+    libc::c_int::try_from(vector.len()).unwrap_or(libc::c_int::MAX)
+}
+
+fn counted(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
