@@ -6,6 +6,7 @@ pub mod agent;
 pub mod builder;
 pub mod cli;
 pub mod docker;
+pub mod foreground;
 pub mod instance;
 pub mod machine;
 mod printable;

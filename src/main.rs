@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == mvm::machine::WORD) {
-        return mvm::machine::main();
+    match std::env::args_os().nth(1) {
+        Some(word) if word == mvm::machine::WORD => mvm::machine::main(),
+        Some(word) if word == mvm::foreground::WORD => mvm::foreground::main(),
+        _ => mvm::cli::main(),
     }
-    mvm::cli::main()
 }

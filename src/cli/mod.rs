@@ -17,7 +17,7 @@ mod output;
 mod progress;
 pub mod rm;
 pub mod run;
-mod size;
+pub(crate) mod size;
 pub mod status;
 pub mod supervise;
 mod target;

@@ -1,7 +1,7 @@
 //! Sizes as the user writes them.
 
 /// "4096", "4096M", "4G", "4GiB": MiB of memory.
-pub(super) fn memory_mib(text: &str) -> Result<u32, String> {
+pub(crate) fn memory_mib(text: &str) -> Result<u32, String> {
     parse(text, "M", 1).and_then(|mib| u32::try_from(mib).map_err(|_| too_large(text)))
 }
 

@@ -1,0 +1,121 @@
+//! The arguments of `mvm vmm`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+pub(super) const HELP: &str = "\
+Run one virtual machine from plain files, until its guest ends
+
+Usage: mvm vmm --kernel FILE [OPTIONS]
+
+      --kernel FILE      An ELF vmlinux with a PVH entry, or a bzImage
+      --initrd FILE      An initial ramdisk
+      --cmdline TEXT     The kernel's command line
+      --disk PATH[,ro]   A raw image, /dev/vda and so on in this order; ,ro makes it read-only (repeatable)
+      --cpus N           Processors, 1 to 32 [default: 1]
+      --memory SIZE      Memory, as in 256M or 4G [default: 256M]
+      --console PATH|-   Where the guest's console goes; - is standard output [default: -]
+  -h, --help             Print this
+
+Exit status: 0 the guest powered off, 1 it or its machine failed, 2 usage, 4 it reset itself, 130 it was stopped.
+";
+
+/// What a machine is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) kernel: PathBuf,
+    pub(super) initrd: Option<PathBuf>,
+    pub(super) command_line: String,
+    pub(super) disks: Vec<Disk>,
+    pub(super) cpus: u8,
+    /// In bytes.
+    pub(super) memory: u64,
+    /// None is standard output.
+    pub(super) console: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Disk {
+    pub(super) path: PathBuf,
+    pub(super) is_read_only: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Run(Options),
+    Help,
+}
+
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Asked, lexopt::Error> {
+    let mut parser = Parser::from_args(arguments);
+    let mut kernel = None;
+    let mut options = Options {
+        kernel: PathBuf::new(),
+        initrd: None,
+        command_line: String::new(),
+        disks: Vec::new(),
+        cpus: 1,
+        memory: 256 << 20,
+        console: None,
+    };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("kernel") => kernel = Some(parser.value()?.into()),
+            Arg::Long("initrd") => options.initrd = Some(parser.value()?.into()),
+            Arg::Long("cmdline") => options.command_line = parser.value()?.string()?,
+            Arg::Long("disk") => options.disks.push(disk(parser.value()?)),
+            Arg::Long("cpus") => options.cpus = parser.value()?.parse()?,
+            Arg::Long("memory") => {
+                let mib = parser.value()?.parse_with(crate::cli::size::memory_mib)?;
+                options.memory = u64::from(mib) << 20;
+            }
+            Arg::Long("console") => {
+                options.console = Some(PathBuf::from(parser.value()?)).filter(|path| path.as_os_str() != "-");
+            }
+            Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Help),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    options.kernel = kernel.ok_or("give --kernel FILE")?;
+    Ok(Asked::Run(options))
+}
+
+/// A name that ends in `,ro` itself has to be given with another one behind it.
+fn disk(value: OsString) -> Disk {
+    match value.to_str().and_then(|text| text.strip_suffix(",ro")) {
+        Some(path) => Disk { path: path.into(), is_read_only: true },
+        None => Disk { path: value.into(), is_read_only: false },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Asked, String> {
+        parse(line.split(' ').map(OsString::from)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let Ok(Asked::Run(options)) = parsed("--kernel k") else { panic!("not understood") };
+        assert_eq!((options.cpus, options.memory, options.console), (1, 256 << 20, None));
+        let all =
+            "--kernel k --initrd i --cmdline quiet --disk r,ro --disk d --cpus 4 --memory 2G --console /c";
+        let Ok(Asked::Run(options)) = parsed(all) else { panic!("not understood") };
+        assert_eq!((options.cpus, options.memory), (4, 2 << 30));
+        assert_eq!(options.console, Some("/c".into()));
+        let disk = |path: &str, is_read_only| Disk { path: path.into(), is_read_only };
+        assert_eq!(options.disks, [disk("r", true), disk("d", false)]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(parsed("--cpus 2").unwrap_err(), "give --kernel FILE");
+        assert_eq!(parsed("--kernel k --accelerate").unwrap_err(), "invalid option '--accelerate'");
+        assert!(parsed("--memory lots").unwrap_err().contains("lots is no size"));
+        assert!(parsed("--cpus 300").unwrap_err().contains("300"));
+    }
+}
