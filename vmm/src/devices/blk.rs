@@ -88,10 +88,6 @@ impl Device for Blk {
         read_space(&self.config(), offset, data);
     }
 
-    fn activate(&mut self, _features: u64, _now: Instant) {}
-
-    fn reset(&mut self) {}
-
     fn process(
         &mut self,
         memory: &Memory,

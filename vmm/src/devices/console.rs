@@ -63,19 +63,9 @@ impl Device for Console {
         VIRTIO_ID_CONSOLE
     }
 
-    fn features(&self) -> u64 {
-        0
-    }
-
     fn queue_sizes(&self) -> &'static [u16] {
         &[16, 64]
     }
-
-    fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
-
-    fn activate(&mut self, _features: u64, _now: Instant) {}
-
-    fn reset(&mut self) {}
 
     fn process(
         &mut self,

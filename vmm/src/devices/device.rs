@@ -35,21 +35,23 @@ pub trait Device: Send {
     fn id(&self) -> u32;
 
     /// What it offers, beside what its transport does.
-    fn features(&self) -> u64;
+    fn features(&self) -> u64 {
+        0
+    }
 
     /// The most entries of each of its queues.
     fn queue_sizes(&self) -> &'static [u16];
 
     /// Bytes of the configuration space; what is beyond its end stays as it was.
-    fn read_config(&self, offset: usize, data: &mut [u8]);
+    fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
 
     fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
 
     /// The driver is up, and has agreed to these features.
-    fn activate(&mut self, features: u64, now: Instant);
+    fn activate(&mut self, _features: u64, _now: Instant) {}
 
     /// The driver is gone.
-    fn reset(&mut self);
+    fn reset(&mut self) {}
 
     /// Does what can be done now: the driver has kicked a queue, or the descriptor is readable. Without a driver there are
     /// no queues, and only the host's side can be seen to.

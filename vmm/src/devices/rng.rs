@@ -19,19 +19,9 @@ impl Device for Rng {
         VIRTIO_ID_RNG
     }
 
-    fn features(&self) -> u64 {
-        0
-    }
-
     fn queue_sizes(&self) -> &'static [u16] {
         &[64]
     }
-
-    fn read_config(&self, _offset: usize, _data: &mut [u8]) {}
-
-    fn activate(&mut self, _features: u64, _now: Instant) {}
-
-    fn reset(&mut self) {}
 
     fn process(
         &mut self,

@@ -152,10 +152,6 @@ impl Device for Vsock {
         VIRTIO_ID_VSOCK
     }
 
-    fn features(&self) -> u64 {
-        0
-    }
-
     /// To the guest, from the guest, and events, of which there are none (virtio 1.3, 5.10.2).
     fn queue_sizes(&self) -> &'static [u16] {
         &[256, 256, 16]
