@@ -88,8 +88,8 @@ fn run(options: &Options) -> Result<Outcome, Error> {
         disks: options.disks.iter().map(disk).collect::<Result<_, _>>()?,
         console: printed,
     };
-    // Held for as long as the machine runs: a machine that nobody can order about would end.
-    let (_control, orders) = native::control();
+    // Nobody orders it about: a signal ends this process, and with it the machine.
+    let (_, orders) = native::control();
     let outcome = native::run(&Host::open()?, config, orders);
     console.finish();
     Ok(outcome?)

@@ -166,10 +166,10 @@ fn run(vcpu: &mut impl Vcpu, orders: &Receiver<Order>, buses: &Buses) -> Option<
             Ok(Exit::MmioWrite(address, data)) => buses.memory.write(address, data),
             Ok(Exit::PortRead(port, data)) => buses.ports.read(port.into(), data),
             Ok(Exit::PortWrite(port, data)) => buses.ports.write(port.into(), data),
-            Ok(Exit::Kicked) => match orders.try_iter().find(|order| *order != Order::Run) {
+            Ok(Exit::Kicked) => match heed(orders) {
+                Some(Order::Stop) => return Some(Ended::Stopped),
                 Some(Order::Pause) => return None,
-                Some(_) => return Some(Ended::Stopped),
-                None => {}
+                Some(Order::Run) | None => {}
             },
             Ok(Exit::Halted) => return Some(Ended::Halted),
             Ok(Exit::Shutdown) => return Some(Ended::Reset),
@@ -177,6 +177,18 @@ fn run(vcpu: &mut impl Vcpu, orders: &Receiver<Order>, buses: &Buses) -> Option<
             Err(error) => return Some(Ended::Hypervisor(error)),
         }
     }
+}
+
+/// What all orders so far come to. None may be left: one kick may stand for many of them.
+fn heed(orders: &Receiver<Order>) -> Option<Order> {
+    let mut heeded = None;
+    for order in orders.try_iter() {
+        heeded = Some(order);
+        if order == Order::Stop {
+            break;
+        }
+    }
+    heeded
 }
 
 #[cfg(test)]
@@ -239,6 +251,21 @@ mod tests {
         handle.run();
         handle.stop();
         assert!(matches!(told.recv_timeout(SOON), Ok(News::Ended(0, Ended::Stopped))));
+    }
+
+    /// A kick that ends one run of the guest may stand for many orders.
+    #[test]
+    fn orders_that_come_in_a_rush_are_all_heeded() {
+        let (handle, told, _) = start(vec![]);
+        for _ in 0..1000 {
+            handle.run();
+            handle.pause();
+        }
+        handle.run();
+        handle.stop();
+        let end =
+            std::iter::from_fn(|| told.recv_timeout(SOON).ok()).find(|news| !matches!(news, News::Paused));
+        assert!(matches!(end, Some(News::Ended(0, Ended::Stopped))), "{end:?}");
     }
 
     #[test]

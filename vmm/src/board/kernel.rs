@@ -59,6 +59,6 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
 
 /// An ELF kernel of a few bytes, entered at 1 MiB.
 #[cfg(test)]
-pub(super) fn tests_image() -> Vec<u8> {
+pub(crate) fn tests_image() -> Vec<u8> {
     elf::tests::image(&[0xf4])
 }

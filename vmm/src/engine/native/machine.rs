@@ -31,8 +31,6 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
     let parts = assemble(hypervisor.create_vm()?, &config, devices, &events)?;
     let workers = workers(&parts.slots, &events).map_err(Error::Thread)?;
     let vcpus = start(&config, &parts, &events)?;
-    // The machine has what it needs: when nobody is left to give orders, that is one to end.
-    drop(events);
     let outcome = follow(&parts, &vcpus, &waiting);
     drop((vcpus, workers));
     Ok(outcome)

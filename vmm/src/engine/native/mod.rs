@@ -2,6 +2,8 @@
 
 mod machine;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
@@ -37,7 +39,7 @@ pub enum Outcome {
     PoweredOff,
     /// As after a kernel panic: nothing starts it again.
     Reset,
-    /// By [`Control::stop`], or because its owner is gone.
+    /// By [`Control::stop`].
     Stopped,
     /// It cannot go on; a sentence that says why.
     Failed(String),
@@ -78,7 +80,8 @@ enum Order {
     Stop,
 }
 
-/// Orders to a machine, from any thread, before and while it runs.
+/// Orders to a machine, from any thread, before and while it runs. One that nobody controls any more runs on until its
+/// guest ends.
 #[derive(Debug, Clone)]
 pub struct Control(Sender<Event>);
 
