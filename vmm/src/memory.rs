@@ -79,6 +79,11 @@ pub fn place_file(
     length: u64,
 ) -> Result<(), MemoryError> {
     let slice = slice(memory, address, length)?;
+    // A page that is mapped behind the file's end kills whoever touches it.
+    let size = file.metadata().map_err(MemoryError::File)?.len();
+    if offset.checked_add(length).is_none_or(|end| end > size) {
+        return Err(MemoryError::File(io::ErrorKind::UnexpectedEof.into()));
+    }
     let page = platform::page_size();
     let is_aligned = address.is_multiple_of(page) && offset.is_multiple_of(page);
     // A page's size is a power of two.
@@ -139,5 +144,8 @@ mod tests {
         assert_eq!(error.to_string(), "the guest has no memory from 0xff000 to 0x101000; give it more");
         place_file(&memory, u64::MAX - 10, &file, 0, 100).unwrap_err();
         place_file(&memory, 0, &file, 0, 100).unwrap_err();
+        file.set_len(4096).unwrap();
+        let error = place_file(&memory, 0, &file, 0, 8192).unwrap_err();
+        assert!(matches!(error, MemoryError::File(_)), "whole pages behind the file's end: {error}");
     }
 }
