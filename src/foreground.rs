@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use vmm::console::Console;
+use vmm::console::{self, Console};
 use vmm::devices::blk::{Disk, DiskError};
 use vmm::engine::native::{self, Config, Outcome};
 use vmm::hypervisor::Host;
@@ -106,5 +106,6 @@ fn console(path: Option<&Path>) -> Result<(Console, OwnedFd), Error> {
         path: path.map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
         source,
     };
-    path.map_or_else(|| Console::to(io::stdout()), Console::to_file).map_err(failed)
+    path.map_or_else(|| Console::to(io::stdout()), |path| console::file(path).and_then(Console::to))
+        .map_err(failed)
 }

@@ -3,12 +3,18 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 
-/// A file that has grown so large becomes FILE.1, and the one before that is gone.
+/// A file that has grown so large is copied to FILE.1, in place of what was there, and begun anew.
 const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// A file for the console, begun anew, and FILE.1 beside it. Both are opened now: later the process may open nothing.
+pub fn file(path: &Path) -> io::Result<impl Write + Send + use<>> {
+    BoundedFile::create(path, LARGEST)
+}
 
 /// Passes on what the guest prints.
 #[derive(Debug)]
@@ -17,12 +23,8 @@ pub struct Console {
 }
 
 impl Console {
-    /// To a file, which is begun anew. What is written to the descriptor goes there, until all copies of it are closed.
-    pub fn to_file(path: &Path) -> io::Result<(Self, OwnedFd)> {
-        Self::to(BoundedFile::create(path, LARGEST)?)
-    }
-
-    /// To whatever takes it, from a thread of its own: neither engine nor guest waits for it.
+    /// To whatever takes it, from a thread of its own: neither engine nor guest waits for it. What is written to the
+    /// descriptor goes there, until all copies of it are closed.
     pub fn to(mut sink: impl Write + Send + 'static) -> io::Result<(Self, OwnedFd)> {
         let (ours, engines) = UnixStream::pair()?;
         let copy = move || copy(ours, &mut sink);
@@ -49,28 +51,56 @@ fn copy(mut from: UnixStream, sink: &mut impl Write) {
 
 #[derive(Debug)]
 struct BoundedFile {
-    path: PathBuf,
     file: File,
+    /// None where it is no regular file, as a terminal, which does not grow.
+    growing: Option<Growing>,
+}
+
+/// A file that is put aside when it has grown large.
+#[derive(Debug)]
+struct Growing {
+    reader: File,
+    aside: File,
     size: u64,
     largest: u64,
 }
 
 impl BoundedFile {
     fn create(path: &Path, largest: u64) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), file: File::create(path)?, size: 0, largest })
+        let file = File::options().append(true).create(true).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(Self { file, growing: None });
+        }
+        file.set_len(0)?;
+        let (reader, aside) = (File::open(path)?, File::create(path.with_added_extension("1"))?);
+        Ok(Self { file, growing: Some(Growing { reader, aside, size: 0, largest }) })
     }
 
-    /// Puts the file aside once it has grown large.
+    /// Puts what is there aside, once it is much.
     fn bound(&mut self) -> io::Result<()> {
-        if self.size >= self.largest {
-            match std::fs::rename(&self.path, self.path.with_added_extension("1")) {
-                // The file could be put aside before, but a new one could not be made.
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            *self = Self::create(&self.path, self.largest)?;
+        if let Some(growing) = &mut self.growing
+            && growing.size >= growing.largest
+        {
+            growing.put_aside()?;
+            self.file.set_len(0)?;
+            growing.size = 0;
         }
         Ok(())
+    }
+}
+
+impl Growing {
+    fn put_aside(&self) -> io::Result<()> {
+        let mut buffer = [0; 8192];
+        let mut at = 0;
+        loop {
+            let count = self.reader.read_at(&mut buffer, at)?;
+            if count == 0 {
+                return self.aside.set_len(at);
+            }
+            self.aside.write_all_at(buffer.get(..count).unwrap_or_default(), at)?;
+            at = at.saturating_add(count as u64);
+        }
     }
 }
 
@@ -78,7 +108,9 @@ impl Write for BoundedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bound()?;
         let count = self.file.write(bytes)?;
-        self.size = self.size.saturating_add(count as u64);
+        if let Some(growing) = &mut self.growing {
+            growing.size = growing.size.saturating_add(count as u64);
+        }
         Ok(count)
     }
 
@@ -91,14 +123,14 @@ impl Write for BoundedFile {
 mod tests {
     use std::io::Write;
 
-    use super::{BoundedFile, Console};
+    use super::{BoundedFile, Console, file};
 
     #[test]
     fn what_is_printed_is_in_the_file_when_it_is_finished() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         std::fs::write(&path, "of the boot before").unwrap();
-        let (console, engines) = Console::to_file(&path).unwrap();
+        let (console, engines) = Console::to(file(&path).unwrap()).unwrap();
         rustix::io::write(&engines, b"hello\n").unwrap();
         drop(engines);
         console.finish();
@@ -110,14 +142,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         let mut log = BoundedFile::create(&path, 100).unwrap();
-        for _ in 0..1000 {
-            log.write_all(&[b'x'; 30]).unwrap();
+        let mut printed = String::new();
+        for number in 0..1000 {
+            let line = format!("this is line {number:010}\n");
+            log.write_all(line.as_bytes()).unwrap();
+            printed.push_str(&line);
         }
-        let sizes: Vec<u64> = std::fs::read_dir(directory.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().metadata().unwrap().len())
-            .collect();
-        assert_eq!(sizes.len(), 2, "console.log and console.log.1");
-        assert!(sizes.iter().all(|size| (1..=120).contains(size)), "{sizes:?}");
+        let part = |name| std::fs::read_to_string(directory.path().join(name)).unwrap();
+        let kept = part("console.log.1") + &part("console.log");
+        assert!(printed.ends_with(&kept) && (100..=240).contains(&kept.len()), "{kept}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_only_written() {
+        let mut null = BoundedFile::create(std::path::Path::new("/dev/null"), 1).unwrap();
+        null.write_all(b"one").unwrap();
+        null.write_all(b"two").unwrap();
+        assert!(null.growing.is_none());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::Event;
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::control::{Channel, ChannelError, Engine, FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::vsock::{Handle, Vsock};
 use crate::engine::tcg::{Processor, ProcessorError, Report, Said};
@@ -52,7 +52,8 @@ pub(super) fn run(
     let (served, vsock) = vhost_user::serve(device, tell(events, Event::Device))?;
     let Engine::Tcg { command } = &config.engine;
     let report = tell(events, Event::Engine);
-    let (console, printed) = Console::to_file(&config.console).map_err(MachineError::Console)?;
+    let (console, printed) =
+        console::file(&config.console).and_then(Console::to).map_err(MachineError::Console)?;
     let mut processor = Processor::start(command, config, vsock, printed, network, report)?;
 
     let mut reason = None;
