@@ -6,7 +6,6 @@ mod options;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,6 +13,7 @@ use vmm::console::{self, Console};
 use vmm::devices::blk::{Disk, DiskError};
 use vmm::engine::native::{self, Config, Outcome};
 use vmm::hypervisor::Host;
+use vmm::sandbox::{self, Confinement, Limits};
 
 use self::options::{Asked, Options};
 use crate::cli::failure::Chain;
@@ -43,6 +43,10 @@ enum Error {
     Hypervisor(#[from] vmm::hypervisor::Error),
     #[error(transparent)]
     Machine(#[from] native::Error),
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::SandboxError),
+    #[error("cannot pass on the guest's console")]
+    Console(#[source] io::Error),
 }
 
 /// Runs the machine to its end.
@@ -77,22 +81,43 @@ pub fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<Outcome, Error> {
-    let (console, printed) = console(options.console.as_deref())?;
+    let sink = sink(options.console.as_deref())?;
     let disk = |disk: &options::Disk| Disk::open(&disk.path, disk.is_read_only);
+    let kernel = open("kernel", &options.kernel)?;
+    let initrd = options.initrd.as_deref().map(|path| open("initial ramdisk", path)).transpose()?;
+    let disks = options.disks.iter().map(disk).collect::<Result<_, _>>()?;
+    let host = Host::open()?;
+    // Everything is open, and there is no other thread yet.
+    let confinement = enter(options)?;
+    let (console, printed) = Console::to(sink, confinement.clone()).map_err(Error::Console)?;
     let config = Config {
         cpus: options.cpus,
         memory: options.memory,
-        kernel: open("kernel", &options.kernel)?,
-        initrd: options.initrd.as_deref().map(|path| open("initial ramdisk", path)).transpose()?,
+        kernel,
+        initrd,
         command_line: options.command_line.clone(),
-        disks: options.disks.iter().map(disk).collect::<Result<_, _>>()?,
+        disks,
         console: printed,
+        confinement,
     };
     // Nobody orders it about: a signal ends this process, and with it the machine.
     let (_, orders) = native::control();
-    let outcome = native::run(&Host::open()?, config, orders);
+    let outcome = native::run(&host, config, orders);
     console.finish();
     Ok(outcome?)
+}
+
+/// Says what of the sandbox is not there.
+fn enter(options: &Options) -> Result<Confinement, Error> {
+    if !options.is_sandboxed {
+        eprintln!("mvm vmm: without a sandbox: a guest that takes this process over may do what you may");
+        return Ok(Confinement::default());
+    }
+    let applied = sandbox::enter(&Limits::of_machine(options.memory, options.cpus))?;
+    for missing in &applied.missing {
+        eprintln!("mvm vmm: the sandbox is not whole: {missing}");
+    }
+    Ok(applied.confinement)
 }
 
 fn open(what: &'static str, path: &Path) -> Result<File, Error> {
@@ -100,12 +125,8 @@ fn open(what: &'static str, path: &Path) -> Result<File, Error> {
 }
 
 /// A file, or standard output.
-fn console(path: Option<&Path>) -> Result<(Console, OwnedFd), Error> {
-    let failed = |source| Error::Open {
-        what: "console",
-        path: path.map_or_else(|| "-".to_owned(), |path| path.display().to_string()),
-        source,
-    };
-    path.map_or_else(|| Console::to(io::stdout()), |path| console::file(path).and_then(Console::to))
-        .map_err(failed)
+fn sink(path: Option<&Path>) -> Result<Box<dyn io::Write + Send>, Error> {
+    let Some(path) = path else { return Ok(Box::new(io::stdout())) };
+    let failed = |source| Error::Open { what: "console", path: path.display().to_string(), source };
+    Ok(Box::new(console::file(path).map_err(failed)?))
 }

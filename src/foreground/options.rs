@@ -17,9 +17,11 @@ Usage: mvm vmm --kernel FILE [OPTIONS]
       --cpus N           Processors, 1 to 32 [default: 1]
       --memory SIZE      Memory, as in 256M or 4G [default: 256M]
       --console PATH|-   Where the guest's console goes; - is standard output [default: -]
+      --no-sandbox       Run outside the sandbox, as for a debugger
   -h, --help             Print this
 
-Exit status: 0 the guest powered off, 1 it or its machine failed, 2 usage, 4 it reset itself, 130 it was stopped.
+Exit status: 0 the guest powered off, 1 it or its machine failed, 2 usage, 4 it reset itself, 130 it was stopped,
+159 it made a system call that it never makes: a bug, or a guest that broke out into its process and found it shut.
 ";
 
 /// What a machine is made of.
@@ -34,6 +36,7 @@ pub(super) struct Options {
     pub(super) memory: u64,
     /// None is standard output.
     pub(super) console: Option<PathBuf>,
+    pub(super) is_sandboxed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
         cpus: 1,
         memory: 256 << 20,
         console: None,
+        is_sandboxed: true,
     };
     while let Some(argument) = parser.next()? {
         match argument {
@@ -74,6 +78,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
             Arg::Long("console") => {
                 options.console = Some(PathBuf::from(parser.value()?)).filter(|path| path.as_os_str() != "-");
             }
+            Arg::Long("no-sandbox") => options.is_sandboxed = false,
             Arg::Short('h') | Arg::Long("help") => return Ok(Asked::Help),
             _ => return Err(argument.unexpected()),
         }
@@ -102,10 +107,10 @@ mod tests {
     fn what_is_not_said_has_a_default() {
         let Ok(Asked::Run(options)) = parsed("--kernel k") else { panic!("not understood") };
         assert_eq!((options.cpus, options.memory, options.console), (1, 256 << 20, None));
-        let all =
-            "--kernel k --initrd i --cmdline quiet --disk r,ro --disk d --cpus 4 --memory 2G --console /c";
+        assert!(options.is_sandboxed);
+        let all = "--kernel k --initrd i --cmdline quiet --disk r,ro --disk d --cpus 4 --memory 2G --console /c --no-sandbox";
         let Ok(Asked::Run(options)) = parsed(all) else { panic!("not understood") };
-        assert_eq!((options.cpus, options.memory), (4, 2 << 30));
+        assert_eq!((options.cpus, options.memory, options.is_sandboxed), (4, 2 << 30, false));
         assert_eq!(options.console, Some("/c".into()));
         let disk = |path: &str, is_read_only| Disk { path: path.into(), is_read_only };
         assert_eq!(options.disks, [disk("r", true), disk("d", false)]);

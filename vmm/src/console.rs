@@ -6,7 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
+
+use crate::platform::sandbox::{Class, Confinement};
 
 /// A file that has grown so large is copied to FILE.1, in place of what was there, and begun anew.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -25,10 +28,22 @@ pub struct Console {
 impl Console {
     /// To whatever takes it, from a thread of its own: neither engine nor guest waits for it. What is written to the
     /// descriptor goes there, until all copies of it are closed.
-    pub fn to(mut sink: impl Write + Send + 'static) -> io::Result<(Self, OwnedFd)> {
+    pub fn to(
+        mut sink: impl Write + Send + 'static,
+        confinement: Confinement,
+    ) -> io::Result<(Self, OwnedFd)> {
         let (ours, engines) = UnixStream::pair()?;
-        let copy = move || copy(ours, &mut sink);
+        let (tell, confined) = mpsc::channel();
+        let copy = move || {
+            let result = confinement.confine(Class::Console);
+            let is_confined = result.is_ok();
+            let _ = tell.send(result);
+            if is_confined {
+                copy(ours, &mut sink);
+            }
+        };
         let thread = std::thread::Builder::new().name("console".to_owned()).spawn(copy)?;
+        confined.recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok((Self { thread }, engines.into()))
     }
 
@@ -124,13 +139,14 @@ mod tests {
     use std::io::Write;
 
     use super::{BoundedFile, Console, file};
+    use crate::platform::sandbox::Confinement;
 
     #[test]
     fn what_is_printed_is_in_the_file_when_it_is_finished() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         std::fs::write(&path, "of the boot before").unwrap();
-        let (console, engines) = Console::to(file(&path).unwrap()).unwrap();
+        let (console, engines) = Console::to(file(&path).unwrap(), Confinement::default()).unwrap();
         rustix::io::write(&engines, b"hello\n").unwrap();
         drop(engines);
         console.finish();

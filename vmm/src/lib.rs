@@ -25,3 +25,5 @@ pub mod process;
 pub mod transport;
 mod vcpu;
 mod worker;
+
+pub use platform::sandbox;

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use crate::bus::Bus;
 use crate::hypervisor::x86_64::Registers;
 use crate::hypervisor::{Error, Exit, Failure, Kick, Vcpu, Vm};
+use crate::platform::sandbox::{Class, Confinement, SandboxError};
 
 /// What a guest sees of its machine.
 #[derive(Debug, Default)]
@@ -50,6 +51,8 @@ pub(crate) enum Ended {
     Failure(Failure),
     #[error(transparent)]
     Hypervisor(#[from] Error),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     #[error("the thread of a vCPU panicked")]
     Panicked,
 }
@@ -81,6 +84,7 @@ pub(crate) struct Start<V> {
     /// Only the first has any.
     pub(crate) registers: Option<Registers>,
     pub(crate) buses: Arc<Buses>,
+    pub(crate) confinement: Confinement,
     pub(crate) news: Tell,
 }
 
@@ -134,6 +138,10 @@ fn live<V: Vm>(start: &Start<V>, orders: &Receiver<Order>, kicks: &Sender<KickOf
         Ok(vcpu) => vcpu,
         Err(error) => return Ended::Hypervisor(error),
     };
+    // Making a vCPU takes calls that running it does not.
+    if let Err(error) = start.confinement.confine(Class::Vcpu) {
+        return Ended::Sandbox(error);
+    }
     let _ = kicks.send(vcpu.kick());
     loop {
         (start.news)(News::Paused);
@@ -210,6 +218,7 @@ mod tests {
             count: 1,
             registers: None,
             buses: Arc::new(Buses::default()),
+            confinement: Confinement::default(),
             news: Box::new(move |told| drop(news.send(told))),
         };
         let handle = spawn(start).unwrap();

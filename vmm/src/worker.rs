@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::platform::sandbox::{Class, Confinement};
 use crate::platform::{Interest, Poller, Wake};
+use crate::process::with_causes;
 use crate::transport::mmio::Slot;
 
 const STOP: u64 = u64::MAX - 1;
@@ -25,6 +27,7 @@ impl Worker {
     pub(crate) fn spawn(
         name: &str,
         slots: Vec<Arc<Slot>>,
+        (confinement, class): (Confinement, Class),
         failed: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = Arc::new(Wake::new()?);
@@ -39,9 +42,13 @@ impl Worker {
         }
         let label = name.to_owned();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let why = match catch_unwind(AssertUnwindSafe(|| work(poller, &slots))) {
+            let work = || match confinement.confine(class) {
+                Ok(()) => work(poller, &slots).map_err(|error| error.to_string()),
+                Err(error) => Err(with_causes(&error)),
+            };
+            let why = match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(why)) => why,
                 Err(_) => "it panicked".to_owned(),
             };
             slots.iter().for_each(|slot| slot.fail());

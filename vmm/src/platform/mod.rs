@@ -1,5 +1,7 @@
 //! What differs between hosts. Nothing outside this folder and `engine/` asks which host it is.
 
+pub mod sandbox;
+
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]

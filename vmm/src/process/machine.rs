@@ -10,6 +10,7 @@ use crate::console::{self, Console};
 use crate::control::{Channel, ChannelError, Engine, FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::vsock::{Handle, Vsock};
 use crate::engine::tcg::{Processor, ProcessorError, Report, Said};
+use crate::platform::sandbox::Confinement;
 use crate::transport::vhost_user::{self, Lost, VhostUserError};
 
 /// The guest's context id: one machine has one guest, so it never varies.
@@ -52,8 +53,9 @@ pub(super) fn run(
     let (served, vsock) = vhost_user::serve(device, tell(events, Event::Device))?;
     let Engine::Tcg { command } = &config.engine;
     let report = tell(events, Event::Engine);
-    let (console, printed) =
-        console::file(&config.console).and_then(Console::to).map_err(MachineError::Console)?;
+    let (console, printed) = console::file(&config.console)
+        .and_then(|file| Console::to(file, Confinement::default()))
+        .map_err(MachineError::Console)?;
     let mut processor = Processor::start(command, config, vsock, printed, network, report)?;
 
     let mut reason = None;

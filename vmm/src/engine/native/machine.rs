@@ -11,6 +11,7 @@ use crate::devices::blk::Blk;
 use crate::devices::console::Console;
 use crate::devices::rng::Rng;
 use crate::hypervisor::{Hypervisor, Vcpu, Vm};
+use crate::platform::sandbox::{Class, Confinement};
 use crate::process::with_causes;
 use crate::transport::mmio::Slot;
 use crate::vcpu::{self, Ended, Handle, News, Start};
@@ -29,8 +30,9 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
     let Orders { events, waiting } = orders;
     let devices = devices(&mut config)?;
     let parts = assemble(hypervisor.create_vm()?, &config, devices, &events)?;
-    let workers = workers(&parts.slots, &events).map_err(Error::Thread)?;
+    let workers = workers(&parts.slots, &config.confinement, &events).map_err(Error::Thread)?;
     let vcpus = start(&config, &parts, &events)?;
+    config.confinement.confine(Class::Main)?;
     let outcome = follow(&parts, &vcpus, &waiting);
     drop((vcpus, workers));
     Ok(outcome)
@@ -47,14 +49,21 @@ fn devices(config: &mut Config) -> Result<Vec<Named>, Error> {
 }
 
 /// Each disk has a thread of its own, since a disk may be slow; the small devices never wait and share one.
-fn workers(slots: &[Arc<Slot>], events: &Sender<Event>) -> std::io::Result<Vec<Worker>> {
+fn workers(
+    slots: &[Arc<Slot>],
+    confinement: &Confinement,
+    events: &Sender<Event>,
+) -> std::io::Result<Vec<Worker>> {
     let (small, large): (Vec<_>, Vec<_>) = slots.iter().cloned().partition(|slot| slot.name() == SMALL);
     let groups = std::iter::once(small).chain(large.into_iter().map(|slot| vec![slot]));
     groups
         .filter_map(|group| Some((group.first()?.name(), group)))
         .map(|(name, group)| {
             let events = events.clone();
-            Worker::spawn(name, group, move |why| drop(events.send(Event::Trouble(why))))
+            let class = if name == SMALL { Class::Devices } else { Class::Disk };
+            Worker::spawn(name, group, (confinement.clone(), class), move |why| {
+                drop(events.send(Event::Trouble(why)));
+            })
         })
         .collect()
 }
@@ -72,6 +81,7 @@ fn start<V: Vm>(
             count: config.cpus,
             registers: (index == 0).then_some(parts.registers),
             buses: Arc::clone(&parts.buses),
+            confinement: config.confinement.clone(),
             news: Box::new(move |news| drop(events.send(Event::Vcpu(news)))),
         })
     };

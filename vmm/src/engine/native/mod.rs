@@ -17,6 +17,7 @@ use crate::board::x86_64::power::Wish;
 use crate::devices::blk::Disk;
 use crate::hypervisor;
 use crate::memory::MemoryError;
+use crate::platform::sandbox::{Confinement, SandboxError};
 use crate::vcpu::News;
 
 /// What a machine is made of. Everything of the host's that it needs is open already.
@@ -31,6 +32,8 @@ pub struct Config {
     pub disks: Vec<Disk>,
     /// What the guest prints goes here; a stream that may be made nonblocking.
     pub console: OwnedFd,
+    /// For each of its threads, and for the one that calls [`run`] once all the others are there.
+    pub confinement: Confinement,
 }
 
 /// How a machine ended.
@@ -60,6 +63,8 @@ pub enum Error {
     Device(#[source] io::Error),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
 }
 
 /// What happens to a machine.

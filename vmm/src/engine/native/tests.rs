@@ -24,6 +24,7 @@ fn config(cpus: u8) -> (Config, UnixStream) {
         command_line: "quiet".into(),
         disks: Vec::new(),
         console: guests.into(),
+        confinement: Confinement::default(),
     };
     (config, ours)
 }

@@ -1,0 +1,10 @@
+//! A vCPU's thread, once its vCPU is made and set up.
+
+use super::{KVM_IRQ_LINE, KVM_RUN};
+use crate::platform::sandbox::linux::rule::{Rule, argument, table};
+
+pub(super) const RULES: &[Rule] = table! {
+    SYS_ioctl if [argument(1).is(KVM_RUN)] => "the guest runs",
+    SYS_ioctl if [argument(1).is(KVM_IRQ_LINE)] => "the serial port may take more, or a broken device asks for its reset",
+    SYS_rt_sigreturn => "a kick has come",
+};
