@@ -44,15 +44,14 @@ pub(crate) fn allowed(rule: &Rule) -> Arguments {
 fn harmless(call: &str) -> Arguments {
     match call {
         "mmap" => [NULL, 4096, DATA.into(), OWN.into(), NONE, 0],
-        "mprotect" => [NULL, 0, DATA.into(), 0, 0, 0],
         // The word is 0 and not 1, so nobody waits; and nobody waits to be woken.
         "futex" => [(&raw const WORD) as c_long, libc::FUTEX_PRIVATE_FLAG.into(), 1, NULL, NULL, 1],
         "write" | "close" | "fcntl" | "ioctl" | "epoll_pwait" | "epoll_ctl" | "read" | "preadv"
         | "pwritev" | "fdatasync" | "fallocate" | "pwrite64" | "recvfrom" | "pread64" | "ftruncate" => {
             [NONE, 0, NULL, 0, 0, 0]
         }
-        "brk" | "mremap" | "munmap" | "madvise" | "sched_yield" | "sched_getaffinity" | "clock_gettime"
-        | "rt_sigprocmask" | "sigaltstack" | "getpid" | "tgkill" | "getrandom" => [0; 6],
+        "brk" | "mremap" | "munmap" | "madvise" | "sched_yield" | "clock_gettime" | "rt_sigprocmask"
+        | "sigaltstack" | "getpid" | "tgkill" | "getrandom" => [0; 6],
         other => panic!("give {other} arguments here, so that it is tested"),
     }
 }
@@ -72,7 +71,6 @@ pub(crate) fn refused(call: &str) -> Vec<Arguments> {
             let flags = [libc::MAP_SHARED | libc::MAP_ANONYMOUS, libc::MAP_PRIVATE, OWN | libc::MAP_FIXED];
             [of(2, &[CODE.into(), (DATA | CODE).into(), 1 << 40]), of(3, &flags.map(c_long::from))].concat()
         }
-        "mprotect" => of(2, &[CODE.into(), (DATA | CODE).into()]),
         "mremap" => of(3, &[0, (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED).into()]),
         "madvise" => of(2, &[libc::MADV_REMOVE.into(), libc::MADV_DONTFORK.into()]),
         "futex" => of(1, &[libc::FUTEX_REQUEUE.into(), libc::FUTEX_LOCK_PI.into(), libc::FUTEX_FD.into()]),

@@ -36,7 +36,6 @@ impl Ended {
 /// Starts it and waits for its end.
 pub(crate) fn start(order: &str) -> Ended {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["child", "--exact", "--nocapture", "--test-threads=1"]);
     // A backtrace would open files.
     let output = command.env(ORDER, order).env("RUST_BACKTRACE", "full").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

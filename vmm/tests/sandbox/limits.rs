@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use rustix::process::{Pid, Resource, getrlimit, test_kill_process};
-use vmm::sandbox::{Limits, Missing};
+use vmm::sandbox::{self, Limits, Missing, SandboxError};
 
 use crate::child::{enter, enter_with, start};
 
@@ -87,6 +87,23 @@ pub(crate) fn limited() {
     enter();
     assert_eq!(getrlimit(Resource::Data).maximum, Some(64 << 20));
     assert_eq!(getrlimit(Resource::Nofile).maximum, Some(40));
+}
+
+#[test]
+fn a_process_with_other_threads_is_refused() {
+    start("threads").well();
+}
+
+pub(crate) fn threads() {
+    let thread = std::thread::spawn(std::thread::park);
+    let error = sandbox::enter(&Limits::of_machine(8 << 20, 1)).unwrap_err();
+    assert!(matches!(error, SandboxError::Threads));
+    assert_eq!(
+        error.to_string(),
+        "cannot confine a process that has other threads: they would be left outside"
+    );
+    thread.thread().unpark();
+    thread.join().unwrap();
 }
 
 #[test]

@@ -10,10 +10,21 @@ mod limits;
 mod machines;
 mod rules;
 
-/// Not a test by itself: what [`child::start`] starts.
-#[test]
-fn child() {
-    let Ok(order) = std::env::var(child::ORDER) else { return };
+/// What [`child::start`] starts. It comes before `main`, and so before the harness has a thread: a process enters its sandbox
+/// on its first and only one.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CHILD: extern "C" fn() = {
+    extern "C" fn child() {
+        if let Ok(order) = std::env::var(child::ORDER) {
+            obey(&order);
+            child::end();
+        }
+    }
+    child
+};
+
+fn obey(order: &str) {
     let mut words = order.split(' ');
     let what = words.next().unwrap_or_default();
     let rest: Vec<&str> = words.collect();
@@ -22,8 +33,10 @@ fn child() {
         "ends" => rules::ends(&rest),
         "refused" => rules::refused(&rest),
         "forbidden" => rules::forbidden(&rest),
+        "ordinary" => rules::ordinary(&rest),
         "held-back" => rules::held_back(),
         "shut" => limits::shut(&rest),
+        "threads" => limits::threads(),
         "limited" => limits::limited(),
         "console" => machines::console(&rest),
         "fake" => machines::fake(&rest),
@@ -32,5 +45,4 @@ fn child() {
         "kvm-loop" => machines::kvm_loop(&rest),
         other => panic!("no child does {other}"),
     }
-    child::end();
 }

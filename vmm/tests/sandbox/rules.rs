@@ -1,6 +1,7 @@
 //! Every rule of every class, and calls that have none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 
 use vmm::sandbox::{self, Class};
@@ -111,7 +112,7 @@ pub(crate) fn refused(words: &[&str]) {
 }
 
 /// What a guest that has taken over a thread would try.
-const TRIED: [i64; 16] = [
+const TRIED: [i64; 17] = [
     libc::SYS_openat,
     libc::SYS_open,
     libc::SYS_socket,
@@ -128,6 +129,7 @@ const TRIED: [i64; 16] = [
     libc::SYS_memfd_create,
     libc::SYS_io_uring_setup,
     libc::SYS_unlinkat,
+    libc::SYS_mprotect,
 ];
 
 #[test]
@@ -167,6 +169,45 @@ pub(crate) fn held_back() {
     assert_eq!(make(libc::SYS_rt_sigprocmask, [libc::SIG_BLOCK.into(), address, 0, 8, 0, 0]), 0);
     make(libc::SYS_socket, [0; 6]);
     child::end();
+}
+
+/// What no thread can do without, in whatever order: it allocates, waits for others, and ends.
+#[test]
+fn allocator_locks_and_ends_of_threads_work() {
+    for class in Class::ALL {
+        start(&format!("ordinary {}", class.name())).well();
+    }
+}
+
+pub(crate) fn ordinary(words: &[&str]) {
+    const THREADS: usize = 12;
+    let class = class(words[0]);
+    let confinement = enter();
+    let together = Arc::new((Mutex::new(0), Condvar::new(), Barrier::new(THREADS)));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (confinement, together) = (confinement.clone(), Arc::clone(&together));
+            thread::spawn(move || {
+                confinement.confine(class).unwrap();
+                let (count, changed, barrier) = &*together;
+                barrier.wait();
+                allocate();
+                *count.lock().unwrap() += 1;
+                changed.notify_all();
+                let all = changed.wait_while(count.lock().unwrap(), |count| *count < THREADS).unwrap();
+                drop(all);
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// Small blocks until the heap grows, and a large one that grows by itself; then all of it goes back.
+fn allocate() {
+    let small: Vec<Vec<u8>> = (0..400).map(|_| vec![1; 4000]).collect();
+    let mut large: Vec<u8> = vec![1; 1 << 20];
+    large.resize(3 << 20, 2);
+    assert_eq!(small.len() + large.len(), 400 + (3 << 20));
 }
 
 /// The number that the tables have for a kick is this C library's.

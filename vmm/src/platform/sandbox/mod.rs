@@ -62,8 +62,8 @@ pub struct Limits {
 const ALLOWANCE: u64 = 128 << 20;
 /// A thread's stack, and what its allocations may reserve.
 const ALLOWANCE_OF_CPU: u64 = 4 << 20;
-/// A machine has some fifty; a guest that could make it open more finds an end.
-const DESCRIPTORS: u64 = 512;
+/// Some hundred for the machine, and one for each stream that its guest may have to the host.
+const DESCRIPTORS: u64 = 2048;
 
 impl Limits {
     /// Those of a machine with so many bytes of memory and so many processors.
@@ -110,6 +110,8 @@ pub enum Missing {
 /// Why the process or one of its threads could not be confined.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
+    #[error("cannot confine a process that has other threads: they would be left outside")]
+    Threads,
     #[error("cannot limit {what} of this process to {limit}")]
     Limit {
         what: &'static str,

@@ -21,12 +21,13 @@ use std::io;
 
 use super::{Applied, Limits, Missing, SandboxError};
 
-/// Confines the process for ever. Everything of the host's that it needs has to be open, and no other thread may run:
-/// it would be left outside.
+/// Confines the process for ever. Everything of the host's that it needs has to be open.
 pub fn enter(limits: &Limits) -> Result<Applied, SandboxError> {
+    refuse_other_threads()?;
     rustix::thread::set_no_new_privs(true).map_err(|errno| SandboxError::Privileges(errno.into()))?;
     limits::set(limits)?;
     let mut missing = landlock::restrict()?;
+    allocate_in_one_place();
     say_panics_without_backtrace();
     let confinement = if filter::are_filters_known() {
         trap::install().map_err(SandboxError::Trap)?;
@@ -36,6 +37,22 @@ pub fn enter(limits: &Limits) -> Result<Applied, SandboxError> {
         Confinement::default()
     };
     Ok(Applied { confinement, missing })
+}
+
+/// A host without /proc is believed.
+fn refuse_other_threads() -> Result<(), SandboxError> {
+    match std::fs::read_dir("/proc/self/task").map(Iterator::count) {
+        Ok(2..) => Err(SandboxError::Threads),
+        _ => Ok(()),
+    }
+}
+
+/// All threads share the heap of the first one. With heaps of their own glibc opens /proc/sys/vm/overcommit_memory before
+/// it gives pages of one back, counts processors to know how many there may be, and changes protections of pages.
+fn allocate_in_one_place() {
+    // SAFETY: only sets a number; no other thread runs yet.
+    let is_set = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } == 1;
+    debug_assert!(is_set, "glibc knows the parameter since 2.10");
 }
 
 /// A backtrace opens the program's own file, which would end the process instead of the one thread that panicked.

@@ -12,18 +12,16 @@ const ONLY_OWN_PAGES: Condition = argument(3).equals_beside(MAP_NORESERVE as u64
 const FUTEX_FLAGS: u64 = libc::FUTEX_PRIVATE_FLAG as u64 | libc::FUTEX_CLOCK_REALTIME as u64;
 
 pub(super) const RULES: &[Rule] = table! {
-    SYS_brk => "the allocator's first arena grows",
-    SYS_mmap if [NO_CODE, ONLY_OWN_PAGES] => "large allocations, and a thread's arena",
-    SYS_mprotect if [NO_CODE] => "a thread's arena grows",
+    SYS_brk => "the heap grows, and shrinks",
+    SYS_mmap if [NO_CODE, ONLY_OWN_PAGES] => "large allocations",
     SYS_mremap if [argument(3).is(libc::MREMAP_MAYMOVE as u32)] => "a large allocation grows",
     SYS_munmap => "large allocations, stacks and the guest's memory go back",
-    SYS_madvise if [argument(2).is(libc::MADV_DONTNEED as u32)] => "a thread's stack and its arena's free end go back",
-    SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAIT as u64)] => "the C library's locks",
+    SYS_madvise if [argument(2).is(libc::MADV_DONTNEED as u32)] => "the stack of a thread that ends goes back",
+    SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAIT as u64)] => "the C library's locks, as that of the heap",
     SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAIT_BITSET as u64)]
         => "locks, channels, and waiting for a thread's end",
     SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAKE as u64)] => "the other side of both",
     SYS_sched_yield => "channels spin for a moment before they wait",
-    SYS_sched_getaffinity => "the allocator counts processors when there are many arenas",
     SYS_clock_gettime => "the time, where the host's clock is not one that needs no call",
     SYS_write => "event descriptors, what the guest prints, and messages on stderr",
     SYS_close => "what a thread owns",
