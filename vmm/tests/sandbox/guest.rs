@@ -1,9 +1,6 @@
 //! A guest of a few bytes that drives its devices: a "kernel" whose image has the queues filled already, and what it does
 //! with the registers, as code of a processor or as a script.
 
-use std::fs::File;
-use std::io::Write;
-
 use vmm::hypervisor::fake::Scripted;
 
 /// Where the image lies, and its entry.
@@ -100,7 +97,7 @@ impl Image {
     }
 
     /// As a kernel's file: an ELF of one segment, entered at its start, and Xen's note.
-    pub(crate) fn into_file(self) -> File {
+    pub(crate) fn into_elf(self) -> Vec<u8> {
         let mut elf = vec![0; PAGE];
         let mut put = |at: usize, bytes: &[u8]| elf[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, b"\x7fELF\x02\x01\x01");
@@ -120,9 +117,7 @@ impl Image {
         put(0x20c, b"Xen\0");
         put(0x210, &BASE.to_le_bytes());
         elf.extend(self.bytes);
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&elf).unwrap();
-        file
+        elf
     }
 
     /// The code of a processor: sets the devices up, waits until each has done all that it is asked for, says the disk's
@@ -149,6 +144,12 @@ impl Image {
         // mov dx, ACPI's sleep control; mov al, power off; out dx, al; jmp to itself
         code.extend([0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xeb, 0xfe]);
         self.put(0, &code);
+        self
+    }
+
+    /// A guest that ends by a triple fault: an instruction that is none, and nobody to handle it.
+    pub(crate) fn with_fault(mut self) -> Self {
+        self.put(0, &[0x0f, 0x0b]);
         self
     }
 

@@ -54,7 +54,8 @@ struct Opened {
 impl Opened {
     fn new(directory: &Path, image: Image) -> Self {
         let disk = Disk::open(&directory.join("disk"), false).unwrap();
-        let kernel = image.into_file();
+        let mut kernel = tempfile::tempfile().unwrap();
+        kernel.write_all(&image.into_elf()).unwrap();
         let sink = console::file(&directory.join("console")).unwrap();
         let confinement = enter();
         let (console, printed) = Console::to(sink, confinement.clone()).unwrap();

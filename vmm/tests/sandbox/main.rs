@@ -5,6 +5,8 @@
 
 mod calls;
 mod child;
+// It has a guest for the tests of the whole product as well.
+#[allow(dead_code)]
 mod guest;
 mod limits;
 mod machines;

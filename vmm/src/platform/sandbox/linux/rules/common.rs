@@ -1,13 +1,12 @@
 //! What every thread does: memory, locks, its own end, and the last words of a process.
 
-use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use libc::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 
 use crate::platform::sandbox::linux::rule::{Condition, Rule, argument, table};
 
 const DATA: u64 = PROT_READ as u64 | PROT_WRITE as u64;
-const OWN_PAGES: u64 = MAP_PRIVATE as u64 | MAP_ANONYMOUS as u64;
 const NO_CODE: Condition = argument(2).within(DATA);
-const ONLY_OWN_PAGES: Condition = argument(3).equals_beside(MAP_NORESERVE as u64, OWN_PAGES);
+const ONLY_OWN_PAGES: Condition = argument(3).is((MAP_PRIVATE | MAP_ANONYMOUS) as u32);
 /// The process's own locks or those of everybody, and the clock of a deadline.
 const FUTEX_FLAGS: u64 = libc::FUTEX_PRIVATE_FLAG as u64 | libc::FUTEX_CLOCK_REALTIME as u64;
 
@@ -21,6 +20,7 @@ pub(super) const RULES: &[Rule] = table! {
     SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAIT_BITSET as u64)]
         => "locks, channels, and waiting for a thread's end",
     SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAKE as u64)] => "the other side of both",
+    // Neither of the next two can be made to happen: both are executed only as such.
     SYS_sched_yield => "channels spin for a moment before they wait",
     SYS_clock_gettime => "the time, where the host's clock is not one that needs no call",
     SYS_write => "event descriptors, what the guest prints, and messages on stderr",

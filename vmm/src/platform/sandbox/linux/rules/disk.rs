@@ -16,6 +16,7 @@ pub(super) const RULES: &[Rule] = table! {
     SYS_fdatasync => "the guest flushes",
     SYS_fallocate if [argument(1).is(HOLE)] => "the guest discards, or writes zeroes that may be a hole",
     SYS_fallocate if [argument(1).is(ZEROES)] => "the guest writes zeroes",
+    // Executed only as such: every file system that tests run on has both.
     SYS_pwrite64 => "zeroes, on a file system that has neither of these",
     SYS_ioctl if [argument(1).is(KVM_IRQ_LINE)] => "interrupts the guest",
 };

@@ -1,0 +1,95 @@
+//! `mvm vmm` on the host's KVM, with a guest of a few bytes: how it ends, and its sandbox.
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+// Numbers of tests are small, and meant.
+#![allow(clippy::cast_possible_truncation)]
+
+// It has more guests than these.
+#[allow(dead_code)]
+#[path = "../vmm/tests/sandbox/guest.rs"]
+mod guest;
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use guest::{Image, REQUESTS};
+use support::{MVM, Outcome, run, skipped};
+
+/// As in vmm/tests: a host without the device has nothing to test here; it is said.
+fn there_is_kvm() -> bool {
+    let exists = Path::new("/dev/kvm").exists();
+    if !exists {
+        let _ = writeln!(std::io::stderr(), "there is no /dev/kvm here, so nothing of mvm vmm was tested");
+    }
+    exists && !skipped("kvm")
+}
+
+/// What a machine is made of.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(image: Image) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        fs::write(files.path("kernel"), image.into_elf()).unwrap();
+        fs::write(files.path("disk"), vec![7; 64 << 10]).unwrap();
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, options: &[&str]) -> Outcome {
+        let mut command = Command::new(MVM);
+        command.arg("vmm").arg("--kernel").arg(self.path("kernel")).arg("--disk").arg(self.path("disk"));
+        run(command.args(["--memory", "64M"]).args(options))
+    }
+}
+
+#[test]
+fn a_guest_that_powers_off_is_a_success_in_the_sandbox_and_outside() {
+    if !there_is_kvm() {
+        return;
+    }
+    for option in [&[][..], &["--no-sandbox"]] {
+        let files = Files::new(Image::new().with_code());
+        let outcome = files.run(option);
+        let is_said =
+            outcome.stderr.contains("mvm vmm: without a sandbox: a guest that takes this process over may");
+        assert_eq!(is_said, !option.is_empty(), "{outcome}");
+        let printed = outcome.ok();
+        assert!(printed.contains("printed\n") && printed.contains(&"0".repeat(REQUESTS)), "{printed}");
+        assert_eq!(fs::read(files.path("disk")).unwrap()[..512], [b'a'; 512]);
+    }
+}
+
+#[test]
+fn a_console_that_is_a_file_has_another_beside_it() {
+    if !there_is_kvm() {
+        return;
+    }
+    let files = Files::new(Image::new().with_code());
+    let console = files.path("console");
+    assert_eq!(files.run(&["--console", console.to_str().unwrap(), "--cpus", "3"]).ok(), "");
+    assert!(fs::read_to_string(&console).unwrap().contains("printed\n"));
+    assert_eq!(fs::read(files.path("console.1")).unwrap(), b"");
+}
+
+#[test]
+fn a_guest_that_resets_itself_has_a_status_of_its_own() {
+    if !there_is_kvm() {
+        return;
+    }
+    Files::new(Image::new().with_fault()).run(&[]).refused(4, "mvm vmm: the guest reset itself");
+}
+
+/// The limit of memory knows how much the guest has.
+#[test]
+fn large_machines_fit_their_limits() {
+    if !there_is_kvm() {
+        return;
+    }
+    Files::new(Image::new().with_code()).run(&["--memory", "8G", "--cpus", "32"]).ok();
+}
