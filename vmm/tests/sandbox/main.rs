@@ -8,6 +8,7 @@ mod child;
 // It has a guest for the tests of the whole product as well.
 #[allow(dead_code)]
 mod guest;
+mod lacking;
 mod limits;
 mod machines;
 mod rules;
@@ -38,6 +39,9 @@ fn obey(order: &str) {
         "ordinary" => rules::ordinary(&rest),
         "held-back" => rules::held_back(),
         "shut" => limits::shut(&rest),
+        "lacking-landlock" => lacking::landlock(),
+        "lacking-off" => lacking::off(),
+        "lacking-both" => lacking::both(),
         "threads" => limits::threads(),
         "limited" => limits::limited(),
         "console" => machines::console(&rest),
