@@ -13,8 +13,8 @@ mod limits;
 mod machines;
 mod rules;
 
-/// What [`child::start`] starts. It comes before `main`, and so before the harness has a thread: a process enters its sandbox
-/// on its first and only one.
+/// What [`child::start`] starts. It comes before `main`, and so before the harness has a thread: a process enters its
+/// sandbox on its first and only one.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CHILD: extern "C" fn() = {

@@ -16,7 +16,8 @@ pub(super) const RULES: &[Rule] = table! {
     SYS_mremap if [argument(3).is(libc::MREMAP_MAYMOVE as u32)] => "a large allocation grows",
     SYS_munmap => "large allocations, stacks and the guest's memory go back",
     SYS_madvise if [argument(2).is(libc::MADV_DONTNEED as u32)] => "the stack of a thread that ends goes back",
-    SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAIT as u64)] => "the C library's locks, as that of the heap",
+    SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAIT as u64)]
+        => "the C library's locks, as that of the heap",
     SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAIT_BITSET as u64)]
         => "locks, channels, and waiting for a thread's end",
     SYS_futex if [argument(1).equals_beside(FUTEX_FLAGS, libc::FUTEX_WAKE as u64)] => "the other side of both",
