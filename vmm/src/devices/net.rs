@@ -1,0 +1,171 @@
+//! The network card (virtio 1.3, 5.1): its wire is a stream socket to the network process.
+//!
+//! - [`header`]: what the driver says of a frame, and we of one; [`checksum`]: what it leaves to us; both pure.
+//! - [`wire`]: frames on the socket.
+//! - [`queues`]: the queues, generic over memory.
+//!
+//! Segments that the guest leaves uncut go out as one frame: the network process ends every connection itself, so that
+//! nothing would be gained by cutting them.
+
+mod checksum;
+mod header;
+mod queues;
+mod wire;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
+
+use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6,
+    VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
+};
+use virtio_queue::Queue;
+
+use self::header::Agreed;
+use self::queues::Wire;
+use super::{Device, RingError, Signals, read_space};
+use crate::memory::Memory;
+use crate::platform::{Event, Interest, Poller};
+
+// The queues (5.1.2).
+const RECEIVE: u32 = 0;
+const TRANSMIT: u32 = 1;
+
+/// Locally administered; one guest is alone on its wire.
+const MAC: [u8; 6] = [0x02, 0x6d, 0x76, 0x6d, 0x00, 0x01];
+/// The longest packet: what an IPv4 header can say, in whole words.
+const MTU: u16 = 65520;
+
+/// The card.
+#[derive(Debug)]
+pub struct Net {
+    socket: OwnedFd,
+    wire: Wire,
+    /// None once the network process is gone: the card is then one whose cable is pulled.
+    agreed: Agreed,
+    is_connected: bool,
+    poller: Poller,
+    events: Vec<Event>,
+}
+
+impl Net {
+    /// The socket is one end of a stream; the other is the network process's.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let poller = Poller::new()?;
+        poller.add(&socket, 0, Interest::default())?;
+        Ok(Self {
+            socket,
+            wire: Wire::default(),
+            agreed: Agreed::default(),
+            is_connected: true,
+            poller,
+            events: Vec::new(),
+        })
+    }
+
+    /// `struct virtio_net_config` (5.1.4): address, status, pairs of queues, MTU.
+    fn config() -> [u8; 12] {
+        let mut config = [0; 12];
+        let known = MAC.into_iter().chain([0; 4]).chain(MTU.to_le_bytes());
+        for (to, from) in config.iter_mut().zip(known) {
+            *to = from;
+        }
+        config
+    }
+
+    fn watch(&mut self, interest: Interest) {
+        let _ = self.poller.poll(&mut self.events);
+        if !self.is_connected {
+            return;
+        }
+        if let Err(error) = self.poller.modify(&self.socket, 0, interest) {
+            tracing::error!(%error, "the network card cannot wait for its socket");
+        }
+    }
+
+    fn disconnect(&mut self, why: &dyn std::error::Error) {
+        if self.is_connected {
+            self.is_connected = false;
+            self.poller.remove(&self.socket);
+            self.wire = Wire::default();
+            tracing::warn!(error = why, "the guest has no network any more");
+        }
+    }
+}
+
+impl Device for Net {
+    fn id(&self) -> u32 {
+        VIRTIO_ID_NET
+    }
+
+    fn features(&self) -> u64 {
+        [
+            VIRTIO_NET_F_MAC,
+            VIRTIO_NET_F_MTU,
+            VIRTIO_NET_F_CSUM,
+            VIRTIO_NET_F_GUEST_CSUM,
+            VIRTIO_NET_F_HOST_TSO4,
+            VIRTIO_NET_F_HOST_TSO6,
+            VIRTIO_NET_F_MRG_RXBUF,
+        ]
+        .into_iter()
+        .fold(0, |bits, bit| bits | 1_u64.wrapping_shl(bit))
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[256, 256]
+    }
+
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        read_space(&Self::config(), offset, data);
+    }
+
+    fn activate(&mut self, features: u64, _now: Instant) {
+        self.agreed = Agreed::from_features(features);
+    }
+
+    fn process(
+        &mut self,
+        memory: &Memory,
+        queues: &mut [Queue],
+        _now: Instant,
+    ) -> Result<Signals, RingError> {
+        let mut signals = Signals::default();
+        let [receive, transmit] = queues else {
+            // Without a driver nothing is read: the network process keeps it.
+            self.watch(Interest { read: false, write: self.wire.outgoing.waits() });
+            return Ok(signals);
+        };
+        loop {
+            let mut idle = true;
+            if let Err(error) = self.wire.exchange(&self.socket, self.is_connected) {
+                self.disconnect(&error);
+            }
+            let sent = queues::transmit(transmit, memory, &mut self.wire.outgoing, self.agreed)?;
+            signals.add(TRANSMIT, sent.signal);
+            idle &= !sent.goes_on;
+            let received = queues::receive(receive, memory, &mut self.wire.incoming, self.agreed);
+            let received = match received {
+                Err(queues::Trouble::Ring(error)) => return Err(error),
+                Err(queues::Trouble::Wire(error)) => {
+                    self.disconnect(&error);
+                    queues::Pass::default()
+                }
+                Ok(received) => received,
+            };
+            signals.add(RECEIVE, received.signal);
+            idle &= !received.goes_on;
+            if idle {
+                break;
+            }
+        }
+        Ok(signals)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.poller.as_fd())
+    }
+}
