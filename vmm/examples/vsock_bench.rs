@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     drop(network);
     // Given before the kernel has begun: the connection has to wait for the guest.
     let mut first = connect(&channel, 1000, &[])?;
-    ensure!(next(&mut reader)? == FromMachine::Started, "the machine did not start");
+    ensure!(matches!(next(&mut reader)?, FromMachine::Started { .. }), "the machine did not start");
     first.write_all(b"x")?;
     first.read_exact(&mut [0])?;
     report("first-answer", "ms", started.elapsed().as_secs_f64() * 1e3);

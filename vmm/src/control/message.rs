@@ -31,6 +31,8 @@ pub struct MachineConfig {
 pub enum Engine {
     /// QEMU as the processor; `command` is the program and what has to stand before its options.
     Tcg { command: Vec<String> },
+    /// Our own vCPUs on KVM.
+    Kvm,
 }
 
 /// From the supervisor.
@@ -57,8 +59,8 @@ pub enum ToMachine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromMachine {
-    /// The processor runs.
-    Started,
+    /// The processor runs. What this host does not have of the engine's sandbox comes along, as sentences.
+    Started { sandbox_lacks: Vec<String> },
     /// The guest wants a port of the host. Nothing but the supervisor's allow-list decides.
     Dial { id: u64, port: u32 },
     /// The machine is over; the last message.

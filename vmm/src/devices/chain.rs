@@ -9,7 +9,11 @@ use std::sync::atomic::Ordering;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::bitmap::{BS, BitmapSlice};
-use vm_memory::{GuestMemory, Permissions, VolatileSlice};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
+
+// The used ring (2.7.8): flags and index, then elements.
+const USED_HEADER: u64 = 4;
+const USED_ELEMENT: u64 = 8;
 
 /// A ring that can no longer be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,28 @@ pub(crate) fn next<'m, M: GuestMemory>(
     let longest = usize::from(queue.size());
     let (readable, writable) = resolve(memory, descriptors, longest).unwrap_or_default();
     Ok(Some(Chain { head, readable: Buffers::new(readable), writable: Buffers::new(writable) }))
+}
+
+/// Gives chains back, each with the bytes that were written into it, so that the driver sees all of them or none.
+/// [`QueueT::needs_notification`] then knows of the last of them alone.
+pub(crate) fn give_back<M: GuestMemory>(
+    queue: &mut Queue,
+    memory: &M,
+    chains: &[(u16, u32)],
+) -> Result<(), RingError> {
+    let Some((&(head, written), before)) = chains.split_last() else { return Ok(()) };
+    for &(head, written) in before {
+        // Like the queue's own, but for the index, which is what shows an entry to the driver (2.7.8).
+        let place = u64::from(queue.next_used().checked_rem(queue.size()).unwrap_or(0));
+        let offset = place.wrapping_mul(USED_ELEMENT).saturating_add(USED_HEADER);
+        let address = queue.used_ring().checked_add(offset).ok_or(RingError::Unreadable)?;
+        let [[a, b, c, d], [e, f, g, h]] = [u32::from(head).to_le_bytes(), written.to_le_bytes()];
+        memory
+            .write_slice(&[a, b, c, d, e, f, g, h], GuestAddress(address))
+            .map_err(|_| RingError::Unreadable)?;
+        queue.set_next_used(queue.next_used().wrapping_add(1));
+    }
+    Ok(queue.add_used(memory, head, written)?)
 }
 
 /// Pieces to read, and pieces to write.

@@ -1,10 +1,12 @@
 //! Devices. Each knows virtqueues and guest memory, and neither an engine nor how it is reached.
 
+pub mod balloon;
 pub mod blk;
 pub(crate) mod chain;
 pub mod console;
 mod device;
 mod line;
+pub mod net;
 pub mod rng;
 pub(crate) mod serial;
 #[cfg(test)]

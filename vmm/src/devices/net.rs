@@ -24,7 +24,8 @@ use virtio_bindings::virtio_net::{
 use virtio_queue::Queue;
 
 use self::header::Agreed;
-use self::queues::Wire;
+use self::queues::Trouble;
+use self::wire::{Incoming, Outgoing, WireError};
 use super::{Device, RingError, Signals, read_space};
 use crate::memory::Memory;
 use crate::platform::{Event, Interest, Poller};
@@ -42,9 +43,10 @@ const MTU: u16 = 65520;
 #[derive(Debug)]
 pub struct Net {
     socket: OwnedFd,
-    wire: Wire,
-    /// None once the network process is gone: the card is then one whose cable is pulled.
+    incoming: Incoming,
+    outgoing: Outgoing,
     agreed: Agreed,
+    /// The network process is there. Without it the card is one whose cable is pulled.
     is_connected: bool,
     poller: Poller,
     events: Vec<Event>,
@@ -58,7 +60,8 @@ impl Net {
         poller.add(&socket, 0, Interest::default())?;
         Ok(Self {
             socket,
-            wire: Wire::default(),
+            incoming: Incoming::default(),
+            outgoing: Outgoing::default(),
             agreed: Agreed::default(),
             is_connected: true,
             poller,
@@ -76,22 +79,51 @@ impl Net {
         config
     }
 
-    fn watch(&mut self, interest: Interest) {
-        let _ = self.poller.poll(&mut self.events);
-        if !self.is_connected {
-            return;
-        }
-        if let Err(error) = self.poller.modify(&self.socket, 0, interest) {
-            tracing::error!(%error, "the network card cannot wait for its socket");
+    /// Both directions, until there is nothing more to do in either now.
+    fn exchange(
+        &mut self,
+        memory: &Memory,
+        receive: &mut Queue,
+        transmit: &mut Queue,
+    ) -> Result<(Signals, Interest), Trouble> {
+        let mut signals = Signals::default();
+        loop {
+            if self.is_connected {
+                self.incoming.fill(&self.socket)?;
+            }
+            let sent = queues::transmit(transmit, memory, &mut self.outgoing, self.agreed)?;
+            let was_full = !self.outgoing.has_room();
+            self.flush()?;
+            let received = queues::receive(receive, memory, &mut self.incoming, self.agreed)?;
+            signals.add(TRANSMIT, sent.signal);
+            signals.add(RECEIVE, received.signal);
+            let has_room_again = was_full && self.outgoing.has_room();
+            if !(sent.goes_on || received.goes_on || has_room_again) {
+                let interest = Interest { read: !received.waits_for_driver, write: self.outgoing.waits() };
+                return Ok((signals, interest));
+            }
         }
     }
 
-    fn disconnect(&mut self, why: &dyn std::error::Error) {
+    fn flush(&mut self) -> Result<(), WireError> {
         if self.is_connected {
-            self.is_connected = false;
-            self.poller.remove(&self.socket);
-            self.wire = Wire::default();
-            tracing::warn!(error = why, "the guest has no network any more");
+            return self.outgoing.flush(&self.socket);
+        }
+        self.outgoing.clear();
+        Ok(())
+    }
+
+    fn disconnect(&mut self, why: &WireError) {
+        self.is_connected = false;
+        self.incoming = Incoming::default();
+        tracing::warn!(error = why as &dyn std::error::Error, "the guest has no network any more");
+    }
+
+    fn watch(&mut self, wanted: Interest) {
+        let _ = self.poller.poll(&mut self.events);
+        let interest = if self.is_connected { wanted } else { Interest::default() };
+        if let Err(error) = self.poller.modify(&self.socket, 0, interest) {
+            tracing::error!(%error, "the network card cannot wait for its socket");
         }
     }
 }
@@ -133,36 +165,21 @@ impl Device for Net {
         queues: &mut [Queue],
         _now: Instant,
     ) -> Result<Signals, RingError> {
-        let mut signals = Signals::default();
         let [receive, transmit] = queues else {
             // Without a driver nothing is read: the network process keeps it.
-            self.watch(Interest { read: false, write: self.wire.outgoing.waits() });
-            return Ok(signals);
+            self.watch(Interest::default());
+            return Ok(Signals::default());
         };
         loop {
-            let mut idle = true;
-            if let Err(error) = self.wire.exchange(&self.socket, self.is_connected) {
-                self.disconnect(&error);
-            }
-            let sent = queues::transmit(transmit, memory, &mut self.wire.outgoing, self.agreed)?;
-            signals.add(TRANSMIT, sent.signal);
-            idle &= !sent.goes_on;
-            let received = queues::receive(receive, memory, &mut self.wire.incoming, self.agreed);
-            let received = match received {
-                Err(queues::Trouble::Ring(error)) => return Err(error),
-                Err(queues::Trouble::Wire(error)) => {
-                    self.disconnect(&error);
-                    queues::Pass::default()
+            match self.exchange(memory, receive, transmit) {
+                Ok((signals, interest)) => {
+                    self.watch(interest);
+                    return Ok(signals);
                 }
-                Ok(received) => received,
-            };
-            signals.add(RECEIVE, received.signal);
-            idle &= !received.goes_on;
-            if idle {
-                break;
+                Err(Trouble::Ring(error)) => return Err(error),
+                Err(Trouble::Wire(error)) => self.disconnect(&error),
             }
         }
-        Ok(signals)
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

@@ -59,6 +59,15 @@ impl Driver {
         self.offer(0);
     }
 
+    /// Makes chains of one buffer each available, to be filled with so many bytes; the buffers lie a page apart.
+    pub(crate) fn offer_separately(&mut self, lengths: &[u32]) {
+        for length in lengths {
+            let number = self.sent % SIZE;
+            self.descriptor(number, BUFFERS + u64::from(number) * 0x1000, *length, WRITE, 0);
+            self.offer(number);
+        }
+    }
+
     pub(crate) fn descriptor(&self, number: u16, address: u64, length: u32, flags: u16, next: u16) {
         let bytes =
             [&address.to_le_bytes()[..], &length.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()];

@@ -91,3 +91,20 @@ fn count(vector: &[libc::iovec]) -> libc::c_int {
 fn counted(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
+
+/// Gives the whole pages of a piece of guest memory back to the host. The guest finds zeroes there afterwards, or what the
+/// file holds where one is mapped.
+pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
+    let pointer = piece.ptr_guard_mut();
+    let page = usize::try_from(page_size()).unwrap_or(usize::MAX);
+    let before = pointer.as_ptr().align_offset(page);
+    let whole = piece.len().saturating_sub(before) / page;
+    let Some(length) = whole.checked_mul(page).filter(|length| *length > 0) else { return };
+    // SAFETY: the pages lie in the piece, which is guest memory that nobody refers into; to lose their content is what the
+    // guest asks for.
+    let given =
+        unsafe { madvise(pointer.as_ptr().wrapping_add(before).cast(), length, Advice::LinuxDontNeed) };
+    if let Err(error) = given {
+        tracing::debug!(%error, "pages that the guest gave up stay");
+    }
+}

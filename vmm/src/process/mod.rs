@@ -1,17 +1,19 @@
 //! The process of one machine: receives its orders from the supervisor, runs the machine, and reports how it ended.
 //!
-//! The main thread starts QEMU and waits for events; the device has threads of its own; one more reads orders. When
-//! the supervisor's socket closes, for whatever reason, the machine ends.
+//! The main thread waits for events; one more reads orders; the rest are the engine's. When the supervisor's socket
+//! closes, for whatever reason, the machine ends.
 
-mod machine;
+mod emulated;
+mod native;
+mod orders;
 
-use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
-use crate::control::{Channel, ChannelError, ChannelReader, FromMachine, MachineConfig, Outcome, ToMachine};
-use crate::devices::vsock::Dial;
-use crate::engine::tcg::Report;
-use crate::transport::vhost_user::Lost;
+use self::orders::Supervisor;
+use crate::control::{Channel, ChannelError, ChannelReader, Engine, Outcome};
+
+/// The guest's context id: one machine has one guest, so it never varies.
+const GUEST_CID: u32 = 3;
 
 /// Why there was no machine to report the end of.
 #[derive(Debug, thiserror::Error)]
@@ -20,43 +22,39 @@ pub enum ProcessError {
     NoStart,
     #[error("cannot talk to the supervisor")]
     Channel(#[from] ChannelError),
-    #[error("cannot start a thread that reads orders")]
-    Thread(#[source] std::io::Error),
-}
-
-/// What the main thread waits for.
-#[derive(Debug)]
-enum Event {
-    Order(ToMachine, Option<OwnedFd>),
-    /// The supervisor closed its end, or broke the protocol.
-    SupervisorGone,
-    Dial(Dial),
-    Engine(Report),
-    Device(Lost),
 }
 
 /// Runs one machine from its start to its end; returns the outcome that was also reported. Has to be called from the
-/// main thread: QEMU is killed when the calling thread ends.
-pub fn run((channel, mut reader): (Channel, ChannelReader)) -> Result<Outcome, ProcessError> {
-    let (config, network) = receive_start(&mut reader)?;
+/// main thread, and before there is another.
+pub fn run(channel: (Channel, ChannelReader)) -> Result<Outcome, ProcessError> {
+    let mut supervisor = Supervisor::new(channel);
+    let (config, network) = supervisor.start()?;
     allow_many_descriptors();
-    let (events, waiting) = mpsc::channel();
-    let orders = events.clone();
-    let listening = std::thread::Builder::new()
-        .name("orders".to_owned())
-        .spawn(move || read_orders(reader, &orders))
-        .map_err(ProcessError::Thread)?;
-    let outcome = match machine::run(&config, network, &channel, &events, &waiting) {
-        Ok(outcome) => outcome,
-        Err(error) => Outcome::Failed(with_causes(&error)),
+    let outcome = match &config.engine {
+        Engine::Tcg { command } => {
+            emulated::run(command, &config, network, &mut supervisor).unwrap_or_else(|error| failed(&error))
+        }
+        Engine::Kvm => native::run(&config, network, &mut supervisor).unwrap_or_else(|error| failed(&error)),
     };
-    // The supervisor may be gone; then nobody is left to be told.
-    if let Err(error) = channel.send(&FromMachine::Ended(outcome.clone()), None) {
-        tracing::debug!(%error, "nobody hears of the machine's end");
-    }
-    channel.close();
-    let _ = listening.join();
+    supervisor.say_how_it_ended(&outcome);
     Ok(outcome)
+}
+
+fn failed(error: &dyn std::error::Error) -> Outcome {
+    Outcome::Failed(with_causes(error))
+}
+
+/// Makes an event of whatever is told. That nobody waits for it any more is no news.
+fn tell<T, E>(
+    events: &mpsc::Sender<E>,
+    event: fn(T) -> E,
+) -> impl Fn(T) + Clone + Send + Sync + use<T, E> + 'static
+where
+    T: 'static,
+    E: Send + 'static,
+{
+    let events = events.clone();
+    move |told| drop(events.send(event(told)))
 }
 
 /// Each connection is a descriptor, and the usual limit of 1024 is kept for programs that use `select`; we do not.
@@ -67,34 +65,6 @@ fn allow_many_descriptors() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of open descriptors stays as it is");
     }
-}
-
-fn receive_start(reader: &mut ChannelReader) -> Result<(MachineConfig, Option<OwnedFd>), ProcessError> {
-    match reader.receive()? {
-        Some((ToMachine::Start(config), network)) => Ok((config, network)),
-        _ => Err(ProcessError::NoStart),
-    }
-}
-
-fn read_orders(mut reader: ChannelReader, events: &mpsc::Sender<Event>) {
-    loop {
-        match reader.receive() {
-            Ok(Some((order, descriptor))) => {
-                if events.send(Event::Order(order, descriptor)).is_err() {
-                    return;
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the supervisor cannot be understood"
-                );
-                break;
-            }
-        }
-    }
-    let _ = events.send(Event::SupervisorGone);
 }
 
 /// An error and its causes in one sentence.
@@ -115,7 +85,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     use super::*;
-    use crate::control::Engine;
+    use crate::control::{FromMachine, MachineConfig, ToMachine};
 
     type Running = JoinHandle<Result<Outcome, ProcessError>>;
 

@@ -47,7 +47,8 @@ fn harmless(call: &str) -> Arguments {
         // The word is 0 and not 1, so nobody waits; and nobody waits to be woken.
         "futex" => [(&raw const WORD) as c_long, libc::FUTEX_PRIVATE_FLAG.into(), 1, NULL, NULL, 1],
         "write" | "close" | "fcntl" | "ioctl" | "epoll_pwait" | "epoll_ctl" | "read" | "preadv"
-        | "pwritev" | "fdatasync" | "fallocate" | "pwrite64" | "recvfrom" | "pread64" | "ftruncate" => {
+        | "pwritev" | "fdatasync" | "fallocate" | "pwrite64" | "recvfrom" | "pread64" | "ftruncate"
+        | "sendto" | "timerfd_settime" | "accept4" | "getsockopt" | "shutdown" | "recvmsg" | "sendmsg" => {
             [NONE, 0, NULL, 0, 0, 0]
         }
         "brk" | "mremap" | "munmap" | "madvise" | "sched_yield" | "clock_gettime" | "rt_sigprocmask"
@@ -82,6 +83,12 @@ pub(crate) fn refused(call: &str) -> Vec<Arguments> {
         "tgkill" => of(2, &[libc::SIGKILL.into(), libc::SIGSYS.into()]),
         "epoll_pwait" => of(4, &[(&raw const WORD) as c_long]),
         "epoll_ctl" => of(1, &[libc::EPOLL_CTL_ADD.into(), libc::EPOLL_CTL_DEL.into()]),
+        "sendto" | "recvfrom" => of(4, &[(&raw const WORD) as c_long]),
+        "getsockopt" => [
+            of(1, &[libc::SOL_TCP.into(), libc::SOL_PACKET.into()]),
+            of(2, &[libc::SO_PEERCRED.into(), libc::SO_PEERGROUPS.into()]),
+        ]
+        .concat(),
         "fallocate" => of(1, &[0, libc::FALLOC_FL_PUNCH_HOLE.into(), libc::FALLOC_FL_COLLAPSE_RANGE.into()]),
         _ => Vec::new(),
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use vmm::console::{self, Console};
 use vmm::devices::blk::Disk;
-use vmm::engine::native::{self, Config, Control, Outcome};
+use vmm::engine::native::{self, Config, Control, Outcome, Watcher};
 use vmm::hypervisor::fake::{Fake, Scripted};
 use vmm::hypervisor::kvm::Kvm;
 use vmm::sandbox::Confinement;
@@ -70,6 +70,10 @@ impl Opened {
             initrd: None,
             command_line: "quiet".into(),
             disks: vec![self.disk],
+            network: None,
+            vsock: None,
+            balloon: 0,
+            watcher: Watcher::default(),
             console: self.printed,
             confinement: self.confinement,
         };

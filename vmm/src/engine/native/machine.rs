@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use super::parts::{Named, Parts, assemble};
-use super::{Config, Error, Event, Order, Orders, Outcome};
+use super::{Config, Error, Event, Order, Orders, Outcome, Stage};
 use crate::board::x86_64::layout::POWER_BUTTON_LINE;
 use crate::board::x86_64::power::Wish;
+use crate::devices::balloon::Balloon;
 use crate::devices::blk::Blk;
 use crate::devices::console::Console;
+use crate::devices::net::Net;
 use crate::devices::rng::Rng;
 use crate::hypervisor::{Hypervisor, Vcpu, Vm};
 use crate::platform::sandbox::{Class, Confinement};
@@ -21,6 +23,8 @@ const MOST_CPUS: u8 = 32;
 /// Who works on devices, as threads are called.
 const SMALL: &str = "devices";
 const DISK: &str = "disk";
+const NETWORK: &str = "network";
+const VSOCK: &str = "vsock";
 
 /// Runs a machine from its start to its end. Returns with every thread joined.
 pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) -> Result<Outcome, Error> {
@@ -30,10 +34,11 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
     let Orders { events, waiting } = orders;
     let devices = devices(&mut config)?;
     let parts = assemble(hypervisor.create_vm()?, &config, devices, &events)?;
+    config.watcher.tell(Stage::Board);
     let workers = workers(&parts.slots, &config.confinement, &events).map_err(Error::Thread)?;
     let vcpus = start(&config, &parts, &events)?;
     config.confinement.confine(Class::Main)?;
-    let outcome = follow(&parts, &vcpus, &waiting);
+    let outcome = follow(&parts, &vcpus, &waiting, &config);
     drop((vcpus, workers));
     Ok(outcome)
 }
@@ -45,10 +50,18 @@ fn devices(config: &mut Config) -> Result<Vec<Named>, Error> {
     for disk in config.disks.drain(..) {
         devices.push((DISK, Box::new(Blk::new(disk))));
     }
+    devices.push((SMALL, Box::new(Balloon::new(config.balloon))));
+    if let Some(wire) = config.network.take() {
+        devices.push((NETWORK, Box::new(Net::new(wire).map_err(Error::Device)?)));
+    }
+    if let Some(vsock) = config.vsock.take() {
+        devices.push((VSOCK, Box::new(vsock)));
+    }
     Ok(devices)
 }
 
-/// Each disk has a thread of its own, since a disk may be slow; the small devices never wait and share one.
+/// Each disk has a thread of its own, since a disk may be slow; so have network and vsock, since they may be busy. The
+/// others are neither and share one.
 fn workers(
     slots: &[Arc<Slot>],
     confinement: &Confinement,
@@ -60,12 +73,21 @@ fn workers(
         .filter_map(|group| Some((group.first()?.name(), group)))
         .map(|(name, group)| {
             let events = events.clone();
-            let class = if name == SMALL { Class::Devices } else { Class::Disk };
+            let class = class(name);
             Worker::spawn(name, group, (confinement.clone(), class), move |why| {
                 drop(events.send(Event::Trouble(why)));
             })
         })
         .collect()
+}
+
+fn class(name: &str) -> Class {
+    match name {
+        DISK => Class::Disk,
+        NETWORK => Class::Network,
+        VSOCK => Class::Vsock,
+        _ => Class::Devices,
+    }
 }
 
 fn start<V: Vm>(
@@ -93,6 +115,7 @@ fn follow<V: Vm>(
     parts: &Parts<V>,
     vcpus: &[Handle<<V::Vcpu as Vcpu>::Kick>],
     waiting: &Receiver<Event>,
+    config: &Config,
 ) -> Outcome {
     // All vCPUs begin together, when the last of them has been made.
     let mut not_ready = vcpus.len();
@@ -101,6 +124,7 @@ fn follow<V: Vm>(
             Event::Vcpu(News::Paused) if not_ready > 0 => {
                 not_ready = not_ready.saturating_sub(1);
                 if not_ready == 0 {
+                    config.watcher.tell(Stage::Running);
                     vcpus.iter().for_each(Handle::run);
                 }
             }

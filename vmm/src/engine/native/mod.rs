@@ -5,9 +5,11 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 pub use machine::run;
@@ -15,6 +17,7 @@ pub use machine::run;
 use crate::board::x86_64::BoardError;
 use crate::board::x86_64::power::Wish;
 use crate::devices::blk::Disk;
+use crate::devices::vsock::Vsock;
 use crate::hypervisor;
 use crate::memory::MemoryError;
 use crate::platform::sandbox::{Confinement, SandboxError};
@@ -30,10 +33,54 @@ pub struct Config {
     pub command_line: String,
     /// In the order in which the guest finds them: `/dev/vda`, `/dev/vdb`.
     pub disks: Vec<Disk>,
+    /// The stream to the network process; a machine without one has no network.
+    pub network: Option<OwnedFd>,
+    pub vsock: Option<Vsock>,
+    /// Bytes of its memory that the guest is asked to give up from the start.
+    pub balloon: u64,
     /// What the guest prints goes here; a stream that may be made nonblocking.
     pub console: OwnedFd,
     /// For each of its threads, and for the one that calls [`run`] once all the others are there.
     pub confinement: Confinement,
+    pub watcher: Watcher,
+}
+
+/// How far a machine's start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The guest's memory is there.
+    Memory,
+    /// Kernel, tables and devices are in their places.
+    Board,
+    /// The first vCPU is about to run.
+    Running,
+}
+
+/// Is told of each stage as it ends, from the thread that runs the machine.
+#[derive(Clone)]
+pub struct Watcher(Arc<dyn Fn(Stage) + Send + Sync>);
+
+impl Watcher {
+    pub fn new(watch: impl Fn(Stage) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(watch))
+    }
+
+    fn tell(&self, stage: Stage) {
+        (self.0)(stage);
+    }
+}
+
+/// Nobody is told.
+impl Default for Watcher {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
 }
 
 /// How a machine ended.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::{Config, Error, Event};
+use super::{Config, Error, Event, Stage};
 use crate::board::Place;
 use crate::board::x86_64::layout::{
     RESET, SERIAL, SERIAL_LINE, SLEEP_CONTROL, VIRTIO_SIZE, memory as memory_layout, virtio,
@@ -43,6 +43,7 @@ pub(super) fn assemble<V: Vm>(
         // into it but by volatile accesses.
         unsafe { vm.map(address, region) }?;
     }
+    config.watcher.tell(Stage::Memory);
     let vm = Arc::new(vm);
     let mut assembly =
         Assembly { vm, memory, buses: Buses::default(), slots: Vec::new(), places: Vec::new() };

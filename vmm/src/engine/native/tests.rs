@@ -23,6 +23,10 @@ fn config(cpus: u8) -> (Config, UnixStream) {
         initrd: None,
         command_line: "quiet".into(),
         disks: Vec::new(),
+        network: None,
+        vsock: None,
+        balloon: 0,
+        watcher: Watcher::default(),
         console: guests.into(),
         confinement: Confinement::default(),
     };

@@ -29,12 +29,27 @@ pub enum Class {
     Devices,
     /// Works on one disk.
     Disk,
+    /// Works on the network card.
+    Network,
+    /// Works on the vsock device, with the host's sockets.
+    Vsock,
+    /// Talks with the supervisor.
+    Channel,
     /// Passes on what the guest prints.
     Console,
 }
 
 impl Class {
-    pub const ALL: [Self; 5] = [Self::Main, Self::Vcpu, Self::Devices, Self::Disk, Self::Console];
+    pub const ALL: [Self; 8] = [
+        Self::Main,
+        Self::Vcpu,
+        Self::Devices,
+        Self::Disk,
+        Self::Network,
+        Self::Vsock,
+        Self::Channel,
+        Self::Console,
+    ];
 
     /// As messages call its threads.
     #[must_use]
@@ -44,6 +59,9 @@ impl Class {
             Self::Vcpu => "vCPU",
             Self::Devices => "device",
             Self::Disk => "disk",
+            Self::Network => "network",
+            Self::Vsock => "vsock",
+            Self::Channel => "channel",
             Self::Console => "console",
         }
     }

@@ -3,12 +3,15 @@
 //! Both profiles have the same tables: what only a debug build does is said beside it. vmm/tests/sandbox executes each
 //! rule, and whole machines under them.
 
+mod channel;
 mod common;
 mod console;
 mod devices;
 mod disk;
 mod main;
+mod network;
 mod vcpu;
+mod vsock;
 
 use super::rule::{Condition, Rule, argument};
 use crate::platform::sandbox::Class;
@@ -20,6 +23,9 @@ pub fn rules(class: Class) -> impl Iterator<Item = &'static Rule> {
         Class::Vcpu => vcpu::RULES,
         Class::Devices => devices::RULES,
         Class::Disk => disk::RULES,
+        Class::Network => network::RULES,
+        Class::Vsock => vsock::RULES,
+        Class::Channel => channel::RULES,
         Class::Console => console::RULES,
     };
     common::RULES.iter().chain(own)
@@ -28,6 +34,8 @@ pub fn rules(class: Class) -> impl Iterator<Item = &'static Rule> {
 /// An ioctl's number (include/uapi/asm-generic/ioctl.h): KVM's are of the type 0xae.
 const KVM_RUN: u32 = 0xae80;
 const KVM_IRQ_LINE: u32 = 0x4008_ae61;
+/// Makes a descriptor nonblocking.
+const FIONBIO: u32 = 0x5421;
 /// Of epoll_pwait, that no set of signals is given.
 const NO_SIGNALS: Condition = argument(4).within(0);
 
@@ -71,7 +79,6 @@ mod tests {
                     "socketpair",
                     "connect",
                     "bind",
-                    "accept4",
                     "clone",
                     "clone3",
                     "fork",
@@ -90,6 +97,8 @@ mod tests {
                     "rename",
                 ];
                 assert!(!never.contains(&rule.name), "{class:?} has {}", rule.name);
+                // Of listeners that the supervisor made, and nobody else.
+                assert!(rule.name != "accept4" || class == Class::Vsock, "{class:?} accepts");
                 if ["mmap", "mprotect", "ioctl", "fcntl", "madvise", "futex", "tgkill"].contains(&rule.name) {
                     assert!(!rule.conditions.is_empty(), "{} of {class:?} may do everything", rule.name);
                 }

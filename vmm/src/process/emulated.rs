@@ -1,20 +1,19 @@
-//! One machine while it runs.
+//! A machine whose processor is QEMU, while it runs.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::Event;
+use super::orders::{Order, Supervisor, obey};
+use super::{GUEST_CID, tell};
 use crate::console::{self, Console};
-use crate::control::{Channel, ChannelError, Engine, FromMachine, MachineConfig, Outcome, ToMachine};
-use crate::devices::vsock::{Handle, Vsock};
+use crate::control::{ChannelError, FromMachine, MachineConfig, Outcome, ToMachine};
+use crate::devices::vsock::{Dial, Handle, Vsock};
 use crate::engine::tcg::{Processor, ProcessorError, Report, Said};
 use crate::platform::sandbox::Confinement;
 use crate::transport::vhost_user::{self, Lost, VhostUserError};
 
-/// The guest's context id: one machine has one guest, so it never varies.
-const GUEST_CID: u32 = 3;
 /// How long after QEMU closed its connection to the device its own end may be seen.
 const QEMUS_END: Duration = Duration::from_secs(5);
 
@@ -28,6 +27,8 @@ pub(super) enum MachineError {
     Serve(#[from] VhostUserError),
     #[error(transparent)]
     Processor(#[from] ProcessorError),
+    #[error("cannot start a thread that reads orders")]
+    Thread(#[source] io::Error),
     #[error("cannot wait for QEMU")]
     Wait(#[source] io::Error),
 }
@@ -41,25 +42,35 @@ enum End {
     Stuck(String),
 }
 
+/// What the main thread waits for.
+#[derive(Debug)]
+enum Event {
+    Order(Order),
+    Dial(Dial),
+    Engine(Report),
+    Device(Lost),
+}
+
+/// Has to be called from the main thread: QEMU is killed when the calling thread ends.
 pub(super) fn run(
+    command: &[String],
     config: &MachineConfig,
     network: Option<OwnedFd>,
-    channel: &Channel,
-    events: &mpsc::Sender<Event>,
-    waiting: &mpsc::Receiver<Event>,
+    supervisor: &mut Supervisor,
 ) -> Result<Outcome, MachineError> {
-    let ask = tell(events, Event::Dial);
+    let (events, waiting) = mpsc::channel();
+    supervisor.listen(Confinement::default(), &events, Event::Order).map_err(MachineError::Thread)?;
+    let ask = tell(&events, Event::Dial);
     let (device, handle) = Vsock::new(GUEST_CID, ask).map_err(MachineError::Vsock)?;
-    let (served, vsock) = vhost_user::serve(device, tell(events, Event::Device))?;
-    let Engine::Tcg { command } = &config.engine;
-    let report = tell(events, Event::Engine);
+    let (served, vsock) = vhost_user::serve(device, tell(&events, Event::Device))?;
+    let report = tell(&events, Event::Engine);
     let (console, printed) = console::file(&config.console)
         .and_then(|file| Console::to(file, Confinement::default()))
         .map_err(MachineError::Console)?;
     let mut processor = Processor::start(command, config, vsock, printed, network, report)?;
 
     let mut reason = None;
-    let end = follow(config, channel, waiting, &handle, &mut reason);
+    let end = follow(config, supervisor, &waiting, &handle, &mut reason);
     if end != End::Engine {
         processor.kill();
     }
@@ -79,32 +90,25 @@ pub(super) fn run(
     })
 }
 
-/// Makes an event of whatever is told. That nobody waits for it any more is no news.
-fn tell<T>(events: &mpsc::Sender<Event>, event: fn(T) -> Event) -> impl Fn(T) + Clone + Send + Sync + 'static
-where
-    T: 'static,
-{
-    let events = events.clone();
-    move |told| drop(events.send(event(told)))
-}
-
 /// Passes orders and questions on until the machine is to end or has ended.
 fn follow(
     config: &MachineConfig,
-    channel: &Channel,
+    supervisor: &Supervisor,
     waiting: &mpsc::Receiver<Event>,
     handle: &Handle,
     reason: &mut Option<String>,
 ) -> End {
     while let Ok(event) = waiting.recv() {
         let told = match event {
-            Event::Order(ToMachine::Kill, _) | Event::SupervisorGone => return End::Killed,
-            Event::Order(order, descriptor) => {
+            Event::Order(Order::Do(ToMachine::Kill, _) | Order::Gone) => return End::Killed,
+            Event::Order(Order::Do(order, descriptor)) => {
                 obey(handle, order, descriptor);
                 Ok(())
             }
-            Event::Dial(dial) => channel.send(&FromMachine::Dial { id: dial.id, port: dial.port }, None),
-            Event::Engine(Report::Said(Said::Running)) => channel.send(&FromMachine::Started, None),
+            Event::Dial(Dial { id, port }) => supervisor.tell(&FromMachine::Dial { id, port }),
+            Event::Engine(Report::Said(Said::Running)) => {
+                supervisor.tell(&FromMachine::Started { sandbox_lacks: Vec::new() })
+            }
             Event::Engine(Report::Said(Said::Shutdown(why))) => {
                 *reason = Some(why);
                 Ok(())
@@ -150,19 +154,6 @@ fn disk_stopped(config: &MachineConfig, disk: &str, why: &str) -> String {
         "the host could not write to the {disk} disk {}: {why}; make room there, then start the machine again",
         file.display()
     )
-}
-
-fn obey(handle: &Handle, order: ToMachine, descriptor: Option<OwnedFd>) {
-    match (order, descriptor) {
-        (ToMachine::Listen { guest_port }, Some(listener)) => handle.listen(guest_port, listener),
-        (ToMachine::Connect { guest_port, preamble }, Some(stream)) => {
-            handle.connect(guest_port, preamble, stream);
-        }
-        (ToMachine::Dialed { id }, Some(stream)) => handle.dialed(id, stream),
-        (ToMachine::Dialed { id } | ToMachine::Refused { id }, _) => handle.refused(id),
-        (ToMachine::Unlisten { guest_port }, _) => handle.unlisten(guest_port),
-        (order, _) => tracing::warn!(?order, "an order that makes no sense now, or lacks its descriptor"),
-    }
 }
 
 /// QEMU leaves with status 0 whether the guest powered off or was reset (`-no-reboot`); only the former is wanted.
