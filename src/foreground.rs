@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use vmm::console::{self, Console};
 use vmm::devices::blk::{Disk, DiskError};
-use vmm::engine::native::{self, Config, Outcome};
+use vmm::engine::native::{self, Config, Outcome, Watcher};
 use vmm::hypervisor::Host;
 use vmm::sandbox::{self, Confinement, Limits};
 
@@ -81,6 +82,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<Outcome, Error> {
+    let started = Instant::now();
     let sink = sink(options.console.as_deref())?;
     let disk = |disk: &options::Disk| Disk::open(&disk.path, disk.is_read_only);
     let kernel = open("kernel", &options.kernel)?;
@@ -97,14 +99,25 @@ fn run(options: &Options) -> Result<Outcome, Error> {
         initrd,
         command_line: options.command_line.clone(),
         disks,
+        network: None,
+        vsock: None,
+        balloon: options.balloon,
         console: printed,
         confinement,
+        watcher: if options.shows_stages { stages(started) } else { Watcher::default() },
     };
     // Nobody orders it about: a signal ends this process, and with it the machine.
     let (_, orders) = native::control();
     let outcome = native::run(&host, config, orders);
     console.finish();
     Ok(outcome?)
+}
+
+/// Says how far the start has come, and after how long.
+fn stages(started: Instant) -> Watcher {
+    Watcher::new(move |stage| {
+        eprintln!("mvm vmm: {} after {} us", stage.name(), started.elapsed().as_micros());
+    })
 }
 
 /// Says what of the sandbox is not there.

@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use images::{Appliance, Pins};
+use vmm::control::Engine;
 
 use super::output::print_line;
 use super::{Context, Failure, appliance, progress, size, status};
 use crate::instance::{Accel, Config, Lock, Name, Paths, data_disk, runtime_dir};
 use crate::supervisor::protocol::{Event, Reply, Request, State, Status, Trouble};
-use crate::supervisor::{Launch, client, programs, requirements, spawn};
+use crate::supervisor::{Launch, client, engine, programs, requirements, spawn};
 
 /// How long a supervisor may take to see that its machine has died, or to end after that.
 const NEWS: Duration = Duration::from_secs(3);
@@ -58,8 +59,6 @@ pub struct Args {
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("--accel kvm is not built yet; use --accel auto or --accel tcg")]
-    Kvm,
     #[error("{0} runs with other settings; `mvm down {0}` first, then `mvm up {0}` with the new ones")]
     OtherSettings(Name),
     #[error("{name} did not start: {trouble}")]
@@ -120,9 +119,6 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
     };
     let config = args.applied_to(config);
     config.validate().map_err(Failure::usage)?;
-    if config.accel == Accel::Kvm {
-        return Err(Failure::usage(Error::Kvm));
-    }
     let deadline = Instant::now() + NEWS;
     let mut overtaken = 0;
     loop {
@@ -201,26 +197,29 @@ async fn prepare(context: &Context, paths: &Paths, config: Config) -> Result<Lau
     runtime_dir::prepare(paths.runtime())?;
     let directories = appliance::directories(context);
     let image = config.image.clone();
-    let (appliance, qemu, passt) =
-        tokio::task::spawn_blocking(move || -> Result<(Appliance, Vec<String>, Vec<String>), Failure> {
+    let accel = config.accel;
+    let (appliance, engine, passt) =
+        tokio::task::spawn_blocking(move || -> Result<(Appliance, Engine, Vec<String>), Failure> {
             let progress = progress::to_stderr();
-            let qemu = programs::qemu(&directories, Pins::Exact, progress.as_ref())?;
+            let qemu = || programs::qemu(&directories, Pins::Exact, progress.as_ref());
+            let choice = engine::choose(accel, qemu)?;
+            if accel == Accel::Auto {
+                eprintln!("{}", choice.sentence());
+            }
             let passt = programs::passt(&directories, Pins::Exact, progress.as_ref())?;
-            Ok((appliance::ensure(&directories, image.as_deref(), progress.as_ref())?, qemu, passt))
+            let appliance = appliance::ensure(&directories, image.as_deref(), progress.as_ref())?;
+            Ok((appliance, choice.engine, passt))
         })
         .await??;
     std::fs::create_dir_all(paths.logs())?;
     data_disk::can_have(paths, config.disk_gib)?;
     config.store(&paths.config())?;
-    if config.accel == Accel::Auto {
-        eprintln!("engine tcg: QEMU as the processor (the engine for KVM is not built yet)");
-    }
     Ok(Launch {
         config,
         kernel: appliance.kernel,
         root: appliance.root,
         cmdline: appliance.cmdline,
-        qemu,
+        engine,
         passt,
     })
 }

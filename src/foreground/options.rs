@@ -17,6 +17,8 @@ Usage: mvm vmm --kernel FILE [OPTIONS]
       --cpus N           Processors, 1 to 32 [default: 1]
       --memory SIZE      Memory, as in 256M or 4G [default: 256M]
       --console PATH|-   Where the guest's console goes; - is standard output [default: -]
+      --balloon SIZE     Memory that the guest is asked to give up from the start [default: none]
+      --stages           Say on standard error how far the start has come, and after how long
       --no-sandbox       Run outside the sandbox, as for a debugger
   -h, --help             Print this
 
@@ -36,6 +38,9 @@ pub(super) struct Options {
     pub(super) memory: u64,
     /// None is standard output.
     pub(super) console: Option<PathBuf>,
+    /// In bytes.
+    pub(super) balloon: u64,
+    pub(super) shows_stages: bool,
     pub(super) is_sandboxed: bool,
 }
 
@@ -62,6 +67,8 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
         cpus: 1,
         memory: 256 << 20,
         console: None,
+        balloon: 0,
+        shows_stages: false,
         is_sandboxed: true,
     };
     while let Some(argument) = parser.next()? {
@@ -71,10 +78,9 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
             Arg::Long("cmdline") => options.command_line = parser.value()?.string()?,
             Arg::Long("disk") => options.disks.push(disk(parser.value()?)),
             Arg::Long("cpus") => options.cpus = parser.value()?.parse()?,
-            Arg::Long("memory") => {
-                let mib = parser.value()?.parse_with(crate::cli::size::memory_mib)?;
-                options.memory = u64::from(mib) << 20;
-            }
+            Arg::Long("memory") => options.memory = size(&parser.value()?)?,
+            Arg::Long("balloon") => options.balloon = size(&parser.value()?)?,
+            Arg::Long("stages") => options.shows_stages = true,
             Arg::Long("console") => {
                 options.console = Some(PathBuf::from(parser.value()?)).filter(|path| path.as_os_str() != "-");
             }
@@ -85,6 +91,11 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
     }
     options.kernel = kernel.ok_or("give --kernel FILE")?;
     Ok(Asked::Run(options))
+}
+
+/// In bytes.
+fn size(value: &OsString) -> Result<u64, lexopt::Error> {
+    Ok(u64::from(value.parse_with(crate::cli::size::memory_mib)?) << 20)
 }
 
 /// A name that ends in `,ro` itself has to be given with another one behind it.
@@ -108,10 +119,11 @@ mod tests {
         let Ok(Asked::Run(options)) = parsed("--kernel k") else { panic!("not understood") };
         assert_eq!((options.cpus, options.memory, options.console), (1, 256 << 20, None));
         assert!(options.is_sandboxed);
-        let all = "--kernel k --initrd i --cmdline quiet --disk r,ro --disk d --cpus 4 --memory 2G --console /c --no-sandbox";
+        let all = "--kernel k --initrd i --cmdline quiet --disk r,ro --disk d --cpus 4 --memory 2G --console /c --balloon 64M --stages --no-sandbox";
         let Ok(Asked::Run(options)) = parsed(all) else { panic!("not understood") };
         assert_eq!((options.cpus, options.memory, options.is_sandboxed), (4, 2 << 30, false));
-        assert_eq!(options.console, Some("/c".into()));
+        assert_eq!((options.console, options.balloon), (Some("/c".into()), 64 << 20));
+        assert!(options.shows_stages);
         let disk = |path: &str, is_read_only| Disk { path: path.into(), is_read_only };
         assert_eq!(options.disks, [disk("r", true), disk("d", false)]);
     }

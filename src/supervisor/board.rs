@@ -118,6 +118,13 @@ impl Board {
         }
     }
 
+    pub(super) fn set_sandbox_lacks(&self, lacks: Vec<String>) {
+        for lack in &lacks {
+            tracing::warn!("the machine's sandbox is not whole: {lack}");
+        }
+        self.known().status.sandbox_lacks = lacks;
+    }
+
     pub(super) fn set_platforms(&self, platforms: Vec<Platform>) {
         self.known().status.platforms = platforms;
     }
@@ -133,6 +140,7 @@ impl Board {
         drop(known);
         // What is true only while a supervisor lives does not belong in the file.
         last.engine = None;
+        last.sandbox_lacks.clear();
         last.supervisor_pid = None;
         last.services.clear();
         last.platforms.clear();

@@ -26,8 +26,7 @@ pub struct Launch {
     pub kernel: PathBuf,
     pub root: PathBuf,
     pub cmdline: String,
-    /// QEMU: the program, and what stands before its options.
-    pub qemu: Vec<String>,
+    pub engine: Engine,
     pub passt: Vec<String>,
 }
 
@@ -92,10 +91,11 @@ impl Launch {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let clock = format!("{}={seconds}", protocol::kernel_args::CLOCK);
         MachineConfig {
-            engine: Engine::Tcg { command: self.qemu.clone() },
+            engine: self.engine.clone(),
             cpus: self.config.cpus,
             memory_mib: self.config.memory_mib,
             kernel: self.kernel.clone(),
+            initrd: None,
             cmdline: format!("{} {clock} {}", self.cmdline.trim(), passt::kernel_word()),
             root: self.root.clone(),
             data: paths.data_disk(),
@@ -114,7 +114,7 @@ pub(super) fn own_program() -> io::Result<PathBuf> {
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::Launch;
+    use super::{Engine, Launch};
     use crate::instance::{Config, tests::scratch};
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
             kernel: "/k".into(),
             root: "/r".into(),
             cmdline: "console=hvc0 quiet\n".into(),
-            qemu: vec!["qemu".into()],
+            engine: Engine::Kvm,
             passt: vec!["passt".into()],
         };
         let machine = launch.machine(&paths, UNIX_EPOCH + Duration::from_secs(1_800_000_000));

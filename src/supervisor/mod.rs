@@ -9,6 +9,7 @@ mod builder_check;
 pub mod client;
 mod clock;
 mod console;
+pub mod engine;
 mod following;
 mod fullness;
 mod host_ports;
@@ -124,7 +125,7 @@ async fn hold_disk(paths: &Paths, gib: u32) -> Result<data_disk::Held, data_disk
 
 fn first_status(launch: &Launch, paths: &Paths, name: &Name) -> Status {
     Status {
-        engine: Some("tcg".to_owned()),
+        engine: Some(launch.engine.name().to_owned()),
         supervisor_pid: Some(std::process::id()),
         docker_socket: Some(paths.docker_socket().display().to_string()),
         buildkit_socket: Some(paths.buildkit_socket().display().to_string()),

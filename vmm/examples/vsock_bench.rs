@@ -1,6 +1,6 @@
 //! Boots a kernel with `vsock_guest` as its init through [`vmm::process::run`], checks the vsock path and measures it.
 //!
-//! `vsock_bench KERNEL GUEST-PROGRAM QEMU...` prints one JSON object a line, `{"name", "unit", "value"}`.
+//! `vsock_bench KERNEL GUEST-PROGRAM [QEMU...]` runs it on KVM, or on the QEMU that is named, and prints one JSON object a line, `{"name", "unit", "value"}`.
 //! `MVM_BENCH_MIB` sets how much is moved each way (256). The guest program has to be static:
 //! `cargo rustc --release -p vmm --example vsock_guest -- -C target-feature=+crt-static`.
 
@@ -11,9 +11,10 @@ mod marks;
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,15 +24,26 @@ use vmm::control::{Channel, ChannelReader, Engine, FromMachine, MachineConfig, O
 
 const MIB: u64 = 1024 * 1024;
 
+/// The word by which this program is the process of the machine: its control channel is standard input then.
+const MACHINE: &str = "machine";
+
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == [MACHINE] {
+        let channel = std::io::stdin().as_fd().try_clone_to_owned()?;
+        vmm::process::run(Channel::from_descriptor(channel)?)?;
+        return Ok(());
+    }
     let [kernel, guest, qemu @ ..] = arguments.as_slice() else {
-        bail!("usage: vsock_bench KERNEL GUEST-PROGRAM QEMU...");
+        bail!("usage: vsock_bench KERNEL GUEST-PROGRAM [QEMU...]");
     };
     let directory = tempfile::tempdir()?;
     let config = machine(directory.path(), kernel, guest, qemu)?;
     let (ours, theirs) = UnixStream::pair()?;
-    let machine = thread::spawn(move || vmm::process::run(Channel::new(theirs)?));
+    let mut machine = Command::new(std::env::current_exe()?)
+        .arg(MACHINE)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()?;
     let (channel, mut reader) = Channel::new(ours)?;
 
     let started = Instant::now();
@@ -54,14 +66,14 @@ fn main() -> Result<()> {
     many(&channel, directory.path())?;
     dialed(&channel, &mut reader)?;
     refused(&channel, &mut reader)?;
-    report("machine-memory", "KiB", resident()? as f64);
+    report("machine-memory", "KiB", resident(machine.id())? as f64);
 
     let off = connect(&channel, 1004, &[])?;
     let ended = next(&mut reader)?;
     ensure!(ended == FromMachine::Ended(Outcome::PoweredOff), "the machine ended with {ended:?}");
     drop(off);
-    let outcome = machine.join().map_err(|_| anyhow::anyhow!("the machine's thread panicked"))??;
-    ensure!(outcome == Outcome::PoweredOff, "{outcome:?}");
+    let status = machine.wait()?;
+    ensure!(status.success(), "the machine's process ended with {status}");
     Ok(())
 }
 
@@ -71,13 +83,13 @@ fn machine(directory: &Path, kernel: &str, guest: &str, qemu: &[String]) -> Resu
     for disk in ["root", "data"] {
         std::fs::File::create(directory.join(disk))?.set_len(MIB)?;
     }
-    let mut command = qemu.to_vec();
-    command.extend(["-initrd".to_owned(), initrd.display().to_string()]);
+    let engine = if qemu.is_empty() { Engine::Kvm } else { Engine::Tcg { command: qemu.to_vec() } };
     Ok(MachineConfig {
-        engine: Engine::Tcg { command },
+        engine,
         cpus: 2,
         memory_mib: 512,
         kernel: kernel.into(),
+        initrd: Some(initrd),
         cmdline: "quiet console=hvc0 panic=-1".to_owned(),
         root: directory.join("root"),
         data: directory.join("data"),
@@ -268,8 +280,8 @@ fn report(name: &str, unit: &str, value: f64) {
 }
 
 /// The resident memory of this process that is not the guest's, in KiB.
-fn resident() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+fn resident(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|line| line.starts_with("RssAnon")).context("no RssAnon")?;
     Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
 }

@@ -16,6 +16,8 @@ pub struct MachineConfig {
     pub cpus: u8,
     pub memory_mib: u32,
     pub kernel: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<PathBuf>,
     pub cmdline: String,
     /// The root image, `/dev/vda` of the guest, read-only.
     pub root: PathBuf,
@@ -33,6 +35,17 @@ pub enum Engine {
     Tcg { command: Vec<String> },
     /// Our own vCPUs on KVM.
     Kvm,
+}
+
+impl Engine {
+    /// As users know it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tcg { .. } => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
 }
 
 /// From the supervisor.

@@ -131,6 +131,12 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     if flags.is_empty() { epoll::EventFlags::ET } else { flags }
 }
 
+/// What the calling thread has used of a processor so far, its guest's share included.
+pub(crate) fn thread_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap_or_default()
+}
+
 /// Wakes a [`Poller`] from another thread.
 #[derive(Debug)]
 pub(crate) struct Wake(OwnedFd);

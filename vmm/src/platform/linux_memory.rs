@@ -1,4 +1,4 @@
-//! Linux: mappings of guest memory, files read into it and written from it, and random numbers.
+//! Linux: mappings of guest memory, files that are read into it and written from it, their locks, and random numbers.
 
 use std::fs::File;
 use std::io;
@@ -49,6 +49,25 @@ pub(crate) fn random(mut bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Locks a whole file for as long as this opening of it is open, against every other one: for itself alone, or together
+/// with others that only read. QEMU's locks are of the same kind, and are heeded as ours are by it.
+pub(crate) fn lock(file: &File, is_exclusive: bool) -> io::Result<()> {
+    let kind = if is_exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    // SAFETY: all bits zero are a valid value: from the start of the file to wherever it ends.
+    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+    whole.l_type = libc::c_short::try_from(kind).map_err(io::Error::other)?;
+    loop {
+        // SAFETY: the structure is valid, and the call reads nothing else.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) };
+        match io::Error::last_os_error() {
+            _ if result == 0 => return Ok(()),
+            // A signal may come while a lock is being taken (Cloud Hypervisor #8402).
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}
+
 /// Pieces that one system call takes (IOV_MAX is 1024).
 const MOST_PIECES: usize = 512;
 
@@ -96,10 +115,13 @@ fn counted(result: isize) -> io::Result<usize> {
 /// file holds where one is mapped.
 pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
     let pointer = piece.ptr_guard_mut();
-    let page = usize::try_from(page_size()).unwrap_or(usize::MAX);
+    let page = rustix::param::page_size();
     let before = pointer.as_ptr().align_offset(page);
-    let whole = piece.len().saturating_sub(before) / page;
-    let Some(length) = whole.checked_mul(page).filter(|length| *length > 0) else { return };
+    // A page's size is a power of two.
+    let length = piece.len().saturating_sub(before) & !page.saturating_sub(1);
+    if length == 0 {
+        return;
+    }
     // SAFETY: the pages lie in the piece, which is guest memory that nobody refers into; to lose their content is what the
     // guest asks for.
     let given =

@@ -5,19 +5,19 @@ pub mod sandbox;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Event, Interest, Poller, Wake, inherit_and_follow_parent};
+pub(crate) use linux::{Event, Interest, Poller, Wake, inherit_and_follow_parent, thread_time};
 
 #[cfg(target_os = "linux")]
 mod linux_memory;
 #[cfg(target_os = "linux")]
 pub(crate) use linux_memory::{
-    give_back, map_file_privately, page_size, prefer_huge_pages, random, read_at, write_at,
+    give_back, lock, map_file_privately, page_size, prefer_huge_pages, random, read_at, write_at,
 };
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::timestamp_counter;
+pub(crate) use x86_64::{count_down, timestamp_counter};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod no_counter;

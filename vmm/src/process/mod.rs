@@ -105,6 +105,7 @@ mod tests {
             cpus: 1,
             memory_mib: 64,
             kernel: "kernel".into(),
+            initrd: None,
             cmdline: String::new(),
             root: "root".into(),
             data: "data".into(),

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -25,8 +25,12 @@ pub(super) enum NativeError {
     Vsock(#[source] io::Error),
     #[error("cannot write the console's file")]
     Console(#[source] io::Error),
-    #[error("cannot open the kernel")]
-    Kernel(#[source] io::Error),
+    #[error("cannot open the kernel's file {}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -53,8 +57,8 @@ pub(super) fn run(
     let (events, waiting) = mpsc::channel();
     let (vsock, handle) = Vsock::new(GUEST_CID, tell(&events, Event::Dial)).map_err(NativeError::Vsock)?;
     let sink = console::file(&config.console).map_err(NativeError::Console)?;
-    let open = |path: &Path| File::open(path).map_err(NativeError::Kernel);
     let kernel = open(&config.kernel)?;
+    let initrd = config.initrd.as_deref().map(open).transpose()?;
     let disks = vec![Disk::open(&config.root, true)?, Disk::open(&config.data, false)?];
     let host = Host::open()?;
     // Everything is open, and there is no other thread yet.
@@ -66,7 +70,7 @@ pub(super) fn run(
         cpus: config.cpus,
         memory,
         kernel,
-        initrd: None,
+        initrd,
         command_line: config.cmdline.clone(),
         disks,
         network,
@@ -85,6 +89,10 @@ pub(super) fn run(
     let outcome = if running.join().is_err() { panicked() } else { outcome };
     console.finish();
     Ok(outcome)
+}
+
+fn open(path: &Path) -> Result<File, NativeError> {
+    File::open(path).map_err(|source| NativeError::Open { path: path.to_owned(), source })
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NativeError> {

@@ -79,7 +79,7 @@ fn runs(from: &mut impl Read) -> Vec<(u64, u64)> {
     for number in numbers {
         match runs.last_mut() {
             Some((first, count)) if first.saturating_add(*count) == number => {
-                *count = count.saturating_add(1)
+                *count = count.saturating_add(1);
             }
             Some((first, count)) if first.saturating_add(*count) > number => {}
             _ => runs.push((number, 1)),

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, fallocate};
 use vm_memory::bitmap::BitmapSlice;
 
 use super::queue::Storage;
@@ -43,14 +43,9 @@ impl Disk {
     pub fn open(path: &Path, is_read_only: bool) -> Result<Self, DiskError> {
         let failed = |source| DiskError::Open { path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).write(!is_read_only).open(path).map_err(failed)?;
-        let kind = if is_read_only {
-            FlockOperation::NonBlockingLockShared
-        } else {
-            FlockOperation::NonBlockingLockExclusive
-        };
-        lock(&file, kind).map_err(|error| match error {
-            rustix::io::Errno::WOULDBLOCK => DiskError::Locked(path.to_owned()),
-            other => failed(other.into()),
+        platform::lock(&file, !is_read_only).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied => DiskError::Locked(path.to_owned()),
+            _ => failed(error),
         })?;
         let size = file.metadata().map_err(failed)?.len();
         if !size.is_multiple_of(SECTOR) {
@@ -62,16 +57,6 @@ impl Disk {
 
     pub(super) fn sectors(&self) -> u64 {
         self.size / SECTOR
-    }
-}
-
-/// A signal may come while a lock is being taken (Cloud Hypervisor #8402).
-fn lock(file: &File, kind: FlockOperation) -> rustix::io::Result<()> {
-    loop {
-        match flock(file, kind) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return other,
-        }
     }
 }
 

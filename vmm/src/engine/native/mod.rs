@@ -56,6 +56,17 @@ pub enum Stage {
     Running,
 }
 
+impl Stage {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Board => "board",
+            Self::Running => "running",
+        }
+    }
+}
+
 /// Is told of each stage as it ends, from the thread that runs the machine.
 #[derive(Clone)]
 pub struct Watcher(Arc<dyn Fn(Stage) + Send + Sync>);

@@ -57,6 +57,9 @@ fn board(list: &mut Vec<String>, config: &MachineConfig, kernel_arguments: &str)
     // Shared, because our device reads and writes the guest's memory from its own process.
     option(list, "-object", format!("memory-backend-memfd,id=ram,size={}M,share=on", config.memory_mib));
     option(list, "-kernel", config.kernel.to_string_lossy());
+    if let Some(initrd) = &config.initrd {
+        option(list, "-initrd", initrd.to_string_lossy());
+    }
     let words = [config.cmdline.trim(), kernel_arguments];
     option(list, "-append", words.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "));
 }
@@ -107,6 +110,7 @@ mod tests {
             cpus: 2,
             memory_mib: 1024,
             kernel: "/i/vmlinux".into(),
+            initrd: None,
             cmdline: "quiet root=/dev/vda".to_owned(),
             root: "/i/root,a.erofs".into(),
             data: "/i/data.raw".into(),

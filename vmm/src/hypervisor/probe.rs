@@ -1,0 +1,215 @@
+//! Whether this host's hypervisor can run a kernel.
+//!
+//! That `/dev/kvm` is there and may be opened proves nothing: below it there may be no VT-x and no SVM, and then kernels die
+//! in an instruction emulator. So a scratch machine executes a few instructions of a kernel's.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use super::x86_64::{Mode, Registers};
+use super::{Error, Exit, Failure, Host, Hypervisor, Vcpu, Vm};
+use crate::memory::{self, Memory, MemoryError};
+use crate::platform;
+
+/// Why it cannot be used, as the end of a sentence that names it.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error(
+        "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware"
+    )]
+    Missing,
+    #[error(
+        "permission denied: /dev/kvm may not be opened; add yourself to the group kvm (sudo usermod -aG kvm $USER), then log in again"
+    )]
+    Forbidden,
+    #[error("KVM is here but emulates guest code (no VT-x/SVM below it)")]
+    Emulated,
+    #[error("KVM is here but runs guest code {times} times slower than this host runs its own")]
+    Slow { times: u64 },
+    #[error("KVM is here, but a few instructions of a kernel's ended in a fault")]
+    Faulted,
+    #[error("KVM is here, but {0}")]
+    Failed(#[from] Error),
+    #[error("a scratch machine cannot be made")]
+    Scratch(#[source] io::Error),
+}
+
+/// How fast guest code ran, as multiples of the host's own time for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usable {
+    pub times: u64,
+}
+
+/// Tries this host's.
+pub fn probe() -> Result<Usable, Unusable> {
+    let host = Host::open().map_err(|error| match error.source.kind() {
+        io::ErrorKind::NotFound => Unusable::Missing,
+        io::ErrorKind::PermissionDenied => Unusable::Forbidden,
+        _ => Unusable::Failed(error),
+    })?;
+    try_out(host)
+}
+
+// Where things lie in the scratch machine: page tables for the first 2 MiB, code, what the code writes, its stack.
+const SIZE: u64 = 0x1_0000;
+const TABLES: u64 = 0x1000;
+const CODE: u64 = 0x4000;
+const STACK: u64 = 0xf000;
+const PAGE: u64 = 0x1000;
+
+/// Entries of page tables: present and writable; and of a page of 2 MiB.
+const TABLE: u64 = 0x3;
+const LARGE: u64 = 0x83;
+
+/// How often the guest counts down. Long enough that leaving and entering the guest does not show, and a tenth of a
+/// millisecond on a processor of today.
+const STEPS: u32 = 200_000;
+/// Guest code that is so many times slower than the host's is not executed but emulated.
+const SLOW: u64 = 10;
+
+/// The ports that the guest writes to: before it counts down, and after.
+const STARTS: u8 = 0x10;
+const DONE: u8 = 0x11;
+
+/// A kernel's instructions that instruction emulators have failed at, then the loop.
+#[rustfmt::skip]
+const PROGRAM: &[u8] = &[
+    0x0f, 0x20, 0xe0,                           // mov rax, cr4
+    0x0d, 0x00, 0x06, 0x04, 0x00,               // or eax, OSFXSR | OSXMMEXCPT | OSXSAVE
+    0x0f, 0x22, 0xe0,                           // mov cr4, rax
+    0x31, 0xc9,                                 // xor ecx, ecx
+    0x31, 0xd2,                                 // xor edx, edx
+    0xb8, 0x03, 0x00, 0x00, 0x00,               // mov eax, 3: x87 and SSE
+    0x0f, 0x01, 0xd1,                           // xsetbv
+    0xbf, 0x00, 0x80, 0x00, 0x00,               // mov edi, 0x8000
+    0x31, 0xc0,                                 // xor eax, eax
+    0xbb, 0x01, 0x00, 0x00, 0x00,               // mov ebx, 1
+    0xf0, 0x48, 0x0f, 0xc7, 0x0f,               // lock cmpxchg16b [rdi]
+    0x75, 0x1c,                                 // jnz to the end
+    0xbf, 0x00, 0x90, 0x00, 0x00,               // mov edi, 0x9000
+    0xb8, 0x03, 0x00, 0x00, 0x00,               // mov eax, 3
+    0x0f, 0xae, 0x27,                           // xsave [rdi]
+    0x0f, 0xae, 0x2f,                           // xrstor [rdi]
+    0xe6, STARTS,                         // out STARTS, al
+    0xb9,                                       // mov ecx, ...
+    STEPS.to_le_bytes()[0], STEPS.to_le_bytes()[1], STEPS.to_le_bytes()[2], STEPS.to_le_bytes()[3],
+    0xff, 0xc9,                                 // dec ecx
+    0x75, 0xfc,                                 // jnz
+    0xe6, DONE,                           // out DONE, al
+    0xf4,                                       // hlt
+];
+
+/// A vCPU belongs to the thread that made it, so the scratch machine has one.
+fn try_out<H: Hypervisor + Send + 'static>(hypervisor: H) -> Result<Usable, Unusable> {
+    let trial = thread::Builder::new().name("probe".to_owned()).spawn(move || {
+        let memory = scratch().map_err(|error| Unusable::Scratch(io::Error::other(error)))?;
+        let vm = hypervisor.create_vm()?;
+        for (address, region) in memory::regions(&memory) {
+            // SAFETY: the memory is dropped after the machine, and nobody refers into it.
+            unsafe { vm.map(address, region) }?;
+        }
+        let mut vcpu = vm.create_vcpu(0, 1)?;
+        vcpu.set_registers(&Registers {
+            mode: Mode::Long { page_tables: TABLES },
+            instruction_pointer: CODE,
+            rbx: 0,
+            rsi: 0,
+            rsp: STACK,
+        })?;
+        judge(&mut vcpu)
+    });
+    let trial = trial.map_err(Unusable::Scratch)?.join();
+    trial.unwrap_or_else(|_| Err(Unusable::Scratch(io::Error::other("its thread panicked"))))
+}
+
+fn scratch() -> Result<Memory, MemoryError> {
+    let memory = memory::allocate(std::slice::from_ref(&(0..SIZE)))?;
+    let (level_3, level_2) = (TABLES.saturating_add(PAGE), TABLES.saturating_add(2 * PAGE));
+    for (table, entry) in [(TABLES, level_3 | TABLE), (level_3, level_2 | TABLE), (level_2, LARGE)] {
+        memory::write(&memory, table, &entry.to_le_bytes())?;
+    }
+    memory::write(&memory, CODE, PROGRAM)?;
+    Ok(memory)
+}
+
+/// Times are of this thread, so that neither a busy host nor one that is itself a guest is taken for a slow one.
+fn judge(vcpu: &mut impl Vcpu) -> Result<Usable, Unusable> {
+    expect(vcpu, STARTS)?;
+    let guests = timed(|| expect(vcpu, DONE))?;
+    let hosts = timed(|| {
+        platform::count_down(STEPS);
+        Ok(())
+    })?;
+    let times = guests.as_nanos().checked_div(hosts.as_nanos().max(1)).unwrap_or(0);
+    let times = u64::try_from(times).unwrap_or(u64::MAX);
+    if times >= SLOW { Err(Unusable::Slow { times }) } else { Ok(Usable { times }) }
+}
+
+fn timed(act: impl FnOnce() -> Result<(), Unusable>) -> Result<Duration, Unusable> {
+    let before = platform::thread_time();
+    act()?;
+    Ok(platform::thread_time().saturating_sub(before))
+}
+
+/// Runs the guest until it writes to the port.
+fn expect(vcpu: &mut impl Vcpu, port: u8) -> Result<(), Unusable> {
+    loop {
+        match vcpu.run()? {
+            Exit::PortWrite(written, _) if written == u16::from(port) => return Ok(()),
+            // A signal of somebody else's.
+            Exit::Kicked => {}
+            Exit::Failed(Failure::Emulation) => return Err(Unusable::Emulated),
+            _ => return Err(Unusable::Faulted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::fake::{Fake, Scripted};
+
+    fn judged(script: Vec<Scripted>) -> Result<Usable, String> {
+        try_out(Fake::new(vec![script])).map_err(|error| error.to_string())
+    }
+
+    fn out(port: u8) -> Scripted {
+        Scripted::PortWrite(port.into(), vec![0])
+    }
+
+    #[test]
+    fn a_hypervisor_is_judged_by_what_it_executes() {
+        judged(vec![out(STARTS), out(DONE)]).unwrap();
+        let emulates = "KVM is here but emulates guest code (no VT-x/SVM below it)";
+        assert_eq!(judged(vec![Scripted::Failed(Failure::Emulation)]).unwrap_err(), emulates);
+        assert_eq!(judged(vec![out(STARTS), Scripted::Failed(Failure::Emulation)]).unwrap_err(), emulates);
+        let faulted = "KVM is here, but a few instructions of a kernel's ended in a fault";
+        assert_eq!(judged(vec![Scripted::Shutdown]).unwrap_err(), faulted);
+        assert_eq!(judged(vec![out(DONE)]).unwrap_err(), faulted);
+        assert!(judged(vec![Scripted::Error]).unwrap_err().starts_with("KVM is here, but the hypervisor"));
+        assert!(judged(vec![Scripted::Panic]).unwrap_err().contains("scratch machine"));
+    }
+
+    #[test]
+    fn the_scratch_machine_lies_where_its_code_says() {
+        let fake = Fake::new(vec![vec![out(STARTS), out(DONE)]]);
+        try_out(fake.clone()).unwrap();
+        let seen = fake.seen();
+        assert_eq!(seen.mapped, [(0, SIZE as usize)]);
+        let registers = seen.registers.unwrap();
+        assert_eq!(
+            (registers.mode, registers.instruction_pointer),
+            (Mode::Long { page_tables: TABLES }, CODE)
+        );
+    }
+
+    /// On every host there is a verdict, and soon: nothing of the probe can go on for ever.
+    #[test]
+    fn this_host_is_judged() {
+        match probe() {
+            Ok(Usable { times }) => assert!(times < SLOW),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+}
