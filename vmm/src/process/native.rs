@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -46,7 +47,7 @@ enum Event {
     Order(Order),
     Dial(Dial),
     Stage(Stage),
-    Ended(Result<native::Outcome, native::Error>),
+    Ended(Outcome),
 }
 
 pub(super) fn run(
@@ -82,11 +83,14 @@ pub(super) fn run(
     };
     supervisor.listen(confinement.clone(), &events, Event::Order).map_err(NativeError::Thread)?;
     let ended = tell(&events, Event::Ended);
-    let running = thread("machine", move || ended(native::run(&host, machine, orders)))?;
+    let running = thread("machine", move || {
+        let run = AssertUnwindSafe(|| native::run(&host, machine, orders));
+        ended(catch_unwind(run).map_or_else(|_| panicked(), outcome));
+    })?;
     confinement.confine(Class::Channel)?;
     let lacks = missing.iter().map(ToString::to_string).collect();
     let outcome = Supervised { supervisor, handle, control, lacks }.follow(&waiting);
-    let outcome = if running.join().is_err() { panicked() } else { outcome };
+    let _ = running.join();
     console.finish();
     Ok(outcome)
 }
@@ -114,7 +118,6 @@ struct Supervised<'a> {
 impl Supervised<'_> {
     /// Passes orders, questions and news on until the machine has ended.
     fn follow(mut self, waiting: &mpsc::Receiver<Event>) -> Outcome {
-        // Without a sender left, nothing would say how the machine ended.
         while let Ok(event) = waiting.recv() {
             match event {
                 Event::Order(Order::Do(ToMachine::Kill, _) | Order::Gone) => self.control.stop(),
@@ -125,7 +128,7 @@ impl Supervised<'_> {
                     self.tell(&FromMachine::Started { sandbox_lacks: lacks });
                 }
                 Event::Stage(stage) => tracing::debug!(?stage, "the machine is put together"),
-                Event::Ended(result) => return outcome(result),
+                Event::Ended(outcome) => return outcome,
             }
         }
         panicked()
