@@ -45,9 +45,33 @@ fn arguments_that_cannot_be_meant() {
     let directory = plain();
     let path = directory.path().to_str().unwrap();
     instance.mvm(&["build", "--platform", "linux/foo bar", path]).refused(2, "linux/foo bar");
-    instance
-        .mvm(&["up", "usage", "--accel", "kvm"])
-        .refused(2, "--accel kvm is not built yet; use --accel auto or --accel tcg");
+    if let Err(why) = vmm::hypervisor::probe::probe() {
+        let refused = format!("--accel kvm cannot be had: {why}; --accel tcg works everywhere");
+        instance.mvm(&["up", "usage", "--accel", "kvm"]).refused(1, &refused);
+    }
+}
+
+/// Whatever this host lacks, each check has a number, a verdict and words, and the status is that of the worst.
+#[test]
+fn a_host_is_examined() {
+    if skipped("errors") {
+        return;
+    }
+    let instance = Instance::prepared("doctor");
+    let told: serde_json::Value = serde_json::from_str(&instance.mvm(&["doctor", "--json"]).ok()).unwrap();
+    let named = |name: &str| {
+        let found = told.as_array().unwrap().iter().find(|check| check["name"] == name);
+        found.unwrap_or_else(|| panic!("no check {name} in {told}"))
+    };
+    let (verdict, words) = match vmm::hypervisor::probe::probe() {
+        Ok(_) => ("ok", "guest code runs".to_owned()),
+        Err(why) => ("slow", why.to_string()),
+    };
+    assert_eq!(named("kvm")["verdict"], verdict);
+    assert!(named("kvm")["words"].as_str().unwrap().starts_with(&words), "{told}");
+    for name in ["host", "network", "sandbox", "memory", "disk", "sockets", "appliance"] {
+        assert_ne!(named(name)["verdict"], "fails", "{told}");
+    }
 }
 
 /// As behind `| head`.

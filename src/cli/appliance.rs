@@ -56,7 +56,7 @@ pub(super) fn build(
 }
 
 /// What the first run costs. The kernel takes about 13 minutes of one core, the rest is downloads.
-fn estimate(directories: &Directories) -> String {
+pub(super) fn estimate(directories: &Directories) -> String {
     let kernels =
         std::fs::read_dir(directories.cache.join("kernels")).is_ok_and(|mut found| found.next().is_some());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -5,6 +5,7 @@
 
 mod appliance;
 pub mod build;
+pub mod doctor;
 pub mod down;
 pub mod env;
 pub mod exec;
@@ -59,6 +60,7 @@ enum Command {
     Ls(ls::Args),
     Logs(logs::Args),
     Exec(exec::Args),
+    Doctor(doctor::Args),
     Env(env::Args),
     Image(image::Args),
     Rm(rm::Args),
@@ -121,6 +123,7 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
         Command::Ls(args) => ls::run(&context, &args).await,
         Command::Logs(args) => logs::run(&context, args).await,
         Command::Exec(args) => exec::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
         Command::Env(args) => env::run(&context, &args),
         Command::Image(args) => image::run(context, args).await,
         Command::Rm(args) => rm::run(&context, &args),

@@ -10,6 +10,7 @@ mod paths;
 pub mod runtime_dir;
 
 pub use config::{Accel, Config};
+pub(crate) use host::memory_bytes;
 pub use lock::Lock;
 pub use name::{InvalidName, Name};
 pub use paths::{Home, Paths};

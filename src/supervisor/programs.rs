@@ -7,6 +7,8 @@ use images::progress::Progress;
 use images::tools::{self, ToolError};
 use images::{Directories, Pins};
 
+use vmm::engine::tcg::{TcgError, Version};
+
 use super::passt;
 
 /// Why a program cannot be had.
@@ -26,9 +28,8 @@ pub enum Error {
 
 /// A command that starts QEMU, at least version 10.
 pub fn qemu(directories: &Directories, pins: Pins, progress: &dyn Progress) -> Result<Vec<String>, Error> {
-    let own = vec![format!("qemu-system-{}", std::env::consts::ARCH)];
-    let why = match vmm::engine::tcg::check(&own) {
-        Ok(_) => return Ok(own),
+    let why = match host_qemu() {
+        Ok(_) => return Ok(own_qemu()),
         Err(error) => error.to_string(),
     };
     tracing::info!(why, "the host's QEMU is not used");
@@ -44,16 +45,36 @@ pub fn qemu(directories: &Directories, pins: Pins, progress: &dyn Progress) -> R
 
 /// A command that starts a passt which keeps the guest from the host's loopback.
 pub fn passt(directories: &Directories, pins: Pins, progress: &dyn Progress) -> Result<Vec<String>, Error> {
-    let own = vec!["passt".to_owned()];
-    let why = match help(&own) {
-        Ok(text) if passt::is_recent(&text) => return Ok(own),
-        Ok(_) => "the host's passt is too old: it lets a guest reach the host's loopback".to_owned(),
-        Err(error) => format!("passt cannot be started ({error})"),
+    let why = match host_passt() {
+        Ok(()) => return Ok(own_passt()),
+        Err(why) => why,
     };
     tracing::info!(why, "the host's passt is not used");
     let tool = tools::ensure("passt", directories, pins, progress)
         .map_err(|error| Error::Passt { why, source: Box::new(error) })?;
     Ok(tool.command)
+}
+
+fn own_qemu() -> Vec<String> {
+    vec![format!("qemu-system-{}", std::env::consts::ARCH)]
+}
+
+fn own_passt() -> Vec<String> {
+    vec!["passt".to_owned()]
+}
+
+/// The version of the host's own QEMU, or why it cannot be used.
+pub fn host_qemu() -> Result<Version, TcgError> {
+    vmm::engine::tcg::check(&own_qemu())
+}
+
+/// Whether the host's own passt can be used, or why not.
+pub fn host_passt() -> Result<(), String> {
+    match help(&own_passt()) {
+        Ok(text) if passt::is_recent(&text) => Ok(()),
+        Ok(_) => Err("the host's passt is too old: it lets a guest reach the host's loopback".to_owned()),
+        Err(error) => Err(format!("passt cannot be started ({error})")),
+    }
 }
 
 fn help(command: &[String]) -> std::io::Result<String> {

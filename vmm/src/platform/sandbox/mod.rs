@@ -7,12 +7,12 @@
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod linux;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-pub use linux::{Condition, Confinement, Match, Rule, enter, rules};
+pub use linux::{Condition, Confinement, Match, Rule, enter, missing, rules};
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod none;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
-pub use none::{Confinement, enter};
+pub use none::{Confinement, enter, missing};
 
 use std::io;
 
@@ -141,6 +141,8 @@ pub enum SandboxError {
     Privileges(#[source] io::Error),
     #[error("cannot shut this process's way to the host's files")]
     Landlock(#[source] io::Error),
+    #[error("cannot try the sandbox out on a thread")]
+    Trial(#[source] io::Error),
     #[error("cannot handle the signal of a forbidden system call")]
     Trap(#[source] io::Error),
     #[error("cannot compile the system calls of a {class} thread: {why}")]

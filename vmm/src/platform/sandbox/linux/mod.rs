@@ -39,6 +39,21 @@ pub fn enter(limits: &Limits) -> Result<Applied, SandboxError> {
     Ok(Applied { confinement, missing })
 }
 
+/// What of the sandbox this host does not have. It is tried out by a thread that ends right after: privileges and Landlock
+/// are a thread's own.
+pub fn missing() -> Result<Vec<Missing>, SandboxError> {
+    let trial = std::thread::Builder::new().name("trial".to_owned()).spawn(|| {
+        rustix::thread::set_no_new_privs(true).map_err(|errno| SandboxError::Privileges(errno.into()))?;
+        let mut missing = landlock::restrict()?;
+        if !filter::are_filters_known() {
+            missing.push(Missing::Seccomp);
+        }
+        Ok(missing)
+    });
+    let ended = trial.map_err(SandboxError::Trial)?.join();
+    ended.unwrap_or_else(|_| Err(SandboxError::Trial(io::Error::other("it panicked"))))
+}
+
 /// A host without /proc is believed.
 fn refuse_other_threads() -> Result<(), SandboxError> {
     match std::fs::read_dir("/proc/self/task").map(Iterator::count) {
