@@ -1,0 +1,143 @@
+//! The rig of this test program: a Linux with KVM, made once, and started again after a test that spoiled it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use ::rig::{Archive, Config, Job, Machine, Stream, modules};
+use tempfile::TempDir;
+
+use super::place::{INSIDE, Parts, rig_init};
+use super::{Appliance, MVM, rig_files, run};
+
+/// Where the parts are inside.
+const DIRECTORY: &str = "/rig";
+/// A test's deadline inside. The longest take a minute and a half on two busy cores.
+const WITHIN: Duration = Duration::from_secs(900);
+const CPUS: u8 = 2;
+const MEMORY_MIB: u32 = 2048;
+/// What L1 loads; its other drivers are built in.
+const MODULES: [&str; 4] = ["kvm-amd", "virtio_mmio", "virtio_console", "tun"];
+
+/// The machine, if a test has started it and none has spoiled it.
+static MACHINE: Mutex<Option<Machine>> = Mutex::new(None);
+
+/// Runs the test of this name inside, with its output as ours.
+#[track_caller]
+pub(super) fn run_test(name: &str) {
+    let inside = format!("{INSIDE}={DIRECTORY}");
+    let words =
+        ["env", &inside, "RUST_BACKTRACE=1", "/rig/test", "--exact", name, "--nocapture", "--test-threads=1"];
+    let mut machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut running = machine.take().unwrap_or_else(start);
+    let mut printed = Vec::new();
+    let output = |stream, bytes: &[u8]| match stream {
+        Stream::Stdout => {
+            printed.extend_from_slice(bytes);
+            print!("{}", String::from_utf8_lossy(bytes));
+        }
+        Stream::Stderr => eprint!("{}", String::from_utf8_lossy(bytes)),
+    };
+    let report = running.run(Job { words: &words, within: WITHIN }, output);
+    // One that no longer answers is not kept.
+    let report = report.unwrap_or_else(|error| panic!("{error}"));
+    *machine = Some(running);
+    drop(machine);
+    keep(name, &report.files);
+    let printed = String::from_utf8_lossy(&printed);
+    assert_eq!(report.status, 0, "{name} failed inside the rig; its own words are above");
+    assert!(printed.contains("test result: ok. 1 passed"), "{name} is not a test inside the rig: {printed}");
+}
+
+/// What a test left in `/out`.
+fn keep(test: &str, files: &[(String, Vec<u8>)]) {
+    if files.is_empty() {
+        return;
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rig").join(test.replace("::", "-"));
+    std::fs::create_dir_all(&directory).expect("a directory for the test's files");
+    for (name, content) in files {
+        std::fs::write(directory.join(name), content).expect("a file of the test's is written");
+    }
+    println!("what it left is in {}", directory.display());
+}
+
+fn start() -> Machine {
+    static INITRAMFS: OnceLock<File> = OnceLock::new();
+    let files = rig_files();
+    let config = Config {
+        qemu: &Appliance::built().qemu,
+        kernel: &files.join("vmlinuz"),
+        initramfs: INITRAMFS.get_or_init(|| initramfs(&files).expect("the rig's ramdisk is written")),
+        cpus: CPUS,
+        memory_mib: MEMORY_MIB,
+        kernel_arguments: &vmm::engine::tcg::kernel_arguments(),
+    };
+    Machine::start(&config).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn initramfs(files: &Path) -> std::io::Result<File> {
+    let init = rig_init();
+    let mut archive = Archive::new(BufWriter::new(tempfile::tempfile()?));
+    archive.copy("init", &init)?;
+    archive.copy("bin/busybox", &files.join("busybox"))?;
+    archive.symlink("bin/sh", "busybox")?;
+    modules_into(&mut archive, &files.join("modules"))?;
+
+    let stripped = TempDir::new()?;
+    let itself = std::env::current_exe()?;
+    let mut libraries = BTreeSet::new();
+    for (name, program) in [("mvm", Path::new(MVM)), ("test", &itself)] {
+        archive.copy(&format!("rig/{name}"), &strip(program, &stripped.path().join(name)))?;
+        libraries.extend(libraries_of(program));
+    }
+    for library in libraries {
+        let path = library.to_str().expect("a library's path is UTF-8");
+        archive.copy(path.trim_start_matches('/'), &library)?;
+    }
+    archive.copy("rig/vmlinux", &Appliance::built().kernel)?;
+    archive.copy("rig/guest.cpio", &guests_ramdisk(&init))?;
+    Ok(archive.finish()?.into_inner()?)
+}
+
+fn modules_into(archive: &mut Archive<impl Write>, directory: &Path) -> std::io::Result<()> {
+    let modules = modules::in_order(directory, &MODULES).unwrap_or_else(|error| panic!("{error}"));
+    let list = tempfile::NamedTempFile::new()?;
+    for module in modules {
+        let name = module.file_name().and_then(|name| name.to_str()).expect("a module's name is UTF-8");
+        writeln!(&list, "{name}")?;
+        archive.copy(&format!("modules/{name}"), &module)?;
+    }
+    archive.copy("modules/order", list.path())
+}
+
+/// The initial ramdisk of a guest, a file that stays as long as this program.
+pub(super) fn guests_ramdisk(init: &Path) -> PathBuf {
+    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    let directory =
+        DIRECTORY.get_or_init(|| TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory"));
+    let path = directory.path().join("guest.cpio");
+    let write = || {
+        let mut archive = Archive::new(File::create(&path)?);
+        archive.copy("init", init)?;
+        archive.finish()
+    };
+    write().expect("the guest's ramdisk is written");
+    path
+}
+
+/// Without its symbols, which are most of a program under test; where there is no strip, as it is.
+fn strip(program: &Path, to: &Path) -> PathBuf {
+    let done = Command::new("strip").arg("-o").arg(to).arg(program).status();
+    if done.is_ok_and(|status| status.success()) { to.to_owned() } else { program.to_owned() }
+}
+
+/// The shared libraries of a program, and the linker that loads them.
+fn libraries_of(program: &Path) -> Vec<PathBuf> {
+    let printed = run(Command::new("ldd").arg(program)).ok();
+    printed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+}
