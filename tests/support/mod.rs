@@ -29,6 +29,7 @@ pub use page::page;
 pub use place::{Parts, on_kvm};
 pub use processes::Processes;
 pub use registry::Registry;
+pub use rig::Rig;
 pub use skip::skipped;
 pub use tools::{docker, old_qemu, rig_files, tool};
 pub use vsock_bench::VsockBench;

@@ -1,9 +1,10 @@
 //! A guest of `mvm vmm` that does one thing, `rig-init`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Outcome, Parts, run};
+use crate::support::{Outcome, Parts, Running, eventually, run, start};
 
 /// What it is made of; see tests/rig/src/init/guest for what it can do.
 #[derive(Debug, Clone)]
@@ -56,7 +57,22 @@ impl Guest {
         run(&mut self.command())
     }
 
-    /// The same, for one that powers off after it has done what it should; what it said of it.
+    /// Returns when a guest with a console of its own has said this.
+    #[track_caller]
+    pub(crate) fn start_and_hear(&self, word: &str) -> Running {
+        let console = self.console.as_deref().expect("the guest has a console of its own");
+        // Of the machine before.
+        let _ = fs::remove_file(console);
+        let mut running = start(&mut self.command());
+        eventually(&format!("\"{word}\" from the guest"), 300, || {
+            let printed = fs::read_to_string(console).unwrap_or_default();
+            assert!(running.is_running(), "it ended: {printed} {running:?}");
+            if said(&printed).iter().any(|line| line == word) { Ok(()) } else { Err(printed) }
+        });
+        running
+    }
+
+    /// To its end, for one that powers off after it has done what it should; what it said of it.
     #[track_caller]
     pub(crate) fn done(&self) -> Vec<String> {
         let outcome = self.run();
