@@ -12,7 +12,8 @@ pub const STATIC: &[&str] = &["-C", "target-feature=+crt-static"];
 pub fn built(package: &str, target: [&str; 2], rustc_arguments: &[&str]) -> PathBuf {
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(TOP).args(["rustc", "--release", "--locked", "-p", package]).args(target);
-    let printed = run(command.args(["--message-format", "json", "--"]).args(rustc_arguments)).ok();
+    let printed =
+        run(command.args(["--message-format", "json-render-diagnostics", "--"]).args(rustc_arguments)).ok();
     let artifacts = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let executable =
         artifacts.filter_map(|artifact| Some(artifact["executable"].as_str()?.into())).next_back();

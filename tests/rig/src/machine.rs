@@ -60,12 +60,8 @@ pub enum MachineError {
     Late { what: String, seconds: u64, said: Said },
     #[error("{what}: the machine with KVM ended before; {said}")]
     Gone { what: String, said: Said },
-    #[error("{what}: the machine with KVM said something else")]
-    Protocol {
-        what: String,
-        #[source]
-        source: io::Error,
-    },
+    #[error("{what}: the talk with the machine with KVM broke: {source}; {said}")]
+    Protocol { what: String, source: io::Error, said: Said },
 }
 
 /// The last words of L1's kernel, and of QEMU.
@@ -108,7 +104,7 @@ impl Machine {
         let what = "the start of the machine with KVM";
         match machine.frame(what, Instant::now() + STARTED_WITHIN, STARTED_WITHIN)? {
             Frame::Ready => Ok(machine),
-            other => Err(unexpected(what, &other)),
+            other => Err(machine.broke(what, unexpected(&other))),
         }
     }
 
@@ -122,9 +118,7 @@ impl Machine {
         let what = job.words.join(" ");
         let deadline = Instant::now() + job.within;
         let words = Frame::Run(job.words.join("\0").into_bytes());
-        words
-            .write(&mut self.jobs)
-            .map_err(|source| MachineError::Protocol { what: what.clone(), source })?;
+        words.write(&mut self.jobs).map_err(|source| self.broke(&what, source))?;
         let mut files = Vec::new();
         loop {
             match self.frame(&what, deadline, job.within)? {
@@ -132,21 +126,27 @@ impl Machine {
                 Frame::Stderr(bytes) => output(Stream::Stderr, &bytes),
                 Frame::File(file) => files.push(named(&file)),
                 Frame::Ended(status) => return Ok(Report { status, files }),
-                other => return Err(unexpected(&what, &other)),
+                other => return Err(self.broke(&what, unexpected(&other))),
             }
         }
     }
 
     fn frame(&mut self, what: &str, deadline: Instant, within: Duration) -> Result<Frame, MachineError> {
-        let what = what.to_owned();
         match self.frames.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Ok(frame)) => Ok(frame),
-            Ok(Err(source)) => Err(MachineError::Protocol { what, source }),
+            Ok(Err(source)) => Err(self.broke(what, source)),
             Err(RecvTimeoutError::Timeout) => {
+                let what = what.to_owned();
                 Err(MachineError::Late { what, seconds: within.as_secs(), said: self.said() })
             }
-            Err(RecvTimeoutError::Disconnected) => Err(MachineError::Gone { what, said: self.said() }),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(MachineError::Gone { what: what.to_owned(), said: self.said() })
+            }
         }
+    }
+
+    fn broke(&mut self, what: &str, source: io::Error) -> MachineError {
+        MachineError::Protocol { what: what.to_owned(), source, said: self.said() }
     }
 
     fn said(&mut self) -> Said {
@@ -218,8 +218,9 @@ fn command(config: &Config<'_>, console: &File, errors: &File) -> Result<Command
 /// The board is the one that the product uses under TCG (`vmm/src/engine/tcg/arguments.rs` has the reasons), with a
 /// processor that has SVM.
 fn arguments(config: &Config<'_>, console: &File) -> Vec<String> {
+    // Reset in the way that the kernel chooses, the machine started anew or hung after 8 of 22 panics, in spite of -no-reboot.
     let append = format!(
-        "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off rdinit=/init rig.do=serve {}",
+        "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t mitigations=off rdinit=/init rig.do=serve {}",
         config.kernel_arguments
     );
     let kernel = config.kernel.display().to_string();
@@ -268,7 +269,6 @@ fn named(file: &[u8]) -> (String, Vec<u8>) {
     (name, parts.next().unwrap_or_default().to_vec())
 }
 
-fn unexpected(what: &str, frame: &Frame) -> MachineError {
-    let source = io::Error::other(format!("{frame:?}"));
-    MachineError::Protocol { what: what.to_owned(), source }
+fn unexpected(frame: &Frame) -> io::Error {
+    io::Error::other(format!("it said {frame:?}"))
 }
