@@ -13,6 +13,8 @@ use super::Instance;
 pub struct Appliance {
     pub kernel: PathBuf,
     pub root: PathBuf,
+    /// Its manifest's.
+    pub digest: String,
     /// The program that is QEMU, and what has to stand before its options.
     pub qemu: Vec<String>,
 }
@@ -29,12 +31,13 @@ impl Appliance {
         let made = instance.mvm(&["image", "build", "--relock", "--json"]).ok();
         let made: serde_json::Value =
             serde_json::from_str(&made).expect("`mvm image build --json` prints JSON");
-        let path =
-            |name: &str| PathBuf::from(made[name].as_str().unwrap_or_else(|| panic!("no {name} in {made}")));
+        let text =
+            |name: &str| made[name].as_str().unwrap_or_else(|| panic!("no {name} in {made}")).to_owned();
+        let path = |name: &str| PathBuf::from(text(name));
         let directories =
             Directories { data: Instance::data().join("mvm"), cache: Instance::cache().join("mvm") };
         let qemu =
             tools::ensure("qemu", &directories, Pins::Exact, &Silent).expect("QEMU is unpacked").command;
-        Self { kernel: path("kernel"), root: path("root"), qemu }
+        Self { kernel: path("kernel"), root: path("root"), digest: text("digest"), qemu }
     }
 }

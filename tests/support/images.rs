@@ -48,7 +48,7 @@ impl Base {
 }
 
 /// Puts Debian's static busybox for one architecture at a path.
-fn busybox(architecture: &str, target: &Path) {
+pub(super) fn busybox(architecture: &str, target: &Path) {
     let packages = packages(architecture);
     let mut files = fs::read_dir(&packages).expect("the packages' directory can be read").flatten();
     let package = files.find(|file| file.path().extension().is_some_and(|end| end == "deb"));

@@ -6,13 +6,16 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod appliance;
+mod artifact;
 mod command;
 mod eventually;
 mod images;
 mod instance;
 mod page;
+mod place;
 mod processes;
 mod registry;
+mod rig;
 mod skip;
 mod tools;
 mod vsock_bench;
@@ -23,10 +26,12 @@ pub use eventually::eventually;
 pub use images::{Base, PLATFORMS, context, steps};
 pub use instance::{Instance, Options};
 pub use page::page;
+pub use place::{Parts, is_inside_rig, on_kvm};
 pub use processes::Processes;
 pub use registry::Registry;
+pub use rig::Rig;
 pub use skip::skipped;
-pub use tools::{docker, old_qemu, tool};
+pub use tools::{docker, old_qemu, rig_files, tool};
 pub use vsock_bench::VsockBench;
 
 /// The program under test.

@@ -28,6 +28,12 @@ pub fn old_qemu(directory: &Path) {
     std::fs::set_permissions(&program, executable).expect("the program is made executable");
 }
 
+/// The directory of `scripts/unpack-tools --rig`: a Linux that has KVM, and what runs in it.
+pub fn rig_files() -> PathBuf {
+    let printed = run(Command::new(format!("{TOP}/scripts/unpack-tools")).arg("--rig")).ok();
+    Path::new(printed.trim()).join("rig")
+}
+
 fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {

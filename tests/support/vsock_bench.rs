@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Appliance, TOP, run};
+use super::Appliance;
+use super::artifact::{STATIC, built};
 
 /// The example and its guest, optimized.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub struct VsockBench {
 impl VsockBench {
     pub fn built() -> Self {
         Self {
-            program: example("vsock_bench", &[]),
-            guest: example("vsock_guest", &["-C", "target-feature=+crt-static"]),
+            program: built("vmm", ["--example", "vsock_bench"], &[]),
+            guest: built("vmm", ["--example", "vsock_guest"], STATIC),
         }
     }
 
@@ -27,15 +28,4 @@ impl VsockBench {
         command.arg(&appliance.kernel).arg(&self.guest).args(&appliance.qemu);
         command
     }
-}
-
-/// Builds an example of `vmm`; where it lies.
-fn example(name: &str, rustc_arguments: &[&str]) -> PathBuf {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(TOP).args(["rustc", "--release", "--locked", "-p", "vmm", "--example", name]);
-    let printed = run(command.args(["--message-format", "json", "--"]).args(rustc_arguments)).ok();
-    let artifacts = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let executable =
-        artifacts.filter_map(|artifact| Some(artifact["executable"].as_str()?.into())).next_back();
-    executable.unwrap_or_else(|| panic!("cargo names no executable for {name}"))
 }

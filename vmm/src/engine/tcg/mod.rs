@@ -9,4 +9,5 @@ mod version;
 
 pub(crate) use monitor::Said;
 pub(crate) use processor::{Processor, ProcessorError, Report};
+pub use tsc::kernel_arguments;
 pub use version::{TcgError, Version, check};

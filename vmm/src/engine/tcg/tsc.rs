@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 /// Long enough that a clock's granularity and the calls around it make up less than 0.1 %.
 const MEASURED: Duration = Duration::from_millis(5);
 
-/// The kernel arguments that spare the calibration, empty where the processor has no such counter.
-pub(super) fn kernel_arguments() -> String {
+/// The arguments that spare a kernel under TCG the calibration, empty where the processor has no such counter.
+pub fn kernel_arguments() -> String {
     match crate::platform::timestamp_counter().is_some().then(measure).flatten() {
         Some(khz) => format!("tsc_early_khz={khz} tsc=reliable"),
         None => String::new(),

@@ -1,0 +1,48 @@
+//! What a guest of the VMM under test does. Each line that a test reads begins with `rig: `.
+
+mod console;
+mod disk;
+mod machine;
+
+use std::time::Duration;
+
+use rustix::system::{RebootCommand, reboot};
+
+use crate::Outcome;
+use crate::arguments::Arguments;
+
+/// Does it, and powers off; whether it went well is the last line.
+pub(crate) fn act(action: &str, arguments: &Arguments) -> Outcome<()> {
+    console::make_raw()?;
+    match perform(action, arguments) {
+        Ok(()) => println!("rig: done"),
+        Err(error) => println!("rig: failed: {error}"),
+    }
+    console::drain()?;
+    Ok(reboot(RebootCommand::PowerOff)?)
+}
+
+fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
+    match action {
+        "nothing" => Ok(()),
+        "describe" => machine::describe(),
+        // PID 1 must not end.
+        "panic" => std::process::abort(),
+        "reset" => Ok(reboot(RebootCommand::Restart)?),
+        "wait" => wait(),
+        "random" => machine::random(),
+        "print" => console::print(arguments),
+        "write" => disk::write(arguments),
+        "check" => disk::check(arguments),
+        "discard" => disk::discard(arguments),
+        "read-only" => disk::read_only(arguments),
+        _ => Err(format!("rig.do={action} is not known").into()),
+    }
+}
+
+fn wait() -> Outcome<()> {
+    println!("rig: waits");
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+}

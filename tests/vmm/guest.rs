@@ -1,0 +1,89 @@
+//! A guest of `mvm vmm` that does one thing, `rig-init`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Outcome, Parts, Running, eventually, run, start};
+
+/// What it is made of; see tests/rig/src/init/guest for what it can do.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    action: String,
+    cpus: u8,
+    disks: Vec<String>,
+    console: Option<PathBuf>,
+}
+
+impl Guest {
+    /// The action, and with it the words of the kernel's command line that it asks for.
+    pub(crate) fn doing(action: impl Into<String>) -> Self {
+        Self { action: action.into(), cpus: 1, disks: Vec::new(), console: None }
+    }
+
+    pub(crate) fn cpus(self, cpus: u8) -> Self {
+        Self { cpus, ..self }
+    }
+
+    /// As `--disk` takes it.
+    pub(crate) fn disk(mut self, disk: impl Into<String>) -> Self {
+        self.disks.push(disk.into());
+        self
+    }
+
+    /// A file instead of standard output.
+    pub(crate) fn console(self, path: &Path) -> Self {
+        Self { console: Some(path.to_owned()), ..self }
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let parts = Parts::here();
+        let mut command = Command::new(&parts.mvm);
+        command.arg("vmm").arg("--kernel").arg(&parts.kernel).arg("--initrd").arg(&parts.initrd);
+        let line = format!("console=hvc0 quiet panic=-1 rdinit=/init rig.do={}", self.action);
+        command.args(["--cmdline", &line, "--cpus", &self.cpus.to_string()]);
+        for disk in &self.disks {
+            command.args(["--disk", disk]);
+        }
+        if let Some(console) = &self.console {
+            command.arg("--console").arg(console);
+        }
+        command
+    }
+
+    /// To the guest's end.
+    #[track_caller]
+    pub(crate) fn run(&self) -> Outcome {
+        run(&mut self.command())
+    }
+
+    /// Returns when a guest with a console of its own has said this.
+    #[track_caller]
+    pub(crate) fn start_and_hear(&self, word: &str) -> Running {
+        let console = self.console.as_deref().expect("the guest has a console of its own");
+        // Of the machine before.
+        let _ = fs::remove_file(console);
+        let mut running = start(&mut self.command());
+        eventually(&format!("\"{word}\" from the guest"), 300, || {
+            let printed = fs::read_to_string(console).unwrap_or_default();
+            assert!(running.is_running(), "it ended: {printed} {running:?}");
+            if said(&printed).iter().any(|line| line == word) { Ok(()) } else { Err(printed) }
+        });
+        running
+    }
+
+    /// To its end, for one that powers off after it has done what it should; what it said of it.
+    #[track_caller]
+    pub(crate) fn done(&self) -> Vec<String> {
+        let outcome = self.run();
+        assert_eq!(outcome.status, 0, "{outcome}");
+        let mut said = said(&outcome.stdout);
+        assert_eq!(said.pop().as_deref(), Some("done"), "{outcome}");
+        said
+    }
+}
+
+/// The lines by which a guest tells a test something.
+pub(crate) fn said(console: &str) -> Vec<String> {
+    console.lines().filter_map(|line| line.trim_end().strip_prefix("rig: ")).map(str::to_owned).collect()
+}
