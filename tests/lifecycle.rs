@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::File;
 
-use support::{Base, Instance, Registry, context, eventually, skipped, start, steps};
+use support::{Base, Instance, Process, Registry, context, eventually, skipped, start, steps};
 
 /// What is killed, and what `mvm status` says of it.
 const KILLED: [(&str, &str); 4] = [
@@ -106,7 +106,9 @@ fn ctrl_c_during_a_start_leaves_nothing() {
     let instance = Instance::prepared("cut");
     let up = start(instance.command().args(["up", "cut"]));
     eventually("QEMU runs", 120, || {
-        let runs = instance.processes().all().iter().any(|process| process.has("qemu-system"));
+        // Before that one may be asked for its version.
+        let is_machine = |process: &Process| process.has("qemu-system") && process.has("-kernel");
+        let runs = instance.processes().all().iter().any(is_machine);
         if runs { Ok(()) } else { Err("not yet".into()) }
     });
     let processes = instance.processes();

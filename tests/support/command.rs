@@ -61,6 +61,10 @@ impl Running {
         assert!(status.is_ok_and(|status| status.success()), "cannot send {name} to {}", self.command);
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

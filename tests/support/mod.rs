@@ -27,7 +27,7 @@ pub use images::{Base, PLATFORMS, context, steps};
 pub use instance::{Instance, Options};
 pub use page::page;
 pub use place::{Parts, is_inside_rig, on_kvm};
-pub use processes::Processes;
+pub use processes::{Process, Processes};
 pub use registry::Registry;
 pub use rig::Rig;
 pub use skip::skipped;

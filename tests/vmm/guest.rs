@@ -13,12 +13,13 @@ pub(crate) struct Guest {
     cpus: u8,
     disks: Vec<String>,
     console: Option<PathBuf>,
+    balloon: Option<String>,
 }
 
 impl Guest {
     /// The action, and with it the words of the kernel's command line that it asks for.
     pub(crate) fn doing(action: impl Into<String>) -> Self {
-        Self { action: action.into(), cpus: 1, disks: Vec::new(), console: None }
+        Self { action: action.into(), cpus: 1, disks: Vec::new(), console: None, balloon: None }
     }
 
     pub(crate) fn cpus(self, cpus: u8) -> Self {
@@ -29,6 +30,11 @@ impl Guest {
     pub(crate) fn disk(mut self, disk: impl Into<String>) -> Self {
         self.disks.push(disk.into());
         self
+    }
+
+    /// As `--balloon` takes it.
+    pub(crate) fn balloon(self, size: &str) -> Self {
+        Self { balloon: Some(size.to_owned()), ..self }
     }
 
     /// A file instead of standard output.
@@ -44,6 +50,9 @@ impl Guest {
         command.args(["--cmdline", &line, "--cpus", &self.cpus.to_string()]);
         for disk in &self.disks {
             command.args(["--disk", disk]);
+        }
+        if let Some(balloon) = &self.balloon {
+            command.args(["--balloon", balloon]);
         }
         if let Some(console) = &self.console {
             command.arg("--console").arg(console);

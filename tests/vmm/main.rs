@@ -8,6 +8,7 @@ mod devices;
 mod disk;
 mod endings;
 mod guest;
+mod memory;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;

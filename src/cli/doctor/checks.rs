@@ -57,15 +57,15 @@ pub(super) fn all(context: &Context) -> Vec<Check> {
     checks
 }
 
-fn check(name: &'static str, verdict: Verdict, words: impl ToString) -> Check {
-    Check { name, verdict, words: words.to_string() }
+fn check(name: &'static str, verdict: Verdict, words: impl Into<String>) -> Check {
+    Check { name, verdict, words: words.into() }
 }
 
 /// Kind of host, and namespaces, of which kernel and network need some.
 fn host() -> Check {
     let host = format!("{} on {}, with user namespaces", std::env::consts::OS, std::env::consts::ARCH);
     let fine = |()| check("host", Verdict::Fine, host);
-    requirements::check().map_or_else(|error| check("host", Verdict::Fails, error), fine)
+    requirements::check().map_or_else(|error| check("host", Verdict::Fails, error.to_string()), fine)
 }
 
 fn kvm() -> (Check, bool) {
@@ -107,7 +107,7 @@ fn sandbox() -> Check {
             let all: Vec<String> = missing.iter().map(ToString::to_string).collect();
             check("sandbox", Verdict::Weak, all.join("; "))
         }
-        Err(error) => check("sandbox", Verdict::Fails, error),
+        Err(error) => check("sandbox", Verdict::Fails, error.to_string()),
     }
 }
 
@@ -148,7 +148,7 @@ fn free_bytes(directory: &Path) -> Option<u64> {
 
 fn runtime(home: &Home) -> Check {
     let fine = |()| check("sockets", Verdict::Fine, "their directory is yours alone");
-    home.check().map_or_else(|error| check("sockets", Verdict::Fails, error), fine)
+    home.check().map_or_else(|error| check("sockets", Verdict::Fails, error.to_string()), fine)
 }
 
 fn appliance(context: &Context) -> Check {
@@ -157,7 +157,7 @@ fn appliance(context: &Context) -> Check {
     match found {
         Ok(Some(made)) => check("appliance", Verdict::Fine, format!("made: {}", made.digest)),
         Ok(None) => check("appliance", Verdict::Fine, appliance::estimate(&directories)),
-        Err(error) => check("appliance", Verdict::Fails, error),
+        Err(error) => check("appliance", Verdict::Fails, error.to_string()),
     }
 }
 

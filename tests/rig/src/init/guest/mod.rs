@@ -3,6 +3,7 @@
 mod console;
 mod disk;
 mod machine;
+mod memory;
 
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
         "reset" => Ok(reboot(RebootCommand::Restart)?),
         "wait" => wait(),
         "random" => machine::random(),
+        "free" => memory::use_and_free(arguments),
+        "deflate" => memory::use_what_the_balloon_has(arguments),
         "print" => console::print(arguments),
         "write" => disk::write(arguments),
         "check" => disk::check(arguments),
