@@ -29,8 +29,8 @@ impl Parts {
     /// Those of the place where this program runs.
     pub fn here() -> &'static Self {
         static HERE: OnceLock<Parts> = OnceLock::new();
-        HERE.get_or_init(|| match std::env::var_os(INSIDE) {
-            Some(directory) => Self::below(Path::new(&directory)),
+        HERE.get_or_init(|| match inside() {
+            Some(directory) => Self::below(&directory),
             None => Self {
                 mvm: MVM.into(),
                 kernel: Appliance::built().kernel.clone(),
@@ -75,7 +75,11 @@ pub fn on_kvm<T: FnOnce()>(test: T) {
 
 /// Whether this program runs inside the rig, where every address but the guests' is its own.
 pub fn is_inside_rig() -> bool {
-    std::env::var_os(INSIDE).is_some()
+    inside().is_some()
+}
+
+pub(super) fn inside() -> Option<PathBuf> {
+    std::env::var_os(INSIDE).map(PathBuf::from)
 }
 
 /// As the test harness calls it: `PROGRAM::MODULE::TEST::{{closure}}` without what stands around it.

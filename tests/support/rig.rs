@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::images::busybox;
 use super::place::{INSIDE, Parts, rig_init};
-use super::{Appliance, Instance, MVM, rig_files, run};
+use super::{Appliance, Instance, MVM, VsockBench, rig_files, run};
 
 /// Where the parts are inside.
 const DIRECTORY: &str = "/rig";
@@ -61,8 +61,16 @@ impl Rig {
 #[track_caller]
 pub(super) fn run_test(name: &str) {
     let inside = format!("{INSIDE}={DIRECTORY}");
-    let words =
-        ["env", &inside, "RUST_BACKTRACE=1", "/rig/test", "--exact", name, "--nocapture", "--test-threads=1"];
+    let words = [
+        "env",
+        &inside,
+        "RUST_BACKTRACE=1",
+        "/rig/test",
+        "--exact",
+        name,
+        "--include-ignored",
+        "--nocapture",
+    ];
     let mut printed = Vec::new();
     let output = |stream, bytes: &[u8]| match stream {
         Stream::Stdout => {
@@ -118,8 +126,9 @@ fn initramfs(files: &Path) -> std::io::Result<File> {
 
     let stripped = TempDir::new()?;
     let itself = std::env::current_exe()?;
+    let bench = VsockBench::built();
     let mut libraries = BTreeSet::new();
-    for (name, program) in [("mvm", Path::new(MVM)), ("test", &itself)] {
+    for (name, program) in [("mvm", Path::new(MVM)), ("test", &itself)].into_iter().chain(bench.files()) {
         archive.copy(&format!("rig/{name}"), &strip(program, &stripped.path().join(name)))?;
         libraries.extend(libraries_of(program));
     }

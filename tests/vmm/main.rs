@@ -12,3 +12,4 @@ mod memory;
 mod rig;
 #[path = "../support/mod.rs"]
 mod support;
+mod vsock;
