@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
+use std::process::Command;
 
 use ::rig::blocks;
 use tempfile::TempDir;
 
 use crate::guest::Guest;
-use crate::support::{eventually, on_kvm};
+use crate::support::{eventually, is_inside_rig, on_kvm, run};
 
 const BLOCK: u64 = blocks::BLOCK as u64;
 /// Blocks of the part that a guest writes to: 8 MiB.
@@ -148,5 +149,24 @@ fn two_machines_do_not_share_a_disk() {
         Guest::doing("nothing").disk(image.disk()).run().refused(1, &refused);
         drop(first);
         Guest::doing("nothing").disk(image.disk()).done();
+    });
+}
+
+/// On a host whose disk is full a machine ends and says so: a guest that went on would only break its file system.
+#[test]
+fn a_full_host_ends_the_machine_with_the_remedy() {
+    on_kvm(|| {
+        // Nothing may be mounted on a host that is not the test's own.
+        if !is_inside_rig() {
+            return;
+        }
+        let (first, place) = (Image::of(1 << 20), tempfile::tempdir().unwrap());
+        let path = place.path().to_str().unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs", path])).ok();
+        let disk = format!("{path}/disk.raw");
+        File::create(&disk).unwrap().set_len(BLOCKS * BLOCK).unwrap();
+        let refused = format!("the host could not write to the disk {disk}: No space left on device");
+        guest("write rig.then=off", 0, &first, &disk).run().refused(1, &refused);
+        run(Command::new("umount").arg(path)).ok();
     });
 }

@@ -37,7 +37,10 @@ pub struct Blk {
 }
 
 impl Blk {
-    pub fn new(disk: Disk) -> Self {
+    /// `no_room` is told, as a sentence, when the host has no room for what the guest writes; the guest's own request
+    /// fails all the same.
+    pub fn new(mut disk: Disk, no_room: impl Fn(String) + Send + 'static) -> Self {
+        disk.when_there_is_no_room(no_room);
         Self { disk }
     }
 

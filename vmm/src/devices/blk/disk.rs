@@ -1,5 +1,6 @@
 //! The file behind a disk. Every flush of the guest's is carried out: what it was told is durable, is.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,20 @@ pub enum DiskError {
 #[derive(Debug)]
 pub struct Disk {
     file: File,
+    path: PathBuf,
     name: String,
     size: u64,
     is_read_only: bool,
+    no_room: Option<NoRoom>,
+}
+
+/// Is told, as a sentence, that the host has no room for what the guest writes.
+struct NoRoom(Box<dyn Fn(String) + Send>);
+
+impl fmt::Debug for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NoRoom")
+    }
 }
 
 impl Disk {
@@ -52,7 +64,11 @@ impl Disk {
             return Err(DiskError::Size { path: path.to_owned(), size });
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { file, name, size, is_read_only })
+        Ok(Self { file, path: path.to_owned(), name, size, is_read_only, no_room: None })
+    }
+
+    pub(super) fn when_there_is_no_room(&mut self, tell: impl Fn(String) + Send + 'static) {
+        self.no_room = Some(NoRoom(Box::new(tell)));
     }
 
     pub(super) fn sectors(&self) -> u64 {
@@ -100,6 +116,16 @@ impl Storage for Disk {
 
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn failed(&self, error: &io::Error) {
+        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if let (true, Some(NoRoom(tell))) = (is_full, &self.no_room) {
+            tell(format!(
+                "the host could not write to the disk {}: {error}; make room there, then start the machine again",
+                self.path.display()
+            ));
+        }
     }
 }
 
@@ -178,6 +204,22 @@ mod tests {
     fn a_size_that_is_no_number_of_sectors_is_refused() {
         let (_directory, path) = image(1000);
         assert!(Disk::open(&path, false).unwrap_err().to_string().contains("has 1000 bytes"));
+    }
+
+    #[test]
+    fn a_host_without_room_says_so_and_other_errors_are_the_guests() {
+        let (_directory, path) = image(4096);
+        let mut disk = Disk::open(&path, false).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        disk.when_there_is_no_room(move |why| tell.send(why).unwrap());
+        disk.failed(&io::ErrorKind::UnexpectedEof.into());
+        disk.failed(&io::Error::from_raw_os_error(libc::ENOSPC));
+        let why = told.recv().unwrap();
+        assert!(
+            why.contains("disk.raw: No space left on device") && why.contains("make room there"),
+            "{why}"
+        );
+        assert!(told.try_recv().is_err());
     }
 
     #[test]

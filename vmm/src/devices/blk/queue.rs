@@ -28,6 +28,8 @@ pub(super) trait Storage {
     fn discard(&self, start: u64, end: u64) -> io::Result<()>;
     fn write_zeroes(&self, zeroes: &Zeroes) -> io::Result<()>;
     fn name(&self) -> &str;
+    /// A request could not be carried out, for a reason of the host's.
+    fn failed(&self, error: &io::Error);
 }
 
 /// Serves all requests that wait; whether the driver wants to be told.
@@ -66,6 +68,7 @@ fn carry_out<B: BitmapSlice>(chain: &mut Chain<'_, B>, storage: &impl Storage) -
             Ok(()) => VIRTIO_BLK_S_OK,
             Err(error) => {
                 tracing::debug!(%error, ?request, "a disk's request failed");
+                storage.failed(&error);
                 VIRTIO_BLK_S_IOERR
             }
         },

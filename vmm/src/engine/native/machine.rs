@@ -32,7 +32,7 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
         return Err(Error::Cpus(config.cpus));
     }
     let Orders { events, waiting } = orders;
-    let devices = devices(&mut config)?;
+    let devices = devices(&mut config, &events)?;
     let parts = assemble(hypervisor.create_vm()?, &config, devices, &events)?;
     config.watcher.tell(Stage::Board);
     let workers = workers(&parts.slots, &config.confinement, &events).map_err(Error::Thread)?;
@@ -44,11 +44,14 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
 }
 
 /// The devices on virtio-mmio, with who works on them: those of one name share a thread.
-fn devices(config: &mut Config) -> Result<Vec<Named>, Error> {
+fn devices(config: &mut Config, events: &Sender<Event>) -> Result<Vec<Named>, Error> {
     let console = config.console.try_clone().and_then(Console::new).map_err(Error::Device)?;
     let mut devices: Vec<Named> = vec![(SMALL, Box::new(console)), (SMALL, Box::new(Rng))];
     for disk in config.disks.drain(..) {
-        devices.push((DISK, Box::new(Blk::new(disk))));
+        // The guest's journal makes good what was under way, as after a power cut; going on would only break more.
+        let events = events.clone();
+        let no_room = move |why| drop(events.send(Event::Trouble(why)));
+        devices.push((DISK, Box::new(Blk::new(disk, no_room))));
     }
     devices.push((SMALL, Box::new(Balloon::new(config.balloon))));
     if let Some(wire) = config.network.take() {
