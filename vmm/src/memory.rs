@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 
 use vm_memory::{
@@ -11,7 +10,12 @@ use vm_memory::{
     MmapRegion, VolatileSlice,
 };
 
+use vm_memory::mmap::MmapRegionError;
+
 use crate::platform;
+
+/// A large page, in bytes: on x86_64, and on aarch64 with pages of 4 KiB.
+const LARGE: usize = 2 << 20;
 
 /// Guest memory as devices get it.
 pub type Memory = GuestMemoryMmap<()>;
@@ -38,13 +42,28 @@ pub fn allocate(ranges: &[Range<u64>]) -> Result<Memory, MemoryError> {
     let failed = |source| MemoryError::Allocate { mib: total >> 20, source };
     let regions = ranges.iter().map(|range| {
         let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
-        let region = MmapRegion::new(length).map_err(io::Error::other)?;
+        let region = mapping(length).map_err(io::Error::other)?;
         platform::prefer_huge_pages(region.as_ptr(), length);
+        platform::name(region.as_ptr(), length, c"guest memory");
         GuestRegionMmap::new(region, GuestAddress(range.start))
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     });
     let regions = regions.collect::<io::Result<Vec<_>>>().map_err(failed)?;
     Memory::from_regions(regions).map_err(|error| failed(io::Error::other(error)))
+}
+
+/// A mapping that begins at a multiple of [`LARGE`], as its range of the guest's addresses does: only so can the
+/// hypervisor map large pages whole. Linux sees to that itself since 6.7. Before, it puts a mapping right below the last
+/// one; then one that lasts as long as this takes moves it. Where that fails the guest is slower, and nothing else.
+fn mapping(length: usize) -> Result<MmapRegion, MmapRegionError> {
+    let first = MmapRegion::new(length)?;
+    let beyond = first.as_ptr().addr() & LARGE.saturating_sub(1);
+    if beyond == 0 || length < LARGE {
+        return Ok(first);
+    }
+    drop(first);
+    let _filler = MmapRegion::<()>::new(beyond)?;
+    MmapRegion::new(length)
 }
 
 /// Memory from 0 on, for tests.
@@ -69,33 +88,28 @@ pub fn write(memory: &Memory, address: u64, bytes: &[u8]) -> Result<(), MemoryEr
     memory.write_slice(bytes, GuestAddress(address)).map_err(outside)
 }
 
-/// Makes the guest see `length` bytes of a file, from `offset` on, at `address`. What is whole pages in both is mapped:
-/// the guest gets the host's own cached pages, and a copy of those that it writes to. The rest is read.
-pub fn place_file(
+/// Copies `length` bytes of a file, from `offset` on, to `address`. A mapping of the file would cost more: the guest
+/// would fault on each small page of it, where a copy lies in large ones.
+pub fn read_file(
     memory: &Memory,
     address: u64,
     file: &File,
     offset: u64,
     length: u64,
 ) -> Result<(), MemoryError> {
-    let slice = slice(memory, address, length)?;
-    // A page that is mapped behind the file's end kills whoever touches it.
-    let size = file.metadata().map_err(MemoryError::File)?.len();
-    if offset.checked_add(length).is_none_or(|end| end > size) {
-        return Err(MemoryError::File(io::ErrorKind::UnexpectedEof.into()));
+    let mut rest = slice(memory, address, length)?;
+    let mut at = offset;
+    while !rest.is_empty() {
+        let count = match platform::read_at(file, std::slice::from_ref(&rest), at) {
+            Ok(0) => return Err(MemoryError::File(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(MemoryError::File(error)),
+        };
+        rest = rest.offset(count).map_err(|error| MemoryError::File(io::Error::other(error)))?;
+        at = at.saturating_add(count as u64);
     }
-    let page = platform::page_size();
-    let is_aligned = address.is_multiple_of(page) && offset.is_multiple_of(page);
-    // A page's size is a power of two.
-    let mapped = if is_aligned { length & !page.saturating_sub(1) } else { 0 };
-    if mapped > 0 {
-        // SAFETY: the slice is at least so long, and lies in a mapping that `memory` owns and nobody refers into.
-        unsafe { platform::map_file_privately(slice.ptr_guard_mut().as_ptr(), mapped, file, offset) }
-            .map_err(MemoryError::File)?;
-    }
-    let mut rest = vec![0; usize::try_from(length.saturating_sub(mapped)).unwrap_or(usize::MAX)];
-    file.read_exact_at(&mut rest, offset.saturating_add(mapped)).map_err(MemoryError::File)?;
-    write(memory, address.saturating_add(mapped), &rest)
+    Ok(())
 }
 
 fn slice(memory: &Memory, address: u64, length: u64) -> Result<VolatileSlice<'_>, MemoryError> {
@@ -107,6 +121,7 @@ fn slice(memory: &Memory, address: u64, length: u64) -> Result<VolatileSlice<'_>
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::unix::fs::FileExt;
 
     use super::*;
 
@@ -117,7 +132,16 @@ mod tests {
     }
 
     #[test]
-    fn a_placed_file_is_seen_whole_and_never_written_back() {
+    fn large_pages_of_host_and_guest_are_the_same() {
+        let memory = allocate(&[0..64 << 20, 4 << 30..(4 << 30) + (32 << 20)]).unwrap();
+        for (address, region) in regions(&memory) {
+            let host = region.cast::<u8>().addr().get();
+            assert_eq!(host % LARGE, address as usize % LARGE, "{host:#x} for {address:#x}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_whole_and_never_written_back() {
         let content: Vec<u8> = (0..20_000_u32).map(|at| (at % 251) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
@@ -125,7 +149,7 @@ mod tests {
         for (address, offset) in [(0x1_0000, 0), (0x2_0000, 4096), (0x3_0010, 8), (0x4_0000, 3)] {
             let length = 10_000;
             write(&memory, address + length, b"behind").unwrap();
-            place_file(&memory, address, &file, offset, length).unwrap();
+            read_file(&memory, address, &file, offset, length).unwrap();
             let expected = &content[offset as usize..][..length as usize];
             assert_eq!(read(&memory, address, length as usize), expected, "at {address:#x} from {offset}");
             assert_eq!(read(&memory, address + length, 6), b"behind", "nothing of the file behind it");
@@ -140,12 +164,12 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let memory = of_size(1 << 20);
         let file = tempfile::tempfile().unwrap();
-        let error = place_file(&memory, (1 << 20) - 4096, &file, 0, 8192).unwrap_err();
+        let error = read_file(&memory, (1 << 20) - 4096, &file, 0, 8192).unwrap_err();
         assert_eq!(error.to_string(), "the guest has no memory from 0xff000 to 0x101000; give it more");
-        place_file(&memory, u64::MAX - 10, &file, 0, 100).unwrap_err();
-        place_file(&memory, 0, &file, 0, 100).unwrap_err();
+        read_file(&memory, u64::MAX - 10, &file, 0, 100).unwrap_err();
+        read_file(&memory, 0, &file, 0, 100).unwrap_err();
         file.set_len(4096).unwrap();
-        let error = place_file(&memory, 0, &file, 0, 8192).unwrap_err();
-        assert!(matches!(error, MemoryError::File(_)), "whole pages behind the file's end: {error}");
+        let error = read_file(&memory, 0, &file, 0, 8192).unwrap_err();
+        assert!(matches!(error, MemoryError::File(_)), "behind the file's end: {error}");
     }
 }

@@ -1,18 +1,14 @@
 //! Linux: mappings of guest memory, files that are read into it and written from it, their locks, and random numbers.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+use rustix::mm::{Advice, madvise};
 use rustix::rand::{GetRandomFlags, getrandom};
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
-
-/// The size of the host's pages.
-pub(crate) fn page_size() -> u64 {
-    rustix::param::page_size() as u64
-}
 
 /// Asks for large pages behind a mapping; where the host has none to give, it stays with small ones.
 pub(crate) fn prefer_huge_pages(start: *mut u8, length: usize) {
@@ -22,22 +18,11 @@ pub(crate) fn prefer_huge_pages(start: *mut u8, length: usize) {
     }
 }
 
-/// Puts a private mapping of `length` bytes of `file`, from `offset` on, in place of the memory at `start`. All three are
-/// multiples of the page size.
-///
-/// # Safety
-/// The memory has to belong to a mapping that the caller may replace in part, and nobody may hold a reference into it.
-pub(crate) unsafe fn map_file_privately(
-    start: *mut u8,
-    length: u64,
-    file: &File,
-    offset: u64,
-) -> io::Result<()> {
-    let length = usize::try_from(length).map_err(io::Error::other)?;
-    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-    // SAFETY: as the caller says.
-    unsafe { mmap(start.cast(), length, ProtFlags::READ | ProtFlags::WRITE, flags, file, offset) }?;
-    Ok(())
+/// Names a mapping, for whoever reads `/proc/PID/maps`. Kernels before 5.17 know no names.
+pub(crate) fn name(start: *mut u8, length: usize, name: &CStr) {
+    let (order, kind) = (libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME);
+    // SAFETY: the kernel copies the name, and does nothing to the memory itself.
+    unsafe { libc::prctl(order, kind, start, length, name.as_ptr()) };
 }
 
 /// Fills `bytes` from the host's generator.

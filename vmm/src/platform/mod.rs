@@ -10,9 +10,7 @@ pub(crate) use linux::{Event, Interest, Poller, Wake, inherit_and_follow_parent,
 #[cfg(target_os = "linux")]
 mod linux_memory;
 #[cfg(target_os = "linux")]
-pub(crate) use linux_memory::{
-    give_back, lock, map_file_privately, page_size, prefer_huge_pages, random, read_at, write_at,
-};
+pub(crate) use linux_memory::{give_back, lock, name, prefer_huge_pages, random, read_at, write_at};
 
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

@@ -41,7 +41,7 @@ pub(super) fn load(file: &File, memory: &Memory) -> Result<Kernel, KernelError> 
     let offset = (sectors.saturating_add(1)).saturating_mul(SECTOR);
     let size = file.metadata().map_err(KernelError::Read)?.len();
     let length = size.checked_sub(offset).ok_or(KernelError::Malformed("it is cut short"))?;
-    memory::place_file(memory, PLACE, file, offset, length)?;
+    memory::read_file(memory, PLACE, file, offset, length)?;
     // It says how much memory it needs to unpack itself.
     let end = PLACE.saturating_add(length.max(long(0x260).into()));
     Ok(Kernel { entry: PLACE.saturating_add(ENTRY_64), end, protocol: Protocol::Linux { setup_header } })

@@ -30,7 +30,7 @@ pub(super) fn load(file: &File, memory: &Memory) -> Result<Kernel, KernelError> 
     let segments = segments(file)?;
     let mut end = 0;
     for segment in segments.iter().filter(|segment| segment.kind == LOAD) {
-        memory::place_file(memory, segment.address, file, segment.offset, segment.file_size)?;
+        memory::read_file(memory, segment.address, file, segment.offset, segment.file_size)?;
         // What is behind the file's part is zero, as fresh memory is.
         let last = segment.address.checked_add(segment.memory_size.max(segment.file_size));
         end = last.ok_or(KernelError::Malformed("a segment wraps around"))?.max(end);

@@ -92,7 +92,7 @@ fn place_initrd(memory: &Memory, file: &File, kernel: &Kernel) -> Result<(u64, u
     let start = end.checked_sub(length).map(|start| start & !PAGE.saturating_sub(1));
     let start =
         start.filter(|start| *start >= kernel.end.max(HIGH_MEMORY)).ok_or(BoardError::NoRoom(length))?;
-    memory::place_file(memory, start, file, 0, length)?;
+    memory::read_file(memory, start, file, 0, length)?;
     Ok((start, length))
 }
 
