@@ -2,22 +2,31 @@
 //!
 //! It comes before the command line and the asynchronous runtime, so that a machine costs only itself.
 
+mod emulated;
+mod native;
 mod options;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use vmm::console::{self, Console};
-use vmm::devices::blk::{Disk, DiskError};
-use vmm::engine::native::{self, Config, Outcome, Watcher};
-use vmm::hypervisor::Host;
-use vmm::sandbox::{self, Confinement, Limits};
+use images::{Directories, Pins};
+use vmm::console;
+use vmm::control::Engine;
+use vmm::devices::blk::DiskError;
+use vmm::engine::Outcome;
+use vmm::engine::tcg::ProcessorError;
+use vmm::sandbox;
 
 use self::options::{Asked, Options};
 use crate::cli::failure::Chain;
+use crate::cli::progress;
+use crate::instance::{Accel, Home, NoHome};
+use crate::supervisor::{engine, programs};
 
 /// The word that asks for it.
 pub const WORD: &str = "vmm";
@@ -38,12 +47,26 @@ enum Error {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "cannot reach the network process at {socket}; start one there first, as `passt --socket {socket}`"
+    )]
+    Network {
+        socket: String,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
     Hypervisor(#[from] vmm::hypervisor::Error),
     #[error(transparent)]
-    Machine(#[from] native::Error),
+    Machine(#[from] vmm::engine::native::Error),
+    #[error(transparent)]
+    Home(#[from] NoHome),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Processor(#[from] ProcessorError),
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),
     #[error("cannot pass on the guest's console")]
@@ -83,58 +106,31 @@ pub fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Outcome, Error> {
     let started = Instant::now();
-    let sink = sink(options.console.as_deref())?;
-    let disk = |disk: &options::Disk| Disk::open(&disk.path, disk.is_read_only);
-    let kernel = open("kernel", &options.kernel)?;
-    let initrd = options.initrd.as_deref().map(|path| open("initial ramdisk", path)).transpose()?;
-    let disks = options.disks.iter().map(disk).collect::<Result<_, _>>()?;
-    let host = Host::open()?;
-    // Everything is open, and there is no other thread yet.
-    let confinement = enter(options)?;
-    let (console, printed) = Console::to(sink, confinement.clone()).map_err(Error::Console)?;
-    let config = Config {
-        cpus: options.cpus,
-        memory: options.memory,
-        kernel,
-        initrd,
-        command_line: options.command_line.clone(),
-        disks,
-        network: None,
-        vsock: None,
-        balloon: options.balloon,
-        console: printed,
-        confinement,
-        watcher: if options.shows_stages { stages(started) } else { Watcher::default() },
-    };
-    // Nobody orders it about: a signal ends this process, and with it the machine.
-    let (_, orders) = native::control();
-    let outcome = native::run(&host, config, orders);
-    console.finish();
-    Ok(outcome?)
-}
-
-/// Says how far the start has come, and after how long.
-fn stages(started: Instant) -> Watcher {
-    Watcher::new(move |stage| {
-        eprintln!("mvm vmm: {} after {} us", stage.name(), started.elapsed().as_micros());
-    })
-}
-
-/// Says what of the sandbox is not there.
-fn enter(options: &Options) -> Result<Confinement, Error> {
-    if !options.is_sandboxed {
-        eprintln!("mvm vmm: without a sandbox: a guest that takes this process over may do what you may");
-        return Ok(Confinement::default());
+    if options.shows_stages {
+        eprintln!("mvm vmm: main after 0 us");
     }
-    let applied = sandbox::enter(&Limits::of_machine(options.memory, options.cpus))?;
-    for missing in &applied.missing {
-        eprintln!("mvm vmm: the sandbox is not whole: {missing}");
+    // What is asked for by name is tried, and says itself why it cannot be had.
+    if options.accel == Accel::Kvm {
+        return native::run(options, started);
     }
-    Ok(applied.confinement)
+    let home = Home::from_env()?;
+    let directories = Directories { data: home.data, cache: home.cache };
+    let qemu = || programs::qemu(&directories, Pins::Exact, progress::to_stderr().as_ref());
+    let choice = engine::choose(options.accel, qemu)?;
+    eprintln!("mvm vmm: {}", choice.sentence());
+    match choice.engine {
+        Engine::Kvm => native::run(options, started),
+        Engine::Tcg { command } => emulated::run(&command, options),
+    }
 }
 
 fn open(what: &'static str, path: &Path) -> Result<File, Error> {
     File::open(path).map_err(|source| Error::Open { what, path: path.display().to_string(), source })
+}
+
+fn connect(socket: &Path) -> Result<OwnedFd, Error> {
+    let failed = |source| Error::Network { socket: socket.display().to_string(), source };
+    Ok(UnixStream::connect(socket).map_err(failed)?.into())
 }
 
 /// A file, or standard output.

@@ -1,4 +1,4 @@
-//! `mvm vmm` on the host's KVM, with a guest of a few bytes: how it ends, and its sandbox.
+//! `mvm vmm`: on the host's KVM with a guest of a few bytes, how it ends and its sandbox; and on QEMU with a real one.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 // Numbers of tests are small, and meant.
 #![allow(clippy::cast_possible_truncation)]
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use guest::{Image, REQUESTS};
-use support::{MVM, Outcome, run, skipped};
+use support::{Instance, MVM, Outcome, Parts, run, skipped};
 
 /// As in vmm/tests: a host without the device has nothing to test here; it is said.
 fn there_is_kvm() -> bool {
@@ -44,7 +44,7 @@ impl Files {
     fn run(&self, options: &[&str]) -> Outcome {
         let mut command = Command::new(MVM);
         command.arg("vmm").arg("--kernel").arg(self.path("kernel")).arg("--disk").arg(self.path("disk"));
-        run(command.args(["--memory", "64M"]).args(options))
+        run(command.args(["--accel", "kvm", "--memory", "64M"]).args(options))
     }
 }
 
@@ -92,4 +92,31 @@ fn large_machines_fit_their_limits() {
         return;
     }
     Files::new(Image::new().with_code()).run(&["--memory", "8G", "--cpus", "32"]).ok();
+}
+
+/// The same files under QEMU, on any host: a real kernel, with two processors and a disk that it may not write to.
+#[test]
+fn qemu_runs_the_same_machine() {
+    if skipped("vmm") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk.raw");
+    fs::write(&disk, vec![7; 64 << 10]).unwrap();
+    let machine = |words: &str| {
+        let parts = Parts::here();
+        let mut command = Command::new(&parts.mvm);
+        command.env("XDG_DATA_HOME", &parts.data).env("XDG_CACHE_HOME", Instance::cache());
+        command.args(["vmm", "--accel", "tcg", "--cpus", "2", "--kernel"]).arg(&parts.kernel);
+        command.arg("--initrd").arg(&parts.initrd).arg("--disk").arg(format!("{},ro", disk.display()));
+        run(command.arg("--cmdline").arg(format!("console=hvc0 quiet panic=-1 rdinit=/init rig.do={words}")))
+    };
+    let described = machine("describe");
+    assert!(described.stderr.contains("mvm vmm: engine tcg: as asked for"), "{described}");
+    assert!(described.stdout.contains("rig: cpus=2 online=0-1 hypervisor=TCGTCGTCGTCG"), "{described}");
+    assert_eq!(described.status, 0, "{described}");
+    let refused = machine("read-only rig.disk=/dev/vda rig.at=0 rig.blocks=1 rig.seed=1").ok();
+    assert!(refused.contains("rig: ro=1"), "{refused}");
+    machine("reset").refused(4, "mvm vmm: the guest reset itself");
+    machine("panic").refused(4, "mvm vmm: the guest reset itself");
 }

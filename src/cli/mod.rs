@@ -15,7 +15,7 @@ pub mod imagetools;
 pub mod logs;
 pub mod ls;
 mod output;
-mod progress;
+pub(crate) mod progress;
 pub mod rm;
 pub mod run;
 pub(crate) mod size;

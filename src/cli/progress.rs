@@ -9,7 +9,7 @@ use images::progress::{Event, Progress, Unit};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A [`Progress`] for stderr, whatever that is.
-pub(super) fn to_stderr() -> Box<dyn Progress> {
+pub(crate) fn to_stderr() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines) }
 }
 

@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use lexopt::{Arg, Parser, ValueExt};
+
+use crate::instance::Accel;
 
 pub(super) const HELP: &str = "\
 Run one virtual machine from plain files, until its guest ends
@@ -14,12 +17,16 @@ Usage: mvm vmm --kernel FILE [OPTIONS]
       --initrd FILE      An initial ramdisk
       --cmdline TEXT     The kernel's command line
       --disk PATH[,ro]   A raw image, /dev/vda and so on in this order; ,ro makes it read-only (repeatable)
+      --accel ENGINE     kvm; tcg, QEMU's emulation, several times slower; or auto, the faster of them that works here
+                         [default: auto]
       --cpus N           Processors, 1 to 32 [default: 1]
       --memory SIZE      Memory, as in 256M or 4G [default: 256M]
+      --net SOCKET       A network card; SOCKET is a network process's, as `passt --socket SOCKET` makes it [default: none]
       --console PATH|-   Where the guest's console goes; - is standard output [default: -]
       --balloon SIZE     Memory that the guest is asked to give up from the start [default: none]
       --stages           Say on standard error how far the start has come, and after how long
       --no-sandbox       Run outside the sandbox, as for a debugger
+                         (--balloon, --stages and --no-sandbox are of kvm; QEMU has its own sandbox)
   -h, --help             Print this
 
 Exit status: 0 the guest powered off, 1 it or its machine failed, 2 usage, 4 it reset itself, 130 it was stopped,
@@ -33,9 +40,12 @@ pub(super) struct Options {
     pub(super) initrd: Option<PathBuf>,
     pub(super) command_line: String,
     pub(super) disks: Vec<Disk>,
+    pub(super) accel: Accel,
     pub(super) cpus: u8,
     /// In bytes.
     pub(super) memory: u64,
+    /// The network process's.
+    pub(super) socket: Option<PathBuf>,
     /// None is standard output.
     pub(super) console: Option<PathBuf>,
     /// In bytes.
@@ -64,8 +74,10 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
         initrd: None,
         command_line: String::new(),
         disks: Vec::new(),
+        accel: Accel::Auto,
         cpus: 1,
         memory: 256 << 20,
+        socket: None,
         console: None,
         balloon: 0,
         shows_stages: false,
@@ -77,8 +89,12 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
             Arg::Long("initrd") => options.initrd = Some(parser.value()?.into()),
             Arg::Long("cmdline") => options.command_line = parser.value()?.string()?,
             Arg::Long("disk") => options.disks.push(disk(parser.value()?)),
+            Arg::Long("accel") => {
+                options.accel = parser.value()?.parse_with(|word| Accel::from_str(word, false))?;
+            }
             Arg::Long("cpus") => options.cpus = parser.value()?.parse()?,
             Arg::Long("memory") => options.memory = size(&parser.value()?)?,
+            Arg::Long("net") => options.socket = Some(parser.value()?.into()),
             Arg::Long("balloon") => options.balloon = size(&parser.value()?)?,
             Arg::Long("stages") => options.shows_stages = true,
             Arg::Long("console") => {
@@ -119,10 +135,12 @@ mod tests {
         let Ok(Asked::Run(options)) = parsed("--kernel k") else { panic!("not understood") };
         assert_eq!((options.cpus, options.memory, options.console), (1, 256 << 20, None));
         assert!(options.is_sandboxed);
-        let all = "--kernel k --initrd i --cmdline quiet --disk r,ro --disk d --cpus 4 --memory 2G --console /c --balloon 64M --stages --no-sandbox";
+        let all = "--kernel k --initrd i --cmdline quiet --disk r,ro --disk d --accel tcg --cpus 4 --memory 2G --net /n --console /c --balloon 64M --stages --no-sandbox";
         let Ok(Asked::Run(options)) = parsed(all) else { panic!("not understood") };
         assert_eq!((options.cpus, options.memory, options.is_sandboxed), (4, 2 << 30, false));
+        assert_eq!(options.accel, Accel::Tcg);
         assert_eq!((options.console, options.balloon), (Some("/c".into()), 64 << 20));
+        assert_eq!(options.socket, Some("/n".into()));
         assert!(options.shows_stages);
         let disk = |path: &str, is_read_only| Disk { path: path.into(), is_read_only };
         assert_eq!(options.disks, [disk("r", true), disk("d", false)]);
@@ -133,6 +151,8 @@ mod tests {
         assert_eq!(parsed("--cpus 2").unwrap_err(), "give --kernel FILE");
         assert_eq!(parsed("--kernel k --accelerate").unwrap_err(), "invalid option '--accelerate'");
         assert!(parsed("--memory lots").unwrap_err().contains("lots is no size"));
+        let error = parsed("--kernel k --accel hvf").unwrap_err();
+        assert!(error.contains("hvf"), "{error}");
         assert!(parsed("--cpus 300").unwrap_err().contains("300"));
     }
 }

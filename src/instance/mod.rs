@@ -13,7 +13,7 @@ pub use config::{Accel, Config};
 pub(crate) use host::memory_bytes;
 pub use lock::Lock;
 pub use name::{InvalidName, Name};
-pub use paths::{Home, Paths};
+pub use paths::{Home, NoHome, Paths};
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -47,7 +47,7 @@ impl Guest {
         let mut command = Command::new(&parts.mvm);
         command.arg("vmm").arg("--kernel").arg(&parts.kernel).arg("--initrd").arg(&parts.initrd);
         let line = format!("console=hvc0 quiet panic=-1 rdinit=/init rig.do={}", self.action);
-        command.args(["--cmdline", &line, "--cpus", &self.cpus.to_string()]);
+        command.args(["--accel", "kvm", "--cmdline", &line, "--cpus", &self.cpus.to_string()]);
         for disk in &self.disks {
             command.args(["--disk", disk]);
         }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use super::{GUEST_CID, tell};
 use crate::console::{self, Console};
 use crate::control::{ChannelError, FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::vsock::{Dial, Handle, Vsock};
-use crate::engine::tcg::{Processor, ProcessorError, Report, Said};
+use crate::engine::tcg::{self, Disk, Machine, Processor, ProcessorError, Report, Said, Wires};
 use crate::platform::sandbox::Confinement;
 use crate::transport::vhost_user::{self, Lost, VhostUserError};
 
@@ -67,10 +68,12 @@ pub(super) fn run(
     let (console, printed) = console::file(&config.console)
         .and_then(|file| Console::to(file, Confinement::default()))
         .map_err(MachineError::Console)?;
-    let mut processor = Processor::start(command, config, vsock, printed, network, report)?;
+    let machine = machine(config);
+    let wires = Wires { vsock: Some(vsock), console: printed, network };
+    let mut processor = Processor::start(command, &machine, wires, report)?;
 
     let mut reason = None;
-    let end = follow(config, supervisor, &waiting, &handle, &mut reason);
+    let end = follow(&machine, supervisor, &waiting, &handle, &mut reason);
     if end != End::Engine {
         processor.kill();
     }
@@ -86,13 +89,13 @@ pub(super) fn run(
     Ok(match end {
         End::Killed => Outcome::Killed,
         End::Stuck(why) => Outcome::Failed(why),
-        End::Engine => outcome(status, reason.as_deref(), &words),
+        End::Engine => tcg::outcome(status, reason.as_deref(), &words).into(),
     })
 }
 
 /// Passes orders and questions on until the machine is to end or has ended.
 fn follow(
-    config: &MachineConfig,
+    machine: &Machine,
     supervisor: &Supervisor,
     waiting: &mpsc::Receiver<Event>,
     handle: &Handle,
@@ -114,7 +117,7 @@ fn follow(
                 Ok(())
             }
             Event::Engine(Report::Said(Said::DiskStopped { disk, why })) => {
-                return End::Stuck(disk_stopped(config, &disk, &why));
+                return End::Stuck(machine.disk_stopped(&disk, &why));
             }
             Event::Engine(Report::Ended) => return End::Engine,
             Event::Device(Lost::Connection) if engine_ends(waiting, reason) => return End::Engine,
@@ -147,52 +150,15 @@ fn engine_ends(waiting: &mpsc::Receiver<Event>, reason: &mut Option<String>) -> 
     false
 }
 
-/// The guest's journal makes good what was under way, as after a power cut; waiting would only let clients hang.
-fn disk_stopped(config: &MachineConfig, disk: &str, why: &str) -> String {
-    let file = if disk == "data" { &config.data } else { &config.root };
-    format!(
-        "the host could not write to the {disk} disk {}: {why}; make room there, then start the machine again",
-        file.display()
-    )
-}
-
-/// QEMU leaves with status 0 whether the guest powered off or was reset (`-no-reboot`); only the former is wanted.
-fn outcome(status: std::process::ExitStatus, reason: Option<&str>, words: &str) -> Outcome {
-    let said = if words.is_empty() { String::new() } else { format!("; it said: {words}") };
-    match (status.success(), reason) {
-        (true, Some("guest-shutdown")) => Outcome::PoweredOff,
-        (true, None) => Outcome::Failed(format!("QEMU ended by itself, and did not say why{said}")),
-        (true, Some("guest-reset")) => {
-            Outcome::Failed(format!("the guest reset itself, as after a kernel panic; see its console{said}"))
-        }
-        (true, Some(reason)) => {
-            Outcome::Failed(format!("the guest ended by {reason}; see its console{said}"))
-        }
-        (false, _) => Outcome::Failed(format!("QEMU failed ({status}){said}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
-    use super::*;
-
-    #[test]
-    fn a_guest_that_powers_off_is_told_from_one_that_resets() {
-        let clean = ExitStatus::from_raw(0);
-        assert_eq!(outcome(clean, Some("guest-shutdown"), ""), Outcome::PoweredOff);
-        let Outcome::Failed(why) = outcome(clean, None, "") else { panic!("not a failure") };
-        assert_eq!(why, "QEMU ended by itself, and did not say why");
-        let Outcome::Failed(why) = outcome(clean, Some("guest-reset"), "") else { panic!("not a failure") };
-        assert_eq!(why, "the guest reset itself, as after a kernel panic; see its console");
-    }
-
-    #[test]
-    fn a_qemu_that_fails_is_quoted() {
-        let failed = ExitStatus::from_raw(1 << 8);
-        let Outcome::Failed(why) = outcome(failed, None, "no such file") else { panic!("not a failure") };
-        assert_eq!(why, "QEMU failed (exit status: 1); it said: no such file");
+/// A machine of the supervisor's has two disks: its root, which is not written to, and its data.
+fn machine(config: &MachineConfig) -> Machine {
+    let disk = |path: &Path, is_read_only| Disk { path: path.to_owned(), is_read_only };
+    Machine {
+        cpus: config.cpus,
+        memory_mib: config.memory_mib,
+        kernel: config.kernel.clone(),
+        initrd: config.initrd.clone(),
+        command_line: config.cmdline.clone(),
+        disks: vec![disk(&config.root, true), disk(&config.data, false)],
     }
 }

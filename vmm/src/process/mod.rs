@@ -11,6 +11,7 @@ use std::sync::mpsc;
 
 use self::orders::Supervisor;
 use crate::control::{Channel, ChannelError, ChannelReader, Engine, Outcome};
+use crate::engine;
 
 /// The guest's context id: one machine has one guest, so it never varies.
 const GUEST_CID: u32 = 3;
@@ -38,6 +39,19 @@ pub fn run(channel: (Channel, ChannelReader)) -> Result<Outcome, ProcessError> {
     };
     supervisor.say_how_it_ended(&outcome);
     Ok(outcome)
+}
+
+impl From<engine::Outcome> for Outcome {
+    fn from(outcome: engine::Outcome) -> Self {
+        match outcome {
+            engine::Outcome::PoweredOff => Self::PoweredOff,
+            engine::Outcome::Stopped => Self::Killed,
+            engine::Outcome::Reset => {
+                Self::Failed("the guest reset itself, as after a kernel panic; see its console".to_owned())
+            }
+            engine::Outcome::Failed(why) => Self::Failed(why),
+        }
+    }
 }
 
 fn failed(error: &dyn std::error::Error) -> Outcome {

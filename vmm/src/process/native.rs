@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::orders::{Order, Supervisor, obey};
-use super::{GUEST_CID, tell, with_causes};
+use super::{GUEST_CID, failed, tell};
 use crate::console::{self, Console};
 use crate::control::{FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::blk::{Disk, DiskError};
@@ -85,7 +85,11 @@ pub(super) fn run(
     let ended = tell(&events, Event::Ended);
     let running = thread("machine", move || {
         let run = AssertUnwindSafe(|| native::run(&host, machine, orders));
-        ended(catch_unwind(run).map_or_else(|_| panicked(), outcome));
+        ended(match catch_unwind(run) {
+            Ok(Ok(outcome)) => outcome.into(),
+            Ok(Err(error)) => failed(&error),
+            Err(_) => panicked(),
+        });
     })?;
     confinement.confine(Class::Channel)?;
     let lacks = missing.iter().map(ToString::to_string).collect();
@@ -140,17 +144,5 @@ impl Supervised<'_> {
             tracing::error!(error = &error as &dyn std::error::Error, "the supervisor cannot be told");
             self.control.stop();
         }
-    }
-}
-
-fn outcome(result: Result<native::Outcome, native::Error>) -> Outcome {
-    match result {
-        Ok(native::Outcome::PoweredOff) => Outcome::PoweredOff,
-        Ok(native::Outcome::Stopped) => Outcome::Killed,
-        Ok(native::Outcome::Reset) => {
-            Outcome::Failed("the guest reset itself, as after a kernel panic; see its console".to_owned())
-        }
-        Ok(native::Outcome::Failed(why)) => Outcome::Failed(why),
-        Err(error) => Outcome::Failed(with_causes(&error)),
     }
 }

@@ -16,7 +16,8 @@ use std::os::unix::net::UnixStream;
 use vmm::console::Console;
 use vmm::devices::blk::Disk;
 use vmm::devices::vsock::Vsock;
-use vmm::engine::native::{self, Config, Outcome, Watcher};
+use vmm::engine::Outcome;
+use vmm::engine::native::{self, Config, Watcher};
 use vmm::sandbox::Confinement;
 
 use self::guest::Hostile;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use vmm::console::{self, Console};
 use vmm::devices::blk::Disk;
-use vmm::engine::native::{self, Config, Control, Outcome, Watcher};
+use vmm::engine::Outcome;
+use vmm::engine::native::{self, Config, Control, Watcher};
 use vmm::hypervisor::fake::{Fake, Scripted};
 use vmm::hypervisor::kvm::Kvm;
 use vmm::sandbox::Confinement;

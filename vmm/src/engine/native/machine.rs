@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 use super::parts::{Named, Parts, assemble};
-use super::{Config, Error, Event, Order, Orders, Outcome, Stage};
+use super::{Config, Error, Event, Order, Orders, Stage};
 use crate::board::x86_64::layout::POWER_BUTTON_LINE;
 use crate::board::x86_64::power::Wish;
 use crate::devices::balloon::Balloon;
@@ -12,6 +12,7 @@ use crate::devices::blk::Blk;
 use crate::devices::console::Console;
 use crate::devices::net::Net;
 use crate::devices::rng::Rng;
+use crate::engine::Outcome;
 use crate::hypervisor::{Hypervisor, Vcpu, Vm};
 use crate::platform::sandbox::{Class, Confinement};
 use crate::process::with_causes;

@@ -94,18 +94,6 @@ impl fmt::Debug for Watcher {
     }
 }
 
-/// How a machine ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    PoweredOff,
-    /// As after a kernel panic: nothing starts it again.
-    Reset,
-    /// By [`Control::stop`].
-    Stopped,
-    /// It cannot go on; a sentence that says why.
-    Failed(String),
-}
-
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

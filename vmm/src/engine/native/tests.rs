@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::board::kernel::tests_image;
 use crate::board::x86_64::layout::{POWER_BUTTON_LINE, SERIAL, SLEEP_CONTROL, SLEEP_ENABLE, SLEEP_TYPE_OFF};
+use crate::engine::Outcome;
 use crate::hypervisor::Failure;
 use crate::hypervisor::fake::{Fake, Scripted};
 

@@ -5,30 +5,23 @@
 
 use std::os::fd::RawFd;
 
-use crate::control::MachineConfig;
+use super::machine::{Machine, disk_name};
 
 /// The descriptors that QEMU inherits, by the numbers that they have in both processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptors {
-    /// The vhost-user connection to our vsock device.
-    pub(crate) vsock: RawFd,
+    pub(crate) vsock: Option<RawFd>,
     /// QMP, on which QEMU says that it runs and why it ended.
     pub(crate) monitor: RawFd,
-    /// What the guest prints.
     pub(crate) console: RawFd,
-    /// The stream to the network process; a machine without one has no network.
     pub(crate) network: Option<RawFd>,
 }
 
 /// Everything after the program's name. `kernel_arguments` comes last on the kernel's command line.
-pub(crate) fn arguments(
-    config: &MachineConfig,
-    descriptors: Descriptors,
-    kernel_arguments: &str,
-) -> Vec<String> {
+pub(crate) fn arguments(machine: &Machine, descriptors: Descriptors, kernel_arguments: &str) -> Vec<String> {
     let mut list = Vec::new();
-    board(&mut list, config, kernel_arguments);
-    disks(&mut list, config);
+    board(&mut list, machine, kernel_arguments);
+    disks(&mut list, machine);
     network(&mut list, descriptors.network);
     small_devices(&mut list, descriptors);
     list
@@ -38,7 +31,7 @@ fn option(list: &mut Vec<String>, name: &str, value: impl Into<String>) {
     list.extend([name.to_owned(), value.into()]);
 }
 
-fn board(list: &mut Vec<String>, config: &MachineConfig, kernel_arguments: &str) {
+fn board(list: &mut Vec<String>, machine: &Machine, kernel_arguments: &str) {
     list.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(str::to_owned));
     option(list, "-display", "none");
     // Emulation is no wall by itself. A guest that takes QEMU over can start no program and gain no rights; what it can
@@ -52,28 +45,28 @@ fn board(list: &mut Vec<String>, config: &MachineConfig, kernel_arguments: &str)
     option(list, "-bios", "qboot.rom");
     option(list, "-accel", "tcg,thread=multi,tb-size=256");
     option(list, "-cpu", "max");
-    option(list, "-smp", config.cpus.to_string());
-    option(list, "-m", format!("{}M", config.memory_mib));
+    option(list, "-smp", machine.cpus.to_string());
+    option(list, "-m", format!("{}M", machine.memory_mib));
     // Shared, because our device reads and writes the guest's memory from its own process.
-    option(list, "-object", format!("memory-backend-memfd,id=ram,size={}M,share=on", config.memory_mib));
-    option(list, "-kernel", config.kernel.to_string_lossy());
-    if let Some(initrd) = &config.initrd {
+    option(list, "-object", format!("memory-backend-memfd,id=ram,size={}M,share=on", machine.memory_mib));
+    option(list, "-kernel", machine.kernel.to_string_lossy());
+    if let Some(initrd) = &machine.initrd {
         option(list, "-initrd", initrd.to_string_lossy());
     }
-    let words = [config.cmdline.trim(), kernel_arguments];
+    let words = [machine.command_line.trim(), kernel_arguments];
     option(list, "-append", words.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "));
 }
 
-/// Both images are raw and cached by the host, with every flush of the guest carried out (`writeback`, never
-/// `unsafe`). QEMU locks them against another machine by itself.
-fn disks(list: &mut Vec<String>, config: &MachineConfig) {
-    let root = value(&config.root.to_string_lossy());
-    option(list, "-drive", format!("id=root,if=none,format=raw,readonly=on,file={root}"));
-    option(list, "-device", "virtio-blk-device,drive=root");
-    let data = value(&config.data.to_string_lossy());
-    let durable = "cache=writeback,discard=unmap,detect-zeroes=off";
-    option(list, "-drive", format!("id=data,if=none,format=raw,{durable},file={data}"));
-    option(list, "-device", "virtio-blk-device,drive=data");
+/// Images are cached by the host, with every flush of the guest carried out (`writeback`, never `unsafe`). QEMU locks
+/// them against another machine by itself.
+fn disks(list: &mut Vec<String>, machine: &Machine) {
+    for (number, disk) in machine.disks.iter().enumerate() {
+        let (name, file) = (disk_name(number), value(&disk.path.to_string_lossy()));
+        let way =
+            if disk.is_read_only { "readonly=on" } else { "cache=writeback,discard=unmap,detect-zeroes=off" };
+        option(list, "-drive", format!("id={name},if=none,format=raw,{way},file={file}"));
+        option(list, "-device", format!("virtio-blk-device,drive={name}"));
+    }
 }
 
 fn network(list: &mut Vec<String>, network: Option<RawFd>) {
@@ -88,8 +81,10 @@ fn small_devices(list: &mut Vec<String>, descriptors: Descriptors) {
     option(list, "-chardev", format!("socket,id=console,fd={}", descriptors.console));
     option(list, "-device", "virtio-serial-device,max_ports=1");
     option(list, "-device", "virtconsole,chardev=console");
-    option(list, "-chardev", format!("socket,id=vsock,fd={}", descriptors.vsock));
-    option(list, "-device", "vhost-user-vsock-device,chardev=vsock");
+    if let Some(fd) = descriptors.vsock {
+        option(list, "-chardev", format!("socket,id=vsock,fd={fd}"));
+        option(list, "-device", "vhost-user-vsock-device,chardev=vsock");
+    }
     option(list, "-chardev", format!("socket,id=monitor,fd={}", descriptors.monitor));
     option(list, "-mon", "chardev=monitor,mode=control");
 }
@@ -102,25 +97,23 @@ fn value(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Engine;
+    use crate::engine::tcg::Disk;
 
-    fn config() -> MachineConfig {
-        MachineConfig {
-            engine: Engine::Tcg { command: vec!["qemu".to_owned()] },
+    fn machine() -> Machine {
+        let disk = |path: &str, is_read_only| Disk { path: path.into(), is_read_only };
+        Machine {
             cpus: 2,
             memory_mib: 1024,
             kernel: "/i/vmlinux".into(),
             initrd: None,
-            cmdline: "quiet root=/dev/vda".to_owned(),
-            root: "/i/root,a.erofs".into(),
-            data: "/i/data.raw".into(),
-            console: "/i/console.log".into(),
+            command_line: "quiet root=/dev/vda".to_owned(),
+            disks: vec![disk("/i/root,a.erofs", true), disk("/i/data.raw", false)],
         }
     }
 
     fn joined(network: Option<RawFd>) -> String {
-        let descriptors = Descriptors { vsock: 10, monitor: 11, console: 13, network };
-        arguments(&config(), descriptors, "tsc_early_khz=2500000 tsc=reliable").join(" ")
+        let descriptors = Descriptors { vsock: Some(10), monitor: 11, console: 13, network };
+        arguments(&machine(), descriptors, "tsc_early_khz=2500000 tsc=reliable").join(" ")
     }
 
     #[test]

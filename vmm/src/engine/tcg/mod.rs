@@ -2,12 +2,18 @@
 //! over vhost-user.
 
 mod arguments;
+mod machine;
 mod monitor;
 mod processor;
+mod run;
 mod tsc;
 mod version;
 
+pub use machine::{Disk, Machine};
+pub(crate) use machine::{Wires, outcome};
 pub(crate) use monitor::Said;
-pub(crate) use processor::{Processor, ProcessorError, Report};
+pub use processor::ProcessorError;
+pub(crate) use processor::{Processor, Report};
+pub use run::run;
 pub use tsc::kernel_arguments;
 pub use version::{TcgError, Version, check};

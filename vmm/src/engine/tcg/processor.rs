@@ -1,20 +1,20 @@
 //! A running QEMU.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
 use super::arguments::{Descriptors, arguments};
+use super::machine::{Machine, Wires};
 use super::monitor::{self, Said};
 use super::tsc;
-use crate::control::MachineConfig;
 use crate::platform::inherit_and_follow_parent;
 
 /// Why QEMU does not run.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ProcessorError {
+pub enum ProcessorError {
     #[error("no QEMU program is named")]
     NoCommand,
     #[error("cannot make a monitor socket")]
@@ -23,6 +23,8 @@ pub(crate) enum ProcessorError {
     Spawn(String, #[source] io::Error),
     #[error("cannot start a thread that listens to QEMU")]
     Thread(#[source] io::Error),
+    #[error("cannot wait for QEMU")]
+    Wait(#[source] io::Error),
 }
 
 /// What QEMU reports while it runs.
@@ -48,32 +50,29 @@ const LONGEST_LINE: u64 = 4096;
 const LOGGED_LINES: u32 = 1000;
 
 impl Processor {
-    /// Starts QEMU with our end of the vsock device, what takes the guest's console, and the stream to the network
-    /// process. Has to be called from a thread that lives as long as the machine: QEMU is killed when that thread ends.
+    /// Starts QEMU. Has to be called from a thread that lives as long as the machine: QEMU is killed when that thread ends.
     pub(crate) fn start(
         command: &[String],
-        config: &MachineConfig,
-        vsock: OwnedFd,
-        console: OwnedFd,
-        network: Option<OwnedFd>,
+        machine: &Machine,
+        wires: Wires,
         report: impl Fn(Report) + Clone + Send + 'static,
     ) -> Result<Self, ProcessorError> {
         let (program, before) = command.split_first().ok_or(ProcessorError::NoCommand)?;
         let (ours, theirs) = UnixStream::pair().map_err(ProcessorError::Monitor)?;
         let descriptors = Descriptors {
-            vsock: vsock.as_raw_fd(),
+            vsock: wires.vsock.as_ref().map(AsRawFd::as_raw_fd),
             monitor: theirs.as_raw_fd(),
-            console: console.as_raw_fd(),
-            network: network.as_ref().map(AsRawFd::as_raw_fd),
+            console: wires.console.as_raw_fd(),
+            network: wires.network.as_ref().map(AsRawFd::as_raw_fd),
         };
         let mut qemu = Command::new(program);
-        qemu.args(before).args(arguments(config, descriptors, &tsc::kernel_arguments()));
+        qemu.args(before).args(arguments(machine, descriptors, &tsc::kernel_arguments()));
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut inherited = vec![descriptors.vsock, descriptors.monitor, descriptors.console];
-        inherited.extend(descriptors.network);
+        let mut inherited = vec![descriptors.monitor, descriptors.console];
+        inherited.extend(descriptors.vsock.into_iter().chain(descriptors.network));
         inherit_and_follow_parent(&mut qemu, inherited);
         let mut child = qemu.spawn().map_err(|error| ProcessorError::Spawn(program.clone(), error))?;
-        drop((vsock, theirs, console, network));
+        drop((theirs, wires));
 
         let stderr = child.stderr.take();
         let mut processor = Self { child, words: None, monitor: None };

@@ -1,0 +1,66 @@
+//! On KVM, in this process.
+
+use std::time::Instant;
+
+use vmm::console::Console;
+use vmm::devices::blk::Disk;
+use vmm::engine::Outcome;
+use vmm::engine::native::{self, Config, Watcher};
+use vmm::hypervisor::Host;
+use vmm::sandbox::{self, Confinement, Limits};
+
+use super::options::Options;
+use super::{Error, connect, open, sink};
+
+/// Since `started` this process does nothing else.
+pub(super) fn run(options: &Options, started: Instant) -> Result<Outcome, Error> {
+    let sink = sink(options.console.as_deref())?;
+    let disk = |disk: &super::options::Disk| Disk::open(&disk.path, disk.is_read_only);
+    let kernel = open("kernel", &options.kernel)?;
+    let initrd = options.initrd.as_deref().map(|path| open("initial ramdisk", path)).transpose()?;
+    let disks = options.disks.iter().map(disk).collect::<Result<_, _>>()?;
+    let network = options.socket.as_deref().map(connect).transpose()?;
+    let host = Host::open()?;
+    // Everything is open, and there is no other thread yet.
+    let confinement = enter(options)?;
+    let (console, printed) = Console::to(sink, confinement.clone()).map_err(Error::Console)?;
+    let config = Config {
+        cpus: options.cpus,
+        memory: options.memory,
+        kernel,
+        initrd,
+        command_line: options.command_line.clone(),
+        disks,
+        network,
+        vsock: None,
+        balloon: options.balloon,
+        console: printed,
+        confinement,
+        watcher: if options.shows_stages { stages(started) } else { Watcher::default() },
+    };
+    // Nobody orders it about: a signal ends this process, and with it the machine.
+    let (_, orders) = native::control();
+    let outcome = native::run(&host, config, orders);
+    console.finish();
+    Ok(outcome?)
+}
+
+/// Says how far the start has come, and after how long.
+fn stages(started: Instant) -> Watcher {
+    Watcher::new(move |stage| {
+        eprintln!("mvm vmm: {} after {} us", stage.name(), started.elapsed().as_micros());
+    })
+}
+
+/// Says what of the sandbox is not there.
+fn enter(options: &Options) -> Result<Confinement, Error> {
+    if !options.is_sandboxed {
+        eprintln!("mvm vmm: without a sandbox: a guest that takes this process over may do what you may");
+        return Ok(Confinement::default());
+    }
+    let applied = sandbox::enter(&Limits::of_machine(options.memory, options.cpus))?;
+    for missing in &applied.missing {
+        eprintln!("mvm vmm: the sandbox is not whole: {missing}");
+    }
+    Ok(applied.confinement)
+}
