@@ -1,7 +1,7 @@
 //! `make bench`: what mvm costs, against a peer in the same run where there is one.
 //!
 //! Prints one line a figure, and writes them all to `target/bench.json`. Arguments choose figures by (part of) their
-//! name. Nothing here passes or fails by a figure.
+//! name. Nothing here passes or fails by a figure. `--rig COMMAND...` runs a command where [`native`] measures.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -9,6 +9,7 @@ mod support;
 mod boot;
 mod builds;
 mod instructions;
+mod native;
 mod report;
 mod sizes;
 mod vsock;
@@ -18,17 +19,29 @@ use report::{Figure, Report};
 /// Figures that are measured together, by how their names begin.
 type Group = (&'static [&'static str], fn() -> Vec<Figure>);
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 11] = [
     (&["vmlinux-size", "root-image-size"], sizes::measure),
     (&["init-instructions"], instructions::measure),
     (&["up-to-", "guest-idle-memory"], boot::measure),
     (&["noop-build", "three-platform-build"], builds::measure),
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], vsock::measure),
+    (&["vmm-exec-to-init", "vmm-memory", "idle-cpu"], native::start),
+    (&["vmm-to-"], native::stages),
+    (&["blk-read", "blk-write"], native::disk),
+    (&["net-down", "net-up"], native::network),
+    (&["memory-returned"], native::memory),
+    (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], native::vsock),
 ];
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((word, rest)) if word == native::WORD => return native::inside(rest),
+        Some((word, rest)) if word == "--rig" => return native::run_by_hand(rest),
+        _ => {}
+    }
     // Cargo itself passes `--bench`.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let wanted: Vec<String> = arguments.into_iter().filter(|word| !word.starts_with("--")).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str()));
     let mut report = Report::default();
     for (names, measure) in GROUPS {

@@ -42,6 +42,12 @@ impl Figure {
         }
     }
 
+    /// Measured on this engine instead of `tcg`.
+    #[must_use]
+    pub(crate) fn on(self, engine: &'static str) -> Self {
+        Self { engine, ..self }
+    }
+
     /// The same of somebody else, measured in turn with mvm.
     #[must_use]
     pub(crate) fn against(mut self, peer: &'static str, values: &[f64]) -> Self {

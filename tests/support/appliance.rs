@@ -17,6 +17,8 @@ pub struct Appliance {
     pub digest: String,
     /// The program that is QEMU, and what has to stand before its options.
     pub qemu: Vec<String>,
+    /// The directory in which it was unpacked, with all that it needs.
+    pub qemu_root: PathBuf,
 }
 
 impl Appliance {
@@ -36,8 +38,8 @@ impl Appliance {
         let path = |name: &str| PathBuf::from(text(name));
         let directories =
             Directories { data: Instance::data().join("mvm"), cache: Instance::cache().join("mvm") };
-        let qemu =
-            tools::ensure("qemu", &directories, Pins::Exact, &Silent).expect("QEMU is unpacked").command;
-        Self { kernel: path("kernel"), root: path("root"), digest: text("digest"), qemu }
+        let qemu = tools::ensure("qemu", &directories, Pins::Exact, &Silent).expect("QEMU is unpacked");
+        let (qemu, qemu_root) = (qemu.command, qemu.root);
+        Self { kernel: path("kernel"), root: path("root"), digest: text("digest"), qemu, qemu_root }
     }
 }

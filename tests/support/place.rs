@@ -8,7 +8,7 @@ use super::artifact::{STATIC, built};
 use super::{Appliance, Instance, MVM, rig, skipped};
 
 /// Set for a test program that runs inside the rig: the directory of the [`Parts`] there.
-pub(super) const INSIDE: &str = "MVM_RIG";
+const INSIDE: &str = "MVM_RIG";
 
 /// What a machine of our own is made of, as files.
 #[derive(Debug)]

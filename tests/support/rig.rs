@@ -8,22 +8,22 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ::rig::{Archive, Config, Job, Machine, MachineError, Report, Stream, modules};
+use ::rig::{Archive, Clock, Config, Job, Machine, MachineError, Report, Stream, modules};
 use images::progress::Silent;
 use images::{Directories, Pins, tools};
 use tempfile::TempDir;
 
 use super::images::busybox;
-use super::place::{INSIDE, Parts, rig_init};
+use super::place::{Parts, rig_init};
 use super::{Appliance, Instance, MVM, VsockBench, rig_files, run};
 
-/// Where the parts are inside.
-const DIRECTORY: &str = "/rig";
+/// Where the parts are inside, for [`super::place`].
+const PARTS: &str = "MVM_RIG=/rig";
 /// A test's deadline inside. The longest take a minute and a half on two busy cores.
 const WITHIN: Duration = Duration::from_secs(900);
 /// No more: with two, guests with several processors reset in one of about twenty boots, and now and then L1 with them
 /// (QEMU 10.0, thread=multi); with one, in none of 150.
-const CPUS: u8 = 1;
+const CLOCK: Clock = Clock::Time { cpus: 1 };
 const MEMORY_MIB: u32 = 4096;
 /// What L1 loads; its other drivers are built in.
 const MODULES: [&str; 4] = ["kvm-amd", "virtio_mmio", "virtio_console", "tun"];
@@ -42,8 +42,18 @@ impl Rig {
     /// Waits until no other test has it.
     pub fn borrow() -> Self {
         let mut place = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-        let machine = place.take().unwrap_or_else(start);
+        let machine = place.take().unwrap_or_else(|| start(CLOCK, &[]));
         Self { machine, place }
+    }
+
+    /// One that counts instructions, and has QEMU as well. Nobody else gets it.
+    pub fn counting() -> Machine {
+        start(Clock::Instructions, std::slice::from_ref(&Appliance::built().qemu_root))
+    }
+
+    /// The words of a job that runs this program inside.
+    pub fn this_program<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["env", PARTS, "RUST_BACKTRACE=1", "/rig/test"], arguments].concat()
     }
 
     pub fn run(&mut self, job: Job<'_>, output: impl FnMut(Stream, &[u8])) -> Result<Report, MachineError> {
@@ -60,17 +70,7 @@ impl Rig {
 /// Runs the test of this name inside, with its output as ours.
 #[track_caller]
 pub(super) fn run_test(name: &str) {
-    let inside = format!("{INSIDE}={DIRECTORY}");
-    let words = [
-        "env",
-        &inside,
-        "RUST_BACKTRACE=1",
-        "/rig/test",
-        "--exact",
-        name,
-        "--include-ignored",
-        "--nocapture",
-    ];
+    let words = Rig::this_program(&["--exact", name, "--include-ignored", "--nocapture"]);
     let mut printed = Vec::new();
     let output = |stream, bytes: &[u8]| match stream {
         Stream::Stdout => {
@@ -102,21 +102,23 @@ fn keep(test: &str, files: &[(String, Vec<u8>)]) {
     println!("what it left is in {}", directory.display());
 }
 
-fn start() -> Machine {
+/// `more` are directories that it finds where they are here.
+fn start(clock: Clock, more: &[PathBuf]) -> Machine {
     static INITRAMFS: OnceLock<File> = OnceLock::new();
     let files = rig_files();
+    let ramdisk = || initramfs(&files, more).expect("the rig's ramdisk is written");
     let config = Config {
         qemu: &Appliance::built().qemu,
         kernel: &files.join("vmlinuz"),
-        initramfs: INITRAMFS.get_or_init(|| initramfs(&files).expect("the rig's ramdisk is written")),
-        cpus: CPUS,
+        initramfs: INITRAMFS.get_or_init(ramdisk),
+        clock,
         memory_mib: MEMORY_MIB,
         kernel_arguments: &vmm::engine::tcg::kernel_arguments(),
     };
     Machine::start(&config).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn initramfs(files: &Path) -> std::io::Result<File> {
+fn initramfs(files: &Path, more: &[PathBuf]) -> std::io::Result<File> {
     let init = rig_init();
     let mut archive = Archive::new(BufWriter::new(tempfile::tempfile()?));
     archive.copy("init", &init)?;
@@ -133,14 +135,20 @@ fn initramfs(files: &Path) -> std::io::Result<File> {
         libraries.extend(libraries_of(program));
     }
     for library in libraries {
-        let path = library.to_str().expect("a library's path is UTF-8");
-        archive.copy(path.trim_start_matches('/'), &library)?;
+        archive.copy(name_in_archive(&library), &library)?;
     }
     archive.copy("rig/vmlinux", &Appliance::built().kernel)?;
     appliance_into(&mut archive)?;
+    for directory in more {
+        tree_into(&mut archive, directory, name_in_archive(directory))?;
+    }
     archive.copy("rig/busybox-arm64", &foreign_busybox())?;
     archive.copy("rig/guest.cpio", &guests_ramdisk(&init))?;
     Ok(archive.finish()?.into_inner()?)
+}
+
+fn name_in_archive(path: &Path) -> &str {
+    path.to_str().expect("the path is UTF-8").trim_start_matches('/')
 }
 
 /// What `mvm up` needs: the appliance that these tests boot, as its store has it, and passt.

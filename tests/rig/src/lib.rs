@@ -14,4 +14,4 @@ pub mod machine;
 pub mod modules;
 
 pub use archive::Archive;
-pub use machine::{Config, Job, Machine, MachineError, Report, Stream};
+pub use machine::{Clock, Config, Job, Machine, MachineError, Report, Stream};

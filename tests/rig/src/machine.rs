@@ -16,6 +16,15 @@ use crate::frame::Frame;
 /// From QEMU's start to the first word of L1's init; it takes seconds on a machine that is not busy.
 const STARTED_WITHIN: Duration = Duration::from_secs(300);
 
+/// What L1's clock shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's time.
+    Time { cpus: u8 },
+    /// A nanosecond for each instruction that L1 and its guests execute, whatever else the host does. It has one processor.
+    Instructions,
+}
+
 /// What L1 is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Config<'a> {
@@ -24,9 +33,9 @@ pub struct Config<'a> {
     pub kernel: &'a Path,
     /// Holds `rig-init` as `/init`, and what the jobs want.
     pub initramfs: &'a File,
-    pub cpus: u8,
+    pub clock: Clock,
     pub memory_mib: u32,
-    /// What the kernel has to know of this machine's processor.
+    /// What the kernel has to know of this machine's processor, where its clock shows time.
     pub kernel_arguments: &'a str,
 }
 
@@ -218,17 +227,17 @@ fn command(config: &Config<'_>, console: &File, errors: &File) -> Result<Command
 /// The board is the one that the product uses under TCG (`vmm/src/engine/tcg/arguments.rs` has the reasons), with a
 /// processor that has SVM.
 fn arguments(config: &Config<'_>, console: &File) -> Vec<String> {
+    let (processors, kernel_arguments) = processors(config);
     // Reset in the way that the kernel chooses, the machine started anew or hung after 8 of 22 panics, in spite of -no-reboot.
     let append = format!(
-        "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t mitigations=off rdinit=/init rig.do=serve {}",
-        config.kernel_arguments
+        "console=ttyS0 quiet loglevel=1 panic=-1 reboot=t mitigations=off rdinit=/init rig.do=serve {kernel_arguments}"
     );
     let kernel = config.kernel.display().to_string();
     [
         &["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"][..],
         &["-machine", "microvm,acpi=on,rtc=on,isa-serial=on", "-bios", "qboot.rom"],
-        &["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "EPYC,+svm,+npt"],
-        &["-smp", &config.cpus.to_string(), "-m", &format!("{}M", config.memory_mib)],
+        &processors.each_ref().map(String::as_str),
+        &["-cpu", "EPYC,+svm,+npt", "-m", &format!("{}M", config.memory_mib)],
         &["-kernel", &kernel, "-initrd", &opened(config.initramfs), "-append", &append],
         &["-serial", &format!("file:{}", opened(console))],
         &["-chardev", "stdio,id=jobs,signal=off", "-device", "virtio-serial-device"],
@@ -238,6 +247,22 @@ fn arguments(config: &Config<'_>, console: &File) -> Vec<String> {
     .into_iter()
     .map(str::to_owned)
     .collect()
+}
+
+/// How QEMU executes instructions, and what the kernel has to know of the clock that comes with it.
+fn processors<'a>(config: &Config<'a>) -> ([String; 6], &'a str) {
+    let options = |accelerator: &str, count: &str, cpus: u8| {
+        ["-accel", accelerator, "-icount", count, "-smp", &cpus.to_string()].map(str::to_owned)
+    };
+    match config.clock {
+        Clock::Time { cpus } => {
+            (options("tcg,thread=multi,tb-size=512", "off", cpus), config.kernel_arguments)
+        }
+        Clock::Instructions => {
+            let gigahertz = "tsc=reliable tsc_early_khz=1000000";
+            (options("tcg,thread=single,tb-size=512", "shift=0,sleep=off", 1), gigahertz)
+        }
+    }
 }
 
 /// A name under which QEMU finds a file that has none.

@@ -36,9 +36,8 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// Nothing of it stays in the guest's own memory.
     fn open(&self) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(self.path)
+        direct(self.path)
     }
 
     fn offset(&self, number: u64) -> u64 {
@@ -71,6 +70,11 @@ impl<'a> Part<'a> {
         }
         Ok(())
     }
+}
+
+/// A disk of which nothing stays in the guest's own memory.
+fn direct(path: &str) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(path)
 }
 
 /// Writes `rig.rounds` rounds, each of which it flushes. With `rig.then=on` it writes on, behind that part and without
@@ -145,5 +149,35 @@ pub(super) fn read_only(arguments: &Arguments) -> Outcome<()> {
         Ok(()) => println!("rig: written"),
         Err(error) => println!("rig: refused={}", error.raw_os_error().unwrap_or(0)),
     }
+    Ok(())
+}
+
+/// What one request moves when only the speed matters.
+const PIECE: usize = 128 * 1024;
+
+#[repr(align(4096))]
+struct Piece([u8; PIECE]);
+
+/// Reads the first `rig.mib` MiB of `rig.disk` in one go, between two words.
+pub(super) fn read_through(arguments: &Arguments) -> Outcome<()> {
+    let mut piece = Box::new(Piece([0; PIECE]));
+    through(arguments, |disk, at| disk.read_exact_at(&mut piece.0, at))
+}
+
+/// Writes them, and flushes at the end.
+pub(super) fn write_through(arguments: &Arguments) -> Outcome<()> {
+    let piece = Box::new(Piece([0x5a; PIECE]));
+    through(arguments, |disk, at| disk.write_all_at(&piece.0, at))
+}
+
+fn through(arguments: &Arguments, mut step: impl FnMut(&File, u64) -> io::Result<()>) -> Outcome<()> {
+    let disk = direct(arguments.text("disk")?)?;
+    let end = arguments.number("mib")? << 20;
+    println!("rig: begins");
+    for at in (0..end).step_by(PIECE) {
+        step(&disk, at)?;
+    }
+    disk.sync_all()?;
+    println!("rig: ends");
     Ok(())
 }

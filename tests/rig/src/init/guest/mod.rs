@@ -4,6 +4,7 @@ mod console;
 mod disk;
 mod machine;
 mod memory;
+mod network;
 
 use std::time::Duration;
 
@@ -23,6 +24,13 @@ pub(crate) fn act(action: &str, arguments: &Arguments) -> Outcome<()> {
     Ok(reboot(RebootCommand::PowerOff)?)
 }
 
+/// The first thing that a process of the guest's does, for who counts what it takes to come here.
+pub(crate) fn say_that_it_is_up() -> Outcome<()> {
+    println!("rig: up");
+    console::drain()?;
+    Ok(reboot(RebootCommand::PowerOff)?)
+}
+
 fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
     match action {
         "nothing" => Ok(()),
@@ -35,6 +43,10 @@ fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
         "free" => memory::use_and_free(arguments),
         "deflate" => memory::use_what_the_balloon_has(arguments),
         "print" => console::print(arguments),
+        "read-disk" => disk::read_through(arguments),
+        "write-disk" => disk::write_through(arguments),
+        "download" => network::download(arguments),
+        "upload" => network::upload(arguments),
         "write" => disk::write(arguments),
         "check" => disk::check(arguments),
         "discard" => disk::discard(arguments),

@@ -1,0 +1,222 @@
+//! What this program does inside the rig: each value is a line of JSON on standard output.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use images::progress::Silent;
+use images::{Directories, Pins, tools};
+
+use super::guest::Guest;
+use super::process::Vmm;
+use super::{BOTH, Of, Value};
+use crate::support::{Parts, VsockBench, eventually, run};
+
+/// The argument by which this program knows that it is inside; the part and QEMU's command follow.
+pub(crate) const WORD: &str = "--inside";
+/// Counted instructions hardly vary.
+const RUNS: usize = 3;
+const MIB: u64 = 64;
+/// L1's own address (tests/rig/src/init/serve.rs).
+const HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 2);
+
+pub(crate) fn main(arguments: &[String]) {
+    let [part, qemu @ ..] = arguments else { panic!("no part was named") };
+    match part.as_str() {
+        "start" => start(qemu),
+        "stages" => stages(),
+        "disk" => disk(qemu),
+        "network" => network(qemu),
+        "memory" => memory(qemu),
+        "vsock" => vsock(),
+        other => panic!("{other} is no part"),
+    }
+}
+
+fn report(figure: &str, unit: &str, of: Of, value: f64) {
+    let value = Value { figure: figure.to_owned(), unit: unit.to_owned(), of, value };
+    println!("{}", serde_json::to_string(&value).expect("a value is plain data"));
+}
+
+/// From the VMM's exec to the first process of its guest; and what is left of the VMM when the guest does nothing.
+fn start(qemu: &[String]) {
+    for _ in 0..RUNS {
+        for of in BOTH {
+            let mut vmm = Vmm::start(Guest::doing("-- up").command(of, qemu));
+            let up = vmm.hears("up");
+            report("vmm-exec-to-init", "million", of, millions(up - vmm.started));
+            vmm.finish();
+        }
+    }
+    for of in BOTH {
+        let guest = Guest { has_shared_memory: true, ..Guest::doing("rig.do=wait") };
+        let mut vmm = Vmm::start(guest.command(of, qemu));
+        vmm.hears("waits");
+        thread::sleep(Duration::from_secs(3));
+        report("vmm-memory", "MiB", of, vmm.own_memory());
+        const SECONDS: u64 = 10;
+        let before = vmm.cpu();
+        thread::sleep(Duration::from_secs(SECONDS));
+        report("idle-cpu", "ms/s", of, (vmm.cpu() - before).as_secs_f64() * 1e3 / SECONDS as f64);
+    }
+}
+
+/// How much our own VMM has taken to come how far: the exec itself, what it says of itself, and the guest's first word.
+fn stages() {
+    for _ in 0..RUNS {
+        let guest = Guest { has_stages: true, ..Guest::doing("-- up") };
+        let mut command = guest.command(Of::Mvm, &[]);
+        let started = Instant::now();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mvm starts");
+        let words = BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines();
+        for line in words.map(|line| line.expect("mvm says it in UTF-8")) {
+            if let Some((stage, _)) = line.trim_start_matches("mvm vmm: ").split_once(" after ") {
+                report(&format!("vmm-to-{stage}"), "million", Of::Mvm, millions(started.elapsed()));
+            }
+        }
+        child.wait().expect("mvm can be waited for");
+    }
+}
+
+/// A file in memory, read and written past the guest's own cache.
+fn disk(qemu: &[String]) {
+    let disk = PathBuf::from("/tmp/disk.raw");
+    File::create(&disk).and_then(|file| file.set_len(MIB << 20)).expect("a disk can be made");
+    for _ in 0..RUNS {
+        for (figure, action) in [("blk-write", "write-disk"), ("blk-read", "read-disk")] {
+            for of in BOTH {
+                let words = format!("rig.do={action} rig.disk=/dev/vda rig.mib={MIB}");
+                let guest = Guest { disk: Some(disk.clone()), ..Guest::doing(words) };
+                report(figure, "MiB/G", of, rate(Vmm::start(guest.command(of, qemu))));
+            }
+        }
+    }
+}
+
+/// One stream of TCP between the guest and a server of this machine, through passt.
+fn network(qemu: &[String]) {
+    for _ in 0..RUNS {
+        for (figure, action) in [("net-down", "download"), ("net-up", "upload")] {
+            for of in BOTH {
+                let (address, served) = serve(action == "download");
+                let passt = Passt::start(Path::new("/tmp/passt.sock"));
+                let words = format!("rig.do={action} rig.peer={address} rig.mib={MIB}");
+                let guest = Guest { socket: Some(passt.socket.clone()), ..Guest::doing(words) };
+                report(figure, "MiB/G", of, rate(Vmm::start(guest.command(of, qemu))));
+                served.join().expect("the server goes on to its end");
+            }
+        }
+    }
+}
+
+/// Gives one guest what it wants, or takes what it has.
+fn serve(gives: bool) -> (String, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind((HOST, 0)).expect("an address of this machine");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let served = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the guest connects");
+        let mut piece = vec![0x5a; 128 * 1024];
+        if gives {
+            for _ in 0..(MIB << 20) / piece.len() as u64 {
+                stream.write_all(&piece).expect("the guest reads");
+            }
+        } else {
+            while stream.read(&mut piece).expect("the guest writes") > 0 {}
+            stream.write_all(&[0]).expect("the guest waits for it");
+        }
+    });
+    (address, served)
+}
+
+/// The network process of one guest.
+struct Passt {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Passt {
+    fn start(socket: &Path) -> Self {
+        let data = Parts::here().data.join("mvm");
+        let directories = Directories { cache: data.join("cache"), data };
+        let passt = tools::ensure("passt", &directories, Pins::Exact, &Silent).expect("passt is unpacked");
+        let (program, before) = passt.command.split_first().expect("its command is not empty");
+        let _ = std::fs::remove_file(socket);
+        let mut command = Command::new(program);
+        command.args(before).args(["--foreground", "--quiet", "--runas", "0", "--socket"]).arg(socket);
+        command.args(["--ipv4-only", "--address", "10.0.2.15", "--netmask", "24", "--gateway", "10.0.2.2"]);
+        command.args([
+            "--no-dhcp",
+            "--no-dhcpv6",
+            "--no-ndp",
+            "--no-ra",
+            "--tcp-ports",
+            "none",
+            "--udp-ports",
+            "none",
+        ]);
+        let child = command.spawn().expect("passt starts");
+        eventually("passt's socket", 60, || if socket.exists() { Ok(()) } else { Err(String::new()) });
+        Self { child, socket: socket.to_owned() }
+    }
+}
+
+impl Drop for Passt {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How much of 128 MiB that the guest no longer uses comes back, and how long after it.
+fn memory(qemu: &[String]) {
+    const USED: u64 = 128;
+    for of in BOTH {
+        let mut vmm = Vmm::start(Guest::doing(format!("rig.do=free rig.mib={USED}")).command(of, qemu));
+        vmm.hears("full");
+        let full = vmm.memory();
+        let freed = vmm.hears("freed");
+        let (mut least, mut since) = (full, freed);
+        // To the end of it: nothing more comes for ten seconds.
+        while since.elapsed() < Duration::from_secs(10) {
+            thread::sleep(Duration::from_millis(50));
+            let now = vmm.memory();
+            if now < least {
+                (least, since) = (now, Instant::now());
+            }
+        }
+        report("memory-returned", "MiB", of, full - least);
+        report("memory-returned-after", "ms", of, (since - freed).as_secs_f64() * 1e3);
+    }
+}
+
+/// What the example of the crate `vmm` prints that tests/vmm/vsock.rs runs, too.
+fn vsock() {
+    for _ in 0..RUNS {
+        let mut command = VsockBench::here().on_kvm(&Parts::here().kernel);
+        let printed = run(command.env("MVM_BENCH_MIB", "16")).ok();
+        for line in printed.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("vsock_bench prints JSON lines");
+            let name = line["name"].as_str().unwrap_or_default();
+            if ["vsock-rtt", "vsock-to-guest", "vsock-to-host"].contains(&name) {
+                let unit = line["unit"].as_str().unwrap_or_default();
+                report(name, unit, Of::Mvm, line["value"].as_f64().unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// A guest's run from "begins" to "ends", in MiB for each thousand million instructions.
+fn rate(mut vmm: Vmm) -> f64 {
+    let begins = vmm.hears("begins");
+    let ends = vmm.hears("ends");
+    vmm.finish();
+    MIB as f64 / (ends - begins).as_secs_f64()
+}
+
+fn millions(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
