@@ -5,10 +5,11 @@ use std::path::Path;
 use images::{DEFAULT_REFERENCE, Store};
 use vmm::engine::tcg::TcgError;
 use vmm::hypervisor::probe;
+use vmm::platform::memory_bytes;
 use vmm::sandbox;
 
 use crate::cli::{Context, appliance};
-use crate::instance::{Home, memory_bytes};
+use crate::instance::Home;
 use crate::supervisor::{programs, requirements};
 
 /// What came of one check.

@@ -29,6 +29,8 @@ pub enum Unusable {
     Slow { times: u64 },
     #[error("KVM is here, but a few instructions of a kernel's ended in a fault")]
     Faulted,
+    #[error("no hypervisor but Linux's KVM on x86_64 is served so far")]
+    Unserved,
     #[error("KVM is here, but {0}")]
     Failed(#[from] Error),
     #[error("a scratch machine cannot be made")]
@@ -46,6 +48,7 @@ pub fn probe() -> Result<Usable, Unusable> {
     let host = Host::open().map_err(|error| match error.source.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
         io::ErrorKind::PermissionDenied => Unusable::Forbidden,
+        io::ErrorKind::Unsupported => Unusable::Unserved,
         _ => Unusable::Failed(error),
     })?;
     try_out(host)

@@ -1,25 +1,26 @@
-//! Linux: mappings of guest memory, files that are read into it and written from it, their locks, and random numbers.
+//! What all hosts have alike: mappings, files that are read into guest memory and written from it, and a thread's clock.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
+use rustix::time::{ClockId, clock_gettime};
 use vm_memory::VolatileSlice;
 use vm_memory::bitmap::BitmapSlice;
+
+use super::release;
+
+/// What the calling thread has used of a processor so far, its guest's share included.
+pub(crate) fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap_or_default()
+}
 
 /// The size of the host's pages.
 pub(crate) fn page_size() -> u64 {
     rustix::param::page_size() as u64
-}
-
-/// Asks for large pages behind a mapping; where the host has none to give, it stays with small ones.
-pub(crate) fn prefer_huge_pages(start: *mut u8, length: usize) {
-    // SAFETY: the advice changes how the memory is kept, not what is in it.
-    if let Err(error) = unsafe { madvise(start.cast(), length, Advice::LinuxHugepage) } {
-        tracing::debug!(%error, "guest memory has no huge pages");
-    }
 }
 
 /// Puts a private mapping of `length` bytes of `file`, from `offset` on, in place of the memory at `start`. All three are
@@ -38,34 +39,6 @@ pub(crate) unsafe fn map_file_privately(
     // SAFETY: as the caller says.
     unsafe { mmap(start.cast(), length, ProtFlags::READ | ProtFlags::WRITE, flags, file, offset) }?;
     Ok(())
-}
-
-/// Fills `bytes` from the host's generator.
-pub(crate) fn random(mut bytes: &mut [u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let count = getrandom(&mut *bytes, GetRandomFlags::empty())?;
-        bytes = bytes.get_mut(count..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// Locks a whole file for as long as this opening of it is open, against every other one: for itself alone, or together
-/// with others that only read. QEMU's locks are of the same kind, and are heeded as ours are by it.
-pub(crate) fn lock(file: &File, is_exclusive: bool) -> io::Result<()> {
-    let kind = if is_exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
-    // SAFETY: all bits zero are a valid value: from the start of the file to wherever it ends.
-    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
-    whole.l_type = libc::c_short::try_from(kind).map_err(io::Error::other)?;
-    loop {
-        // SAFETY: the structure is valid, and the call reads nothing else.
-        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) };
-        match io::Error::last_os_error() {
-            _ if result == 0 => return Ok(()),
-            // A signal may come while a lock is being taken (Cloud Hypervisor #8402).
-            error if error.kind() == io::ErrorKind::Interrupted => {}
-            error => return Err(error),
-        }
-    }
 }
 
 /// Pieces that one system call takes (IOV_MAX is 1024).
@@ -111,8 +84,7 @@ fn counted(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Gives the whole pages of a piece of guest memory back to the host. The guest finds zeroes there afterwards, or what the
-/// file holds where one is mapped.
+/// Gives the whole pages of a piece of guest memory back to the host, as it releases them.
 pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
     let pointer = piece.ptr_guard_mut();
     let page = rustix::param::page_size();
@@ -124,8 +96,7 @@ pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
     }
     // SAFETY: the pages lie in the piece, which is guest memory that nobody refers into; to lose their content is what the
     // guest asks for.
-    let given =
-        unsafe { madvise(pointer.as_ptr().wrapping_add(before).cast(), length, Advice::LinuxDontNeed) };
+    let given = unsafe { release(pointer.as_ptr().wrapping_add(before), length) };
     if let Err(error) = given {
         tracing::debug!(%error, "pages that the guest gave up stay");
     }

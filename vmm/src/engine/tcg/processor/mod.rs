@@ -1,14 +1,17 @@
 //! A running QEMU.
 
+mod arguments;
+mod monitor;
+
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
-use super::arguments::{Descriptors, arguments};
-use super::monitor::{self, Said};
-use super::tsc;
+use self::arguments::{Descriptors, arguments};
+pub(crate) use self::monitor::Said;
+use super::kernel_arguments;
 use crate::control::MachineConfig;
 use crate::platform::inherit_and_follow_parent;
 
@@ -67,7 +70,7 @@ impl Processor {
             network: network.as_ref().map(AsRawFd::as_raw_fd),
         };
         let mut qemu = Command::new(program);
-        qemu.args(before).args(arguments(config, descriptors, &tsc::kernel_arguments()));
+        qemu.args(before).args(arguments(config, descriptors, &kernel_arguments()));
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut inherited = vec![descriptors.vsock, descriptors.monitor, descriptors.console];
         inherited.extend(descriptors.network);
