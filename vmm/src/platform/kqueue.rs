@@ -21,7 +21,7 @@ pub(crate) enum Watch {
 }
 
 /// What to watch for an interest. That the other side hung up is known to the filter of writes: as an edge, since as a level
-/// it would be reported for ever, as would that there is room. The price is a report when room comes, which says nothing.
+/// it would be reported for ever, as would that there is room. The price: whoever waits wakes when room comes, for nothing.
 pub(crate) fn watches(interest: Interest) -> impl Iterator<Item = (Direction, Watch)> {
     let read = interest.read.then_some((Direction::Read, Watch::Level));
     let write = match interest {
