@@ -85,6 +85,7 @@ fn kvm() -> (Check, bool) {
 fn qemu() -> Check {
     let words = match programs::host_qemu() {
         Ok(version) => format!("the host's, version {version}"),
+        Err(error @ TcgError::Host) => return check("qemu", Verdict::Fails, error.to_string()),
         Err(TcgError::Spawn { .. }) => "the host has none; mvm unpacks its own at the first start".to_owned(),
         Err(why) => format!("{why}; mvm unpacks its own at the first start"),
     };

@@ -21,7 +21,9 @@ const OLDEST_MAJOR: u32 = 10;
 /// Why a QEMU cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TcgError {
-    #[error("the engine tcg needs a Linux host: QEMU has its vsock device over vhost-user, which is Linux's")]
+    #[error(
+        "the engine tcg needs a Linux host, where QEMU can be served devices over vhost-user; run mvm on one"
+    )]
     Host,
     #[error("no QEMU program is named; pass one, or install the package qemu-system-x86")]
     NoCommand,

@@ -6,7 +6,8 @@ use rustix::io::Errno;
 pub(crate) fn prefer_huge_pages(_start: *mut u8, _length: usize) {}
 
 /// Takes pages away, as soon as the host wants them. Afterwards they hold zeroes, or still what they held: who gave them up
-/// relies on neither. A new mapping in their place would leave a guest with the old one.
+/// relies on neither. A new mapping in their place would be exact, but leave a guest with the old one; the price of this is
+/// that pages which the guest uses again no longer count as this process's where the host shows its memory.
 ///
 /// # Safety
 /// They have to be whole pages of a mapping of guest memory, and nobody may need what is in them.
