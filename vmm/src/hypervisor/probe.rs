@@ -75,7 +75,8 @@ const SLOW: u64 = 10;
 const STARTS: u8 = 0x10;
 const DONE: u8 = 0x11;
 
-/// For x86_64, as no other processor's hypervisor is served: a kernel's instructions that instruction emulators have failed at, then the loop.
+/// A kernel's instructions that instruction emulators have failed at, then the loop. For x86_64, as no other processor's
+/// hypervisor is served yet.
 #[rustfmt::skip]
 const PROGRAM: &[u8] = &[
     0x0f, 0x20, 0xe0,                           // mov rax, cr4
