@@ -1,10 +1,10 @@
 # `make demo` and `make test` are all that a newcomer needs; each installs what is missing, or names it.
 CARGO ?= cargo
 
-.PHONY: help demo demo-full build test test-unit test-full bench lint clean
+.PHONY: help demo demo-full build test test-unit test-full check-macos check-aarch64 bench lint clean
 
 help:            ## this list
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 15
 
 demo: build      ## boot the appliance, build and push one image for three platforms, run each
 	@demo/run
@@ -25,6 +25,14 @@ test-unit:       ## the tests that start no machine
 
 test-full: test  ## and those that take long
 	@CARGO="$(CARGO)" scripts/run-tests --ignored
+
+check-macos:     ## the types and lints for macOS on Apple silicon, which takes neither a Mac nor its SDK
+	@scripts/install-deps build test
+	@CARGO="$(CARGO)" scripts/check-target aarch64-apple-darwin
+
+check-aarch64:   ## the same for Linux on aarch64
+	@scripts/install-deps build test
+	@CARGO="$(CARGO)" scripts/check-target aarch64-unknown-linux-gnu
 
 bench:           ## measure; prints and writes target/bench.json
 	@scripts/install-deps build test

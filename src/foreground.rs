@@ -19,7 +19,7 @@ use vmm::console;
 use vmm::control::Engine;
 use vmm::devices::blk::DiskError;
 use vmm::engine::Outcome;
-use vmm::engine::tcg::ProcessorError;
+use vmm::engine::tcg;
 use vmm::sandbox;
 
 use self::options::{Asked, Options};
@@ -66,7 +66,7 @@ enum Error {
     #[error(transparent)]
     Engine(#[from] engine::Error),
     #[error(transparent)]
-    Processor(#[from] ProcessorError),
+    Emulated(#[from] tcg::RunError),
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),
     #[error("cannot pass on the guest's console")]

@@ -213,13 +213,7 @@ pub(crate) fn random_id() -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut bytes = [0_u8; 25];
     // The kernel's generator never fails once it is seeded, which it is long before anybody logs in.
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-            Ok(count) => filled = filled.saturating_add(count),
-            Err(_) => break,
-        }
-    }
+    let _ = vmm::platform::random(&mut bytes);
     bytes
         .iter()
         .filter_map(|byte| ALPHABET.get(usize::from(byte % 32)))

@@ -75,7 +75,7 @@ impl Config {
     /// The defaults on this machine.
     pub fn for_this_host() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::for_host(cpus, super::host::memory_bytes())
+        Self::for_host(cpus, vmm::platform::memory_bytes())
     }
 
     /// Reads the file; `None` where there is none yet. Whether its values can be meant matters to `up` alone, whose

@@ -8,8 +8,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, fcntl_lock, flock};
-
 use super::Paths;
 
 const GIB: u64 = 1024 * 1024 * 1024;
@@ -80,16 +78,12 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Against programs that use `flock`, as this one does, and against those that lock ranges of the file, as QEMU does. The
-/// second lock is given back at once, since our own QEMU wants it.
+/// Against every other program that would write to it.
 fn lock(file: &File, path: &Path) -> Result<(), Error> {
-    let refused = |errno: rustix::io::Errno| match errno {
-        rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS => Error::Locked(path.into()),
-        other => Error::Io { path: path.into(), source: other.into() },
-    };
-    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(refused)?;
-    fcntl_lock(file, FlockOperation::NonBlockingLockExclusive).map_err(refused)?;
-    fcntl_lock(file, FlockOperation::Unlock).map_err(refused)
+    vmm::platform::reserve(file).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied => Error::Locked(path.into()),
+        _ => Error::Io { path: path.into(), source },
+    })
 }
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 pub mod config;
 pub mod data_disk;
 pub(crate) mod file;
-mod host;
 pub mod lock;
 mod name;
 mod paths;
 pub mod runtime_dir;
 
 pub use config::{Accel, Config};
-pub(crate) use host::memory_bytes;
 pub use lock::Lock;
 pub use name::{InvalidName, Name};
 pub use paths::{Home, NoHome, Paths};

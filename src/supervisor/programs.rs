@@ -14,6 +14,8 @@ use super::passt;
 /// Why a program cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Host(TcgError),
     #[error(
         "no usable QEMU: {why}, and one of mvm's own cannot be unpacked; install QEMU 10 or newer ({package})"
     )]
@@ -30,6 +32,7 @@ pub enum Error {
 pub fn qemu(directories: &Directories, pins: Pins, progress: &dyn Progress) -> Result<Vec<String>, Error> {
     let why = match host_qemu() {
         Ok(_) => return Ok(own_qemu()),
+        Err(error @ TcgError::Host) => return Err(Error::Host(error)),
         Err(error) => error.to_string(),
     };
     tracing::info!(why, "the host's QEMU is not used");

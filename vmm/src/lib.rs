@@ -20,7 +20,7 @@ pub mod engine;
 pub mod hypervisor;
 mod log_gate;
 pub mod memory;
-mod platform;
+pub mod platform;
 pub mod process;
 pub mod transport;
 mod vcpu;

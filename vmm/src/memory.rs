@@ -44,7 +44,6 @@ pub fn allocate(ranges: &[Range<u64>]) -> Result<Memory, MemoryError> {
         let length = usize::try_from(range.end.saturating_sub(range.start)).map_err(io::Error::other)?;
         let region = mapping(length).map_err(io::Error::other)?;
         platform::prefer_huge_pages(region.as_ptr(), length);
-        platform::name(region.as_ptr(), length, c"guest memory");
         GuestRegionMmap::new(region, GuestAddress(range.start))
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     });

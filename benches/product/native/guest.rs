@@ -6,7 +6,7 @@ use std::process::Command;
 use super::Of;
 use crate::support::Parts;
 
-const MEMORY: &str = "256M";
+pub(super) const MEMORY_MIB: u64 = 256;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guest {
@@ -41,7 +41,7 @@ impl Guest {
         let parts = Parts::here();
         let mut command = Command::new(&parts.mvm);
         command.arg("vmm").arg("--kernel").arg(&parts.kernel).arg("--initrd").arg(&parts.initrd);
-        command.args(["--accel", "kvm", "--cmdline", &self.line(), "--memory", MEMORY]);
+        command.args(["--accel", "kvm", "--cmdline", &self.line(), "--memory", &memory()]);
         if let Some(disk) = &self.disk {
             command.arg("--disk").arg(disk);
         }
@@ -62,8 +62,10 @@ impl Guest {
         let board =
             "microvm,acpi=on,pit=off,pic=off,rtc=off,isa-serial=off,x-option-roms=off,memory-backend=ram";
         command.args(["-machine", board, "-bios", "qboot.rom", "-accel", "kvm", "-cpu", "host", "-smp", "1"]);
-        let memory = if self.has_shared_memory { "memfd,share=on" } else { "ram" };
-        command.args(["-m", MEMORY, "-object", &format!("memory-backend-{memory},id=ram,size={MEMORY}")]);
+        let kind = if self.has_shared_memory { "memfd,share=on" } else { "ram" };
+        let size = memory();
+        let object = format!("memory-backend-{kind},id=ram,size={size}");
+        command.args(["-m", &size, "-object", &object]);
         command.arg("-kernel").arg(&parts.kernel).arg("-initrd").arg(&parts.initrd);
         command.args(["-append", &self.line(), "-device", "virtio-rng-device"]);
         command.args([
@@ -86,6 +88,10 @@ impl Guest {
         }
         command
     }
+}
+
+fn memory() -> String {
+    format!("{MEMORY_MIB}M")
 }
 
 /// As `env` would start it, without the cost of that.

@@ -54,20 +54,16 @@ impl Vmm {
         Duration::from_nanos(tasks.flatten().filter_map(time).sum())
     }
 
-    /// Anonymous memory that is not the guest's, in MiB. The guest's is named so, or is a mapping of a file that the
-    /// guest was given.
+    /// Anonymous memory that is not the guest's, in MiB: no other mapping is as large as the guest's.
     pub(super) fn own_memory(&self) -> f64 {
-        const GUESTS: [&str; 4] = ["[anon:guest memory]", "memory-backend-memfd", "/vmlinux", "/guest.cpio"];
         let maps =
             fs::read_to_string(format!("/proc/{}/smaps", self.child.id())).expect("the VMM's mappings");
         let (mut own, mut is_guests) = (0_u64, false);
         for line in maps.lines() {
             let mut words = line.split_whitespace();
             match words.next() {
+                Some("Size:") => is_guests = number(words.next()) >= super::guest::MEMORY_MIB * 1024,
                 Some("Anonymous:") if !is_guests => own += number(words.next()),
-                Some(word) if !word.ends_with(':') => {
-                    is_guests = GUESTS.iter().any(|name| line.contains(name))
-                }
                 _ => {}
             }
         }

@@ -131,6 +131,7 @@ struct Machine {
     number: u16,
 }
 
+#[cfg(target_arch = "x86_64")]
 const CLASS_32: u8 = 1;
 const CLASS_64: u8 = 2;
 

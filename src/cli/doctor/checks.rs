@@ -5,10 +5,11 @@ use std::path::Path;
 use images::{DEFAULT_REFERENCE, Store};
 use vmm::engine::tcg::TcgError;
 use vmm::hypervisor::probe;
+use vmm::platform::memory_bytes;
 use vmm::sandbox;
 
 use crate::cli::{Context, appliance};
-use crate::instance::{Home, memory_bytes};
+use crate::instance::Home;
 use crate::supervisor::{programs, requirements};
 
 /// What came of one check.
@@ -84,6 +85,7 @@ fn kvm() -> (Check, bool) {
 fn qemu() -> Check {
     let words = match programs::host_qemu() {
         Ok(version) => format!("the host's, version {version}"),
+        Err(error @ TcgError::Host) => return check("qemu", Verdict::Fails, error.to_string()),
         Err(TcgError::Spawn { .. }) => "the host has none; mvm unpacks its own at the first start".to_owned(),
         Err(why) => format!("{why}; mvm unpacks its own at the first start"),
     };

@@ -7,11 +7,10 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, SendAncillaryBuffer, SendAncillaryMessage};
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::platform;
 
 /// The longest message, in bytes of JSON. A configuration with long paths is a few thousand.
 pub const MAX_MESSAGE: usize = 1 << 20;
@@ -63,7 +62,7 @@ pub(super) fn send_some(
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(io::Error::other("no room for a descriptor beside the message"));
     }
-    Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
+    Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, platform::SEND)?)
 }
 
 /// A whole message that came in.
@@ -116,14 +115,14 @@ impl Incoming {
         let rest = self.part.get_mut(self.filled..).unwrap_or_default();
         let received = loop {
             let mut parts = [IoSliceMut::new(rest)];
-            match rustix::net::recvmsg(&socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            match rustix::net::recvmsg(&socket, &mut parts, &mut ancillary, platform::RECEIVE) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => break other?,
             }
         };
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.descriptors.extend(descriptors);
+                self.descriptors.extend(descriptors.inspect(platform::keep_from_children));
             }
         }
         self.filled = self.filled.saturating_add(received.bytes);

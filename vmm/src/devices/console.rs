@@ -24,6 +24,7 @@ pub struct Console {
     pending: Vec<u8>,
     /// Reports when it takes more.
     poller: Poller,
+    watched: Interest,
     events: Vec<Event>,
 }
 
@@ -31,8 +32,9 @@ impl Console {
     pub fn new(output: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&output, true)?;
         let poller = Poller::new()?;
-        poller.add(&output, 0, Interest::default())?;
-        Ok(Self { output, pending: Vec::new(), poller, events: Vec::new() })
+        let watched = Interest::default();
+        poller.add(&output, 0, watched)?;
+        Ok(Self { output, pending: Vec::new(), poller, watched, events: Vec::new() })
     }
 
     /// Writes what waits, as far as it is taken; whether all of it was.
@@ -52,6 +54,11 @@ impl Console {
     fn watch(&mut self) {
         let _ = self.poller.poll(&mut self.events);
         let interest = Interest { read: false, write: !self.pending.is_empty() };
+        // To ask anew is to be told anew, as of a reader that is gone.
+        if interest == self.watched {
+            return;
+        }
+        self.watched = interest;
         if let Err(error) = self.poller.modify(&self.output, 0, interest) {
             tracing::error!(%error, "the console cannot wait for its reader");
         }
@@ -88,5 +95,29 @@ impl Device for Console {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.poller.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::memory;
+
+    #[test]
+    fn a_reader_that_is_gone_is_told_once() {
+        let (output, reader) = UnixStream::pair().unwrap();
+        let mut console = Console::new(output.into()).unwrap();
+        let memory = memory::of_size(0x1000);
+        let mut worker = Poller::new().unwrap();
+        worker.add(console.descriptor().unwrap(), 0, Interest { read: true, write: false }).unwrap();
+        let mut events = Vec::new();
+        drop(reader);
+        worker.poll(&mut events).unwrap();
+        assert_eq!(events.len(), 1);
+        console.process(&memory, &mut [], Instant::now()).unwrap();
+        worker.poll(&mut events).unwrap();
+        assert_eq!(events, [], "or its thread would never rest again");
     }
 }

@@ -49,6 +49,7 @@ pub struct Net {
     /// The network process is there. Without it the card is one whose cable is pulled.
     is_connected: bool,
     poller: Poller,
+    watched: Interest,
     events: Vec<Event>,
 }
 
@@ -57,7 +58,8 @@ impl Net {
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let poller = Poller::new()?;
-        poller.add(&socket, 0, Interest::default())?;
+        let watched = Interest::default();
+        poller.add(&socket, 0, watched)?;
         Ok(Self {
             socket,
             incoming: Incoming::default(),
@@ -65,6 +67,7 @@ impl Net {
             agreed: Agreed::default(),
             is_connected: true,
             poller,
+            watched,
             events: Vec::new(),
         })
     }
@@ -122,6 +125,11 @@ impl Net {
     fn watch(&mut self, wanted: Interest) {
         let _ = self.poller.poll(&mut self.events);
         let interest = if self.is_connected { wanted } else { Interest::default() };
+        // To ask anew is to be told anew, as of a network process that is gone.
+        if interest == self.watched {
+            return;
+        }
+        self.watched = interest;
         if let Err(error) = self.poller.modify(&self.socket, 0, interest) {
             tracing::error!(%error, "the network card cannot wait for its socket");
         }

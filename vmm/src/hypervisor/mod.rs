@@ -9,7 +9,6 @@ pub mod fake;
 pub mod kvm;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod none;
-#[cfg(target_arch = "x86_64")]
 pub mod probe;
 pub mod x86_64;
 

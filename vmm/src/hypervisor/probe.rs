@@ -29,6 +29,8 @@ pub enum Unusable {
     Slow { times: u64 },
     #[error("KVM is here, but a few instructions of a kernel's ended in a fault")]
     Faulted,
+    #[error("no hypervisor but Linux's KVM on x86_64 is served so far")]
+    Unserved,
     #[error("KVM is here, but {0}")]
     Failed(#[from] Error),
     #[error("a scratch machine cannot be made")]
@@ -46,6 +48,7 @@ pub fn probe() -> Result<Usable, Unusable> {
     let host = Host::open().map_err(|error| match error.source.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
         io::ErrorKind::PermissionDenied => Unusable::Forbidden,
+        io::ErrorKind::Unsupported => Unusable::Unserved,
         _ => Unusable::Failed(error),
     })?;
     try_out(host)
@@ -72,7 +75,8 @@ const SLOW: u64 = 10;
 const STARTS: u8 = 0x10;
 const DONE: u8 = 0x11;
 
-/// A kernel's instructions that instruction emulators have failed at, then the loop.
+/// A kernel's instructions that instruction emulators have failed at, then the loop. For x86_64, as no other processor's
+/// hypervisor is served yet.
 #[rustfmt::skip]
 const PROGRAM: &[u8] = &[
     0x0f, 0x20, 0xe0,                           // mov rax, cr4

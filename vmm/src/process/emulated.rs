@@ -11,7 +11,7 @@ use super::{GUEST_CID, tell};
 use crate::console::{self, Console};
 use crate::control::{ChannelError, FromMachine, MachineConfig, Outcome, ToMachine};
 use crate::devices::vsock::{Dial, Handle, Vsock};
-use crate::engine::tcg::{self, Disk, Machine, Processor, ProcessorError, Report, Said, Wires};
+use crate::engine::tcg::{self, Disk, Machine, Processor, Report, RunError, Said, Wires};
 use crate::platform::sandbox::Confinement;
 use crate::transport::vhost_user::{self, Lost, VhostUserError};
 
@@ -27,7 +27,7 @@ pub(super) enum MachineError {
     #[error(transparent)]
     Serve(#[from] VhostUserError),
     #[error(transparent)]
-    Processor(#[from] ProcessorError),
+    Processor(#[from] RunError),
     #[error("cannot start a thread that reads orders")]
     Thread(#[source] io::Error),
     #[error("cannot wait for QEMU")]

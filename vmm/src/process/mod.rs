@@ -3,8 +3,13 @@
 //! The main thread waits for events; one more reads orders; the rest are the engine's. When the supervisor's socket
 //! closes, for whatever reason, the machine ends.
 
+#[cfg(target_os = "linux")]
 mod emulated;
 mod native;
+#[cfg(not(target_os = "linux"))]
+mod not_emulated;
+#[cfg(not(target_os = "linux"))]
+use not_emulated as emulated;
 mod orders;
 
 use std::sync::mpsc;
@@ -12,6 +17,7 @@ use std::sync::mpsc;
 use self::orders::Supervisor;
 use crate::control::{Channel, ChannelError, ChannelReader, Engine, Outcome};
 use crate::engine;
+use crate::platform;
 
 /// The guest's context id: one machine has one guest, so it never varies.
 const GUEST_CID: u32 = 3;
@@ -75,7 +81,7 @@ where
 fn allow_many_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit { current: platform::most_descriptors(limit.maximum), maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(%error, "the limit of open descriptors stays as it is");
     }
@@ -93,7 +99,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::unix::net::UnixStream;
     use std::thread::{self, JoinHandle};

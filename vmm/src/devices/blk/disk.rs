@@ -5,7 +5,6 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate};
 use vm_memory::bitmap::BitmapSlice;
 
 use super::queue::Storage;
@@ -107,8 +106,7 @@ impl Storage for Disk {
             return punch(&self.file, start, end);
         }
         // Keeps the room.
-        let length = end.saturating_sub(start);
-        match fallocate(&self.file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, start, length) {
+        match platform::zero_range(&self.file, start..end) {
             Err(rustix::io::Errno::OPNOTSUPP) => write_zeroes_by_hand(&self.file, start, end),
             other => Ok(other?),
         }
@@ -130,11 +128,10 @@ impl Storage for Disk {
 }
 
 fn punch(file: &File, start: u64, end: u64) -> io::Result<()> {
-    let length = end.saturating_sub(start);
-    if length == 0 {
+    if start >= end {
         return Ok(());
     }
-    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, start, length) {
+    match platform::punch_hole(file, start..end) {
         // A file system without holes: the guest sees zeroes all the same.
         Err(rustix::io::Errno::OPNOTSUPP) => write_zeroes_by_hand(file, start, end),
         other => Ok(other?),

@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
+use crate::platform;
+
 /// The shortest frame has the header of Ethernet; the longest is what the network process takes.
 pub(super) const FRAME: Range<usize> = 14..65536;
 const LENGTH: usize = 4;
@@ -111,7 +113,7 @@ impl Outgoing {
     /// Writes what waits, as far as it is taken.
     pub(super) fn flush(&mut self, socket: impl AsFd) -> Result<(), WireError> {
         while let Some(rest @ [_, ..]) = self.bytes.get(self.sent..) {
-            match rustix::net::send(socket.as_fd(), rest, rustix::net::SendFlags::NOSIGNAL) {
+            match rustix::net::send(socket.as_fd(), rest, platform::SEND) {
                 Ok(count) => self.sent = self.sent.saturating_add(count),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,

@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use crate::platform;
 
 /// What a connection needs of a stream. Every call returns at once.
 pub(super) trait Stream {
@@ -30,7 +32,7 @@ impl Socket {
     /// Whoever hands a stream over may have left it blocking.
     pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&descriptor, true)?;
-        let is_unix = rustix::net::sockopt::socket_domain(&descriptor)? == AddressFamily::UNIX;
+        let is_unix = platform::is_unix(&descriptor)?;
         Ok(Self { descriptor, is_unix })
     }
 }
@@ -47,7 +49,7 @@ impl Stream for Socket {
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            match rustix::net::send(&self.descriptor, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.descriptor, bytes, SendFlags::DONTWAIT | platform::SEND) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => return Ok(other?),
             }

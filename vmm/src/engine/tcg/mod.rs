@@ -1,19 +1,24 @@
 //! QEMU as the processor, for hosts without a usable hypervisor. The vsock device stays ours: it is served to QEMU
-//! over vhost-user.
+//! over vhost-user, which takes Linux.
 
-mod arguments;
 mod machine;
-mod monitor;
+#[cfg(not(target_os = "linux"))]
+mod not_run;
+#[cfg(target_os = "linux")]
 mod processor;
+#[cfg(target_os = "linux")]
 mod run;
 mod tsc;
 mod version;
 
 pub use machine::{Disk, Machine};
-pub(crate) use machine::{Wires, outcome};
-pub(crate) use monitor::Said;
-pub use processor::ProcessorError;
-pub(crate) use processor::{Processor, Report};
+#[cfg(not(target_os = "linux"))]
+pub use not_run::{RunError, run};
+#[cfg(target_os = "linux")]
+pub use processor::ProcessorError as RunError;
+#[cfg(target_os = "linux")]
+pub(crate) use processor::{Processor, Report, Said, Wires, outcome};
+#[cfg(target_os = "linux")]
 pub use run::run;
 pub use tsc::kernel_arguments;
 pub use version::{TcgError, Version, check};

@@ -3,9 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
-use super::machine::{Machine, Wires, outcome};
-use super::monitor::Said;
-use super::processor::{Processor, ProcessorError, Report};
+use super::processor::{Processor, Report, Said, Wires, outcome};
+use super::{Machine, RunError};
 use crate::engine::Outcome;
 
 /// Runs it, with what takes its console and the stream to the network process. `command` is QEMU, and what has to stand
@@ -15,7 +14,7 @@ pub fn run(
     machine: &Machine,
     console: OwnedFd,
     network: Option<OwnedFd>,
-) -> Result<Outcome, ProcessorError> {
+) -> Result<Outcome, RunError> {
     let (reports, waiting) = mpsc::channel();
     let report = move |report| drop(reports.send(report));
     let wires = Wires { vsock: None, console, network };
@@ -32,6 +31,6 @@ pub fn run(
             Report::Said(Said::Running) | Report::Ended => {}
         }
     }
-    let (status, words) = processor.wait().map_err(ProcessorError::Wait)?;
+    let (status, words) = processor.wait().map_err(RunError::Wait)?;
     Ok(outcome(status, reason.as_deref(), &words))
 }

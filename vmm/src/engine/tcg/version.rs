@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::{Command, Stdio};
 
+use crate::platform::HAS_VHOST_USER;
+
 /// QEMU's version, as it prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -19,6 +21,10 @@ const OLDEST_MAJOR: u32 = 10;
 /// Why a QEMU cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TcgError {
+    #[error(
+        "the engine tcg needs a Linux host, where QEMU can be served devices over vhost-user; run mvm on one"
+    )]
+    Host,
     #[error("no QEMU program is named; pass one, or install the package qemu-system-x86")]
     NoCommand,
     #[error("cannot run {program}; install the package qemu-system-x86 (QEMU 10 or later)")]
@@ -44,6 +50,9 @@ impl fmt::Display for Version {
 /// Runs `command --version` and says whether this QEMU will do. `command` is the program and what has to stand
 /// before its options, as in [`crate::control::Engine::Tcg`].
 pub fn check(command: &[String]) -> Result<Version, TcgError> {
+    if !HAS_VHOST_USER {
+        return Err(TcgError::Host);
+    }
     let (program, before) = command.split_first().ok_or(TcgError::NoCommand)?;
     let output = Command::new(program)
         .args(before)

@@ -4,7 +4,7 @@ use super::{Applied, Class, Limits, Missing, SandboxError};
 
 /// Does nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Confinement;
+pub struct Confinement(());
 
 impl Confinement {
     pub fn confine(&self, _class: Class) -> Result<(), SandboxError> {
@@ -14,7 +14,7 @@ impl Confinement {
 
 /// Says that there is none.
 pub fn enter(_limits: &Limits) -> Result<Applied, SandboxError> {
-    Ok(Applied { confinement: Confinement, missing: vec![Missing::Everything] })
+    Ok(Applied { confinement: Confinement::default(), missing: vec![Missing::Everything] })
 }
 
 /// Says the same.

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 
 use super::super::connection::{Connection, State};
 use super::super::handle::Order;
@@ -13,7 +12,7 @@ use super::super::knock::{Driver, Knock, later};
 use super::super::limits::RESTING;
 use super::super::stream::Socket;
 use super::{FIRST_HOST_PORT, Key, Listener, Muxer, NO_PORT, WAKE};
-use crate::platform::{Event, Interest};
+use crate::platform::{Event, Interest, accept};
 
 /// Connections taken from one listener before others have their turn.
 const ACCEPTS: usize = 64;
@@ -139,7 +138,7 @@ impl Muxer {
         for _ in 0..ACCEPTS {
             let Some(listener) = self.listeners.get(&id) else { return };
             let guest_port = listener.guest_port;
-            match rustix::net::accept_with(&listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            match accept(&listener.socket) {
                 Ok(stream) => self.host_request(guest_port, Vec::new(), stream, now),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => return,

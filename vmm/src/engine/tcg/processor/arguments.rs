@@ -5,7 +5,7 @@
 
 use std::os::fd::RawFd;
 
-use super::machine::{Machine, disk_name};
+use crate::engine::tcg::Machine;
 
 /// The descriptors that QEMU inherits, by the numbers that they have in both processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,11 @@ pub(crate) struct Descriptors {
     pub(crate) monitor: RawFd,
     pub(crate) console: RawFd,
     pub(crate) network: Option<RawFd>,
+}
+
+/// What the monitor calls a disk.
+pub(super) fn disk_name(number: usize) -> String {
+    format!("disk{number}")
 }
 
 /// Everything after the program's name. `kernel_arguments` comes last on the kernel's command line.

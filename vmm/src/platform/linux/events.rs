@@ -1,34 +1,16 @@
-//! Linux: epoll, timerfd, eventfd, and a child that dies with its parent.
+//! Events: epoll, timerfd and eventfd.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll};
-use rustix::process::Signal;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
-/// What a caller wants to hear of a descriptor. With neither, only that the other side hung up, once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Interest {
-    pub(crate) read: bool,
-    pub(crate) write: bool,
-}
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) token: u64,
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// Both directions are over.
-    pub(crate) hangup: bool,
-}
+use crate::platform::{Event, Interest};
 
 /// Readiness of many descriptors and one timer. Is itself a descriptor that becomes readable when it has events.
 #[derive(Debug)]
@@ -131,12 +113,6 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     if flags.is_empty() { epoll::EventFlags::ET } else { flags }
 }
 
-/// What the calling thread has used of a processor so far, its guest's share included.
-pub(crate) fn thread_time() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::try_from(now).unwrap_or_default()
-}
-
 /// Wakes a [`Poller`] from another thread.
 #[derive(Debug)]
 pub(crate) struct Wake(OwnedFd);
@@ -162,25 +138,4 @@ impl AsFd for Wake {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// Makes the child of `command` keep `descriptors` open and be killed when the thread that starts it ends.
-pub(crate) fn inherit_and_follow_parent(command: &mut Command, descriptors: Vec<RawFd>) {
-    let parent = rustix::process::getpid();
-    let prepare = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have ended before the line above.
-        if rustix::process::getppid() != Some(parent) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        for &descriptor in &descriptors {
-            // SAFETY: the caller keeps the descriptors open until the child has been started, and this process is
-            // a copy of it.
-            let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-            rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?;
-        }
-        Ok(())
-    };
-    // SAFETY: between fork and exec only system calls are made: nothing allocates, locks or panics.
-    unsafe { command.pre_exec(prepare) };
 }

@@ -1,16 +1,32 @@
 //! A running QEMU.
 
+mod arguments;
+mod ending;
+mod monitor;
+
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
-use super::arguments::{Descriptors, arguments};
-use super::machine::{Machine, Wires};
-use super::monitor::{self, Said};
-use super::tsc;
+use self::arguments::{Descriptors, arguments};
+pub(crate) use self::ending::outcome;
+pub(crate) use self::monitor::Said;
+use super::kernel_arguments;
+use super::machine::Machine;
 use crate::platform::inherit_and_follow_parent;
+
+/// What leads out of the machine.
+#[derive(Debug)]
+pub(crate) struct Wires {
+    /// The vhost-user connection to our vsock device; a machine without one has no such device.
+    pub(crate) vsock: Option<OwnedFd>,
+    /// Takes what the guest prints.
+    pub(crate) console: OwnedFd,
+    /// The stream to the network process; a machine without one has no network.
+    pub(crate) network: Option<OwnedFd>,
+}
 
 /// Why QEMU does not run.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +82,7 @@ impl Processor {
             network: wires.network.as_ref().map(AsRawFd::as_raw_fd),
         };
         let mut qemu = Command::new(program);
-        qemu.args(before).args(arguments(machine, descriptors, &tsc::kernel_arguments()));
+        qemu.args(before).args(arguments(machine, descriptors, &kernel_arguments()));
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut inherited = vec![descriptors.monitor, descriptors.console];
         inherited.extend(descriptors.vsock.into_iter().chain(descriptors.network));

@@ -1,0 +1,57 @@
+//! Files: their locks, and holes in them.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fcntl_lock, flock};
+
+/// Locks a whole file for as long as this opening of it is open, against every other one: for itself alone, or together
+/// with others that only read. QEMU's locks are of the same kind, and are heeded as ours are by it.
+pub(crate) fn lock(file: &File, is_exclusive: bool) -> io::Result<()> {
+    let kind = if is_exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
+    // SAFETY: all bits zero are a valid value: from the start of the file to wherever it ends.
+    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+    whole.l_type = libc::c_short::try_from(kind).map_err(io::Error::other)?;
+    loop {
+        // SAFETY: the structure is valid, and the call reads nothing else.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) };
+        match io::Error::last_os_error() {
+            _ if result == 0 => return Ok(()),
+            // A signal may come while a lock is being taken (Cloud Hypervisor #8402).
+            error if error.kind() == io::ErrorKind::Interrupted => {}
+            error => return Err(error),
+        }
+    }
+}
+
+/// Keeps a disk for a machine of ours, in another process, that will [`lock`] it: against programs that use `flock`, as this
+/// does, and against those that lock ranges of the file, as QEMU does. The second lock is given back at once, since that
+/// machine wants it.
+pub fn reserve(file: &File) -> io::Result<()> {
+    flock(file, FlockOperation::NonBlockingLockExclusive)?;
+    fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(fcntl_lock(file, FlockOperation::Unlock)?)
+}
+
+/// Major and minor number of a device, as a file's metadata has them.
+#[must_use]
+pub fn device_numbers(device: u64) -> (u32, u32) {
+    (rustix::fs::major(device), rustix::fs::minor(device))
+}
+
+/// Gives what stores this part of a file back to the host: zeroes are read there afterwards.
+pub(crate) fn punch_hole(file: &File, range: Range<u64>) -> rustix::io::Result<()> {
+    allocate(file, FallocateFlags::PUNCH_HOLE, range)
+}
+
+/// Makes this part of a file zero and keeps the room for it.
+pub(crate) fn zero_range(file: &File, range: Range<u64>) -> rustix::io::Result<()> {
+    allocate(file, FallocateFlags::ZERO_RANGE, range)
+}
+
+fn allocate(file: &File, what: FallocateFlags, range: Range<u64>) -> rustix::io::Result<()> {
+    let length = range.end.saturating_sub(range.start);
+    fallocate(file, what | FallocateFlags::KEEP_SIZE, range.start, length)
+}

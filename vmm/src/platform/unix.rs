@@ -1,0 +1,79 @@
+//! What all hosts have alike: mappings, files that are read into guest memory and written from it, and a thread's clock.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use vm_memory::VolatileSlice;
+use vm_memory::bitmap::BitmapSlice;
+
+use super::release;
+
+/// What the calling thread has used of a processor so far, its guest's share included.
+pub(crate) fn thread_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// Pieces that one system call takes (IOV_MAX is 1024).
+const MOST_PIECES: usize = 512;
+
+/// Reads from `offset` of a file into guest memory; returns how many bytes.
+pub(crate) fn read_at<B: BitmapSlice>(
+    file: &File,
+    pieces: &[VolatileSlice<'_, B>],
+    offset: u64,
+) -> io::Result<usize> {
+    let vector = vector(pieces);
+    let offset = i64::try_from(offset).map_err(io::Error::other)?;
+    // SAFETY: each entry is memory of the guest's that stays mapped while `pieces` lives, and is written as bytes.
+    counted(unsafe { libc::preadv(file.as_raw_fd(), vector.as_ptr(), count(&vector), offset) })
+}
+
+/// Writes guest memory to a file, from `offset` on; returns how many bytes.
+pub(crate) fn write_at<B: BitmapSlice>(
+    file: &File,
+    pieces: &[VolatileSlice<'_, B>],
+    offset: u64,
+) -> io::Result<usize> {
+    let vector = vector(pieces);
+    let offset = i64::try_from(offset).map_err(io::Error::other)?;
+    // SAFETY: each entry is memory of the guest's that stays mapped while `pieces` lives.
+    counted(unsafe { libc::pwritev(file.as_raw_fd(), vector.as_ptr(), count(&vector), offset) })
+}
+
+fn vector<B: BitmapSlice>(pieces: &[VolatileSlice<'_, B>]) -> Vec<libc::iovec> {
+    let entry = |piece: &VolatileSlice<'_, B>| libc::iovec {
+        iov_base: piece.ptr_guard_mut().as_ptr().cast(),
+        iov_len: piece.len(),
+    };
+    pieces.iter().filter(|piece| !piece.is_empty()).take(MOST_PIECES).map(entry).collect()
+}
+
+fn count(vector: &[libc::iovec]) -> libc::c_int {
+    libc::c_int::try_from(vector.len()).unwrap_or(libc::c_int::MAX)
+}
+
+fn counted(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Gives the whole pages of a piece of guest memory back to the host, as it releases them.
+pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
+    let pointer = piece.ptr_guard_mut();
+    let page = rustix::param::page_size();
+    let before = pointer.as_ptr().align_offset(page);
+    // A page's size is a power of two.
+    let length = piece.len().saturating_sub(before) & !page.saturating_sub(1);
+    if length == 0 {
+        return;
+    }
+    // SAFETY: the pages lie in the piece, which is guest memory that nobody refers into; to lose their content is what the
+    // guest asks for.
+    let given = unsafe { release(pointer.as_ptr().wrapping_add(before), length) };
+    if let Err(error) = given {
+        tracing::debug!(%error, "pages that the guest gave up stay");
+    }
+}
