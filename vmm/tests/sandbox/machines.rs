@@ -126,7 +126,7 @@ fn wait_until(is_done: impl Fn() -> bool) {
 /// Everything that can be asked of a machine, and at last its end.
 fn order_about(control: &Control) {
     for _ in 0..20 {
-        control.pause();
+        control.pause().recv_timeout(Duration::from_secs(60)).unwrap();
         control.resume();
         thread::sleep(Duration::from_millis(1));
     }
