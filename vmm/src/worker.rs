@@ -137,3 +137,57 @@ fn heed(orders: &Receiver<Order>, slots: &[Arc<Slot>]) -> ControlFlow<()> {
     }
     ControlFlow::Continue(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::mpsc::RecvTimeoutError;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::devices::Line;
+    use crate::devices::blk::Blk;
+    use crate::devices::testing::{Buffer, Driver, slow_disk};
+
+    const SOON: Duration = Duration::from_secs(20);
+    const A_WHILE: Duration = Duration::from_millis(50);
+
+    /// Cloud Hypervisor #8356: requests that were under way when the machine was paused.
+    #[test]
+    fn a_disk_pauses_when_what_it_was_asked_is_answered() {
+        let Some((_directory, disk, mut pipe)) = slow_disk() else { return };
+        let mut driver = Driver::new();
+        let blk = Box::new(Blk::new(disk, |why| panic!("{why}")));
+        let slot = Arc::new(Slot::new("disk", blk, driver.memory.clone(), Line::new(|| {})).unwrap());
+        slot.activate(0, vec![std::mem::take(&mut driver.queue)]);
+        let worker =
+            Worker::spawn("disk", vec![Arc::clone(&slot)], (Confinement::default(), Class::Disk), |_| {})
+                .unwrap();
+        let read = [0; 16];
+        driver.send_from(0, &[Buffer::Filled(&read), Buffer::ToFill(513)]);
+        slot.kick();
+        sleep(A_WHILE);
+        let paused = worker.pause();
+        let told = paused.recv_timeout(A_WHILE);
+        pipe.write_all(&[7; 512]).unwrap();
+        assert_eq!(told, Err(RecvTimeoutError::Timeout), "it is still under way");
+        paused.recv_timeout(SOON).unwrap();
+        assert_eq!(driver.used(), (1, 513));
+
+        pipe.write_all(&[9; 512]).unwrap();
+        driver.send_from(3, &[Buffer::Filled(&read), Buffer::ToFill(513)]);
+        slot.kick();
+        sleep(A_WHILE);
+        assert_eq!(driver.used().0, 1, "it is paused");
+        worker.pause().recv_timeout(SOON).unwrap();
+        worker.resume();
+        let deadline = Instant::now() + SOON;
+        while driver.used().0 < 2 && Instant::now() < deadline {
+            sleep(Duration::from_millis(1));
+        }
+        assert_eq!(driver.heads(), [0, 3], "the kick was not lost");
+        worker.pause();
+        drop(worker);
+    }
+}

@@ -52,8 +52,8 @@ fn devices(config: &mut Config, events: &Sender<Event>) -> Result<Vec<Named>, Er
     for disk in config.disks.drain(..) {
         // The guest's journal makes good what was under way, as after a power cut; going on would only break more.
         let events = events.clone();
-        let no_room = move |why| drop(events.send(Event::Trouble(why)));
-        devices.push((DISK, Box::new(Blk::new(disk, no_room))));
+        let trouble = move |why| drop(events.send(Event::Trouble(why)));
+        devices.push((DISK, Box::new(Blk::new(disk, trouble))));
     }
     devices.push((SMALL, Box::new(Balloon::new(config.balloon))));
     if let Some(wire) = config.network.take() {

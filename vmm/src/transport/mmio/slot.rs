@@ -76,7 +76,7 @@ impl Slot {
     }
 
     /// From a vCPU, without a lock.
-    pub(super) fn kick(&self) {
+    pub(crate) fn kick(&self) {
         self.wake.wake();
     }
 
@@ -93,7 +93,7 @@ impl Slot {
         if self.needs_reset.load(Ordering::Acquire) { NEEDS_RESET } else { 0 }
     }
 
-    pub(super) fn activate(&self, features: u64, queues: Vec<Queue>) {
+    pub(crate) fn activate(&self, features: u64, queues: Vec<Queue>) {
         let mut work = self.work();
         // What cannot be used at all is found before the device is told.
         if queues.iter().any(|queue| queue.ready() && !queue.is_valid(&self.memory)) {
