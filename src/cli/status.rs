@@ -106,7 +106,7 @@ fn table(status: &Status) -> String {
     rows.extend(status.last_lines.iter().map(|line| ("printed", line.clone())));
     rows.extend(status.log.iter().map(|log| ("log", log.clone())));
     rows.extend(status.engine.iter().map(|engine| ("engine", engine.clone())));
-    rows.extend(status.sandbox_lacks.iter().map(|lack| ("no sandbox", lack.clone())));
+    rows.extend(status.lacks.iter().map(|lack| ("lacks", lack.clone())));
     rows.push(("processors", status.config.cpus.to_string()));
     rows.push(("memory", format!("{} MiB", status.config.memory_mib)));
     rows.push(("data disk", format!("{} GiB", status.config.disk_gib)));

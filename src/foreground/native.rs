@@ -18,7 +18,10 @@ pub(super) fn run(options: &Options, started: Instant) -> Result<Outcome, Error>
     let disk = |disk: &super::options::Disk| Disk::open(&disk.path, disk.is_read_only);
     let kernel = open("kernel", &options.kernel)?;
     let initrd = options.initrd.as_deref().map(|path| open("initial ramdisk", path)).transpose()?;
-    let disks = options.disks.iter().map(disk).collect::<Result<_, _>>()?;
+    let disks: Vec<Disk> = options.disks.iter().map(disk).collect::<Result<_, _>>()?;
+    if let Some(why) = disks.iter().find_map(Disk::lacks) {
+        eprintln!("mvm vmm: {why}");
+    }
     let network = options.socket.as_deref().map(connect).transpose()?;
     let host = Host::open()?;
     // Everything is open, and there is no other thread yet.

@@ -118,11 +118,11 @@ impl Board {
         }
     }
 
-    pub(super) fn set_sandbox_lacks(&self, lacks: Vec<String>) {
+    pub(super) fn set_lacks(&self, lacks: Vec<String>) {
         for lack in &lacks {
-            tracing::warn!("the machine's sandbox is not whole: {lack}");
+            tracing::warn!("the machine does without: {lack}");
         }
-        self.known().status.sandbox_lacks = lacks;
+        self.known().status.lacks = lacks;
     }
 
     pub(super) fn set_platforms(&self, platforms: Vec<Platform>) {
@@ -140,7 +140,7 @@ impl Board {
         drop(known);
         // What is true only while a supervisor lives does not belong in the file.
         last.engine = None;
-        last.sandbox_lacks.clear();
+        last.lacks.clear();
         last.supervisor_pid = None;
         last.services.clear();
         last.platforms.clear();

@@ -102,9 +102,9 @@ pub struct Status {
     /// The engine that executes the guest; absent when no machine runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
-    /// What this host does not have of the sandbox around the machine, as sentences.
+    /// What the machine does without on this host, of its sandbox and of its disks' speed, as sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sandbox_lacks: Vec<String>,
+    pub lacks: Vec<String>,
     /// The supervisor's process id; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supervisor_pid: Option<u32>,
@@ -140,7 +140,7 @@ impl Status {
             last_lines: Vec::new(),
             log: None,
             engine: None,
-            sandbox_lacks: Vec::new(),
+            lacks: Vec::new(),
             supervisor_pid: None,
             ready_after_ms: None,
             config,

@@ -172,8 +172,8 @@ impl Run {
     /// What the machine process says; the end of it breaks off.
     fn told(&mut self, message: Result<Option<FromMachine>, ChannelError>) -> ControlFlow<Option<Outcome>> {
         match message {
-            Ok(Some(FromMachine::Started { sandbox_lacks })) => {
-                self.around.board.set_sandbox_lacks(sandbox_lacks);
+            Ok(Some(FromMachine::Started { lacks })) => {
+                self.around.board.set_lacks(lacks);
                 self.around.board.stage("machine", self.around.board.elapsed_ms());
             }
             Ok(Some(FromMachine::Dial { id, port })) => self.dial(id, port),

@@ -26,4 +26,4 @@ pub mod transport;
 mod vcpu;
 mod worker;
 
-pub use platform::sandbox;
+pub use platform::{ring, sandbox};

@@ -20,6 +20,21 @@ const LARGE: usize = 2 << 20;
 /// Guest memory as devices get it.
 pub type Memory = GuestMemoryMmap<()>;
 
+/// A piece of guest memory by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) address: GuestAddress,
+    pub(crate) length: usize,
+}
+
+impl Span {
+    /// Of one that is not empty.
+    pub(crate) fn last_byte(&self) -> GuestAddress {
+        let behind = self.address.raw_value().saturating_add(self.length as u64);
+        GuestAddress(behind.saturating_sub(1))
+    }
+}
+
 /// Why there is no memory, or nothing can be put into it.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {

@@ -6,7 +6,7 @@ use images::{DEFAULT_REFERENCE, Store};
 use vmm::engine::tcg::TcgError;
 use vmm::hypervisor::probe;
 use vmm::platform::memory_bytes;
-use vmm::sandbox;
+use vmm::{ring, sandbox};
 
 use crate::cli::{Context, appliance};
 use crate::instance::Home;
@@ -50,9 +50,7 @@ const DISK: u64 = 4 * GIB;
 pub(super) fn all(context: &Context) -> Vec<Check> {
     let (kvm, has_kvm) = kvm();
     let mut checks = vec![host(), kvm];
-    if !has_kvm {
-        checks.push(qemu());
-    }
+    checks.push(if has_kvm { io_uring() } else { qemu() });
     checks.extend([network(), sandbox(), memory(), disk(&context.home), runtime(&context.home)]);
     checks.push(appliance(context));
     checks
@@ -80,6 +78,12 @@ fn kvm() -> (Check, bool) {
             (check("kvm", Verdict::Slow, words), false)
         }
     }
+}
+
+/// Of which machines on KVM make use; QEMU has its own ways.
+fn io_uring() -> Check {
+    let fine = |()| check("io_uring", Verdict::Fine, "a disk does many requests at a time");
+    ring::try_out().map_or_else(|why| check("io_uring", Verdict::Slow, why.to_string()), fine)
 }
 
 fn qemu() -> Check {

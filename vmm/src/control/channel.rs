@@ -164,7 +164,7 @@ mod tests {
         let (a, b) = UnixStream::pair().unwrap();
         drop(b);
         let (sender, _) = Channel::new(a).unwrap();
-        let error = sender.send(&FromMachine::Started { sandbox_lacks: Vec::new() }, None).unwrap_err();
+        let error = sender.send(&FromMachine::Started { lacks: Vec::new() }, None).unwrap_err();
         assert_eq!(error.to_string(), "the other side of the control socket is gone");
     }
 }

@@ -72,8 +72,8 @@ pub enum ToMachine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromMachine {
-    /// The processor runs. What this host does not have of the engine's sandbox comes along, as sentences.
-    Started { sandbox_lacks: Vec<String> },
+    /// The processor runs. What the machine does without on this host comes along, as sentences.
+    Started { lacks: Vec<String> },
     /// The guest wants a port of the host. Nothing but the supervisor's allow-list decides.
     Dial { id: u64, port: u32 },
     /// The machine is over; the last message.

@@ -1,13 +1,22 @@
 //! The block device (virtio 1.3, 5.2): a raw file as a disk.
 //!
 //! - [`request`]: what the driver wants, checked against the disk's size; pure.
-//! - [`queue`]: the queue, generic over memory and over what carries requests out.
-//! - [`disk`]: the file, and what its host does for durability and for holes.
+//! - [`flight`]: a request under way, as steps; pure.
+//! - [`queue`]: the queue, generic over memory and over what carries steps out.
+//! - [`disk`]: the file, with its lock; it has steps carried out by the kernel's queue ([`platform::ring`]), or
+//!   where there is none by [`now`].
+//!
+//! [`platform::ring`]: crate::platform::ring
 
 mod disk;
+mod flight;
+mod now;
 mod queue;
 mod request;
+#[cfg(test)]
+mod tests;
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use virtio_bindings::virtio_blk::{
@@ -18,7 +27,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::Queue;
 
 pub use disk::{Disk, DiskError};
-use queue::Storage;
+use queue::{Flights, Storage};
 use request::{MOST_RANGES, SECTOR};
 
 use super::{Device, RingError, Signals, read_space};
@@ -34,14 +43,15 @@ const MOST_SECTORS: u32 = 1 << 21;
 #[derive(Debug)]
 pub struct Blk {
     disk: Disk,
+    flights: Flights,
 }
 
 impl Blk {
-    /// `no_room` is told, as a sentence, when the host has no room for what the guest writes; the guest's own request
+    /// `trouble` is told, as a sentence, when the host has no room for what the guest writes; the guest's own request
     /// fails all the same.
-    pub fn new(mut disk: Disk, no_room: impl Fn(String) + Send + 'static) -> Self {
-        disk.when_there_is_no_room(no_room);
-        Self { disk }
+    pub fn new(mut disk: Disk, trouble: impl Fn(String) + Send + 'static) -> Self {
+        disk.tell_of_trouble(trouble);
+        Self { disk, flights: Flights::default() }
     }
 
     /// `struct virtio_blk_config` (5.2.4).
@@ -91,6 +101,11 @@ impl Device for Blk {
         read_space(&self.config(), offset, data);
     }
 
+    fn reset(&mut self) {
+        self.flights.clear();
+        self.disk.forsake();
+    }
+
     fn process(
         &mut self,
         memory: &Memory,
@@ -99,8 +114,20 @@ impl Device for Blk {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [queue] = queues {
-            signals.add(0, queue::serve(queue, memory, &self.disk)?);
+            signals.add(0, queue::serve(&mut self.flights, queue, memory, &mut self.disk)?);
         }
         Ok(signals)
+    }
+
+    fn settle(&mut self, memory: &Memory, queues: &mut [Queue]) -> Result<Signals, RingError> {
+        let mut signals = Signals::default();
+        if let [queue] = queues {
+            signals.add(0, queue::settle(&mut self.flights, queue, memory, &mut self.disk)?);
+        }
+        Ok(signals)
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.disk.descriptor()
     }
 }

@@ -11,6 +11,8 @@ use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::bitmap::{BS, BitmapSlice};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, Permissions, VolatileSlice};
 
+use crate::memory::Span;
+
 // The used ring (2.7.8): flags and index, then elements.
 const USED_HEADER: u64 = 4;
 const USED_ELEMENT: u64 = 8;
@@ -24,6 +26,8 @@ pub enum RingError {
     Unreadable,
     #[error("the guest set up a ring that lies outside its memory, or crookedly")]
     Invalid,
+    #[error("the guest offered a chain once more before it had it back")]
+    Twice,
 }
 
 /// The buffers of a chain. They are the guest's, who may change what is in them at any time, but no longer where they
@@ -40,11 +44,18 @@ pub(crate) struct Chain<'m, B> {
 /// Pieces of guest memory, read or written from the front on.
 #[derive(Debug)]
 pub(crate) struct Buffers<'m, B> {
-    pieces: Vec<VolatileSlice<'m, B>>,
+    pieces: Vec<Piece<'m, B>>,
     /// The piece that is next, and how much of it is done.
     piece: usize,
     offset: usize,
     done: usize,
+}
+
+/// A part of a buffer that lies in one region.
+#[derive(Debug)]
+struct Piece<'m, B> {
+    address: GuestAddress,
+    slice: VolatileSlice<'m, B>,
 }
 
 /// The next chain that the driver has made available.
@@ -89,7 +100,7 @@ pub(crate) fn give_back<M: GuestMemory>(
 }
 
 /// Pieces to read, and pieces to write.
-type Pieces<'m, B> = (Vec<VolatileSlice<'m, B>>, Vec<VolatileSlice<'m, B>>);
+type Pieces<'m, B> = (Vec<Piece<'m, B>>, Vec<Piece<'m, B>>);
 
 /// The memory that the descriptors name; `None` when they break a rule.
 fn resolve<'m, M: GuestMemory>(
@@ -111,8 +122,12 @@ fn resolve<'m, M: GuestMemory>(
             (&mut readable, Permissions::Read)
         };
         let length = usize::try_from(descriptor.len()).ok()?;
-        for piece in memory.get_slices(descriptor.addr(), length, access).ok()? {
-            pieces.push(piece.ok()?);
+        let mut address = descriptor.addr();
+        for slice in memory.get_slices(address, length, access).ok()? {
+            let slice = slice.ok()?;
+            let next = behind(address, slice.len());
+            pieces.push(Piece { address, slice });
+            address = next;
         }
         last = Some(descriptor);
     }
@@ -120,14 +135,20 @@ fn resolve<'m, M: GuestMemory>(
     last.is_some_and(|last| !last.has_next()).then_some((readable, writable))
 }
 
+/// What was found in memory has no end beyond that of all addresses.
+fn behind(address: GuestAddress, length: usize) -> GuestAddress {
+    GuestAddress(address.0.saturating_add(length as u64))
+}
+
 impl<'m, B: BitmapSlice> Buffers<'m, B> {
-    fn new(pieces: Vec<VolatileSlice<'m, B>>) -> Self {
+    fn new(pieces: Vec<Piece<'m, B>>) -> Self {
         Self { pieces, piece: 0, offset: 0, done: 0 }
     }
 
     /// Bytes that are left.
     pub(crate) fn available(&self) -> usize {
-        let all: usize = self.pieces.iter().fold(0, |sum, piece| usize::saturating_add(sum, piece.len()));
+        let all: usize =
+            self.pieces.iter().fold(0, |sum, piece| usize::saturating_add(sum, piece.slice.len()));
         all.saturating_sub(self.done)
     }
 
@@ -138,31 +159,36 @@ impl<'m, B: BitmapSlice> Buffers<'m, B> {
 
     /// What is left, as pieces of at most `most` bytes together.
     pub(crate) fn rest(&self, most: usize) -> Vec<VolatileSlice<'m, B>> {
-        let mut rest = Vec::new();
+        self.parts(most).into_iter().map(|part| part.slice).collect()
+    }
+
+    /// The same by its places, for work that goes on when the chain is no longer looked at.
+    pub(crate) fn spans(&self, most: usize) -> Vec<Span> {
+        let span = |part: Piece<'_, B>| Span { address: part.address, length: part.slice.len() };
+        self.parts(most).into_iter().map(span).filter(|span| span.length > 0).collect()
+    }
+
+    fn parts(&self, most: usize) -> Vec<Piece<'m, B>> {
+        let mut parts = Vec::new();
         let (mut offset, mut room) = (self.offset, most);
         for piece in self.pieces.iter().skip(self.piece) {
-            let Ok(left) = piece.offset(offset) else { break };
-            let Ok(part) = left.subslice(0, left.len().min(room)) else { break };
-            room = room.saturating_sub(part.len());
-            rest.push(part);
+            let Ok(left) = piece.slice.offset(offset) else { break };
+            let Ok(slice) = left.subslice(0, left.len().min(room)) else { break };
+            room = room.saturating_sub(slice.len());
+            parts.push(Piece { address: behind(piece.address, offset), slice });
             if room == 0 {
                 break;
             }
             offset = 0;
         }
-        rest
-    }
-
-    /// Counts bytes as read or written, by whoever used [`Buffers::rest`].
-    pub(crate) fn skip(&mut self, count: usize) {
-        self.each(|piece, at| count.saturating_sub(at).min(piece.len()));
+        parts
     }
 
     /// Hands pieces to `copy`, which returns how much of one it took, until it takes less than it could.
     fn each(&mut self, mut copy: impl FnMut(&VolatileSlice<'m, B>, usize) -> usize) -> usize {
         let before = self.done;
         while let Some(piece) = self.pieces.get(self.piece) {
-            let Ok(rest) = piece.offset(self.offset) else { break };
+            let Ok(rest) = piece.slice.offset(self.offset) else { break };
             let copied = copy(&rest, self.done.saturating_sub(before)).min(rest.len());
             self.done = self.done.saturating_add(copied);
             self.offset = self.offset.saturating_add(copied);
@@ -202,7 +228,10 @@ mod tests {
 
     fn buffers(bytes: &mut [u8]) -> Buffers<'_, ()> {
         let whole = VolatileSlice::from(bytes);
-        let piece = |at, length| whole.subslice(at, length).unwrap();
+        let piece = |at, length| Piece {
+            address: GuestAddress(0x1000 + at as u64),
+            slice: whole.subslice(at, length).unwrap(),
+        };
         Buffers::new(vec![piece(0, 3), piece(3, 0), piece(3, 5), piece(8, 2)])
     }
 
@@ -232,9 +261,11 @@ mod tests {
         };
         assert_eq!(lengths(&buffers, 100), [3, 0, 5, 2]);
         assert_eq!(lengths(&buffers, 4), [3, 0, 1]);
-        buffers.skip(4);
+        buffers.read_exact(&mut [0; 4]).unwrap();
         assert_eq!((buffers.available(), lengths(&buffers, 100)), (6, vec![4, 2]));
-        buffers.skip(100);
-        assert_eq!((buffers.available(), buffers.done()), (0, 10));
+        let span = |address, length| Span { address: GuestAddress(address), length };
+        assert_eq!(buffers.spans(5), [span(0x1004, 4), span(0x1008, 1)]);
+        buffers.read_exact(&mut [0; 6]).unwrap();
+        assert_eq!((buffers.available(), buffers.done(), buffers.spans(5)), (0, 10, vec![]));
     }
 }

@@ -29,7 +29,8 @@ impl Signals {
     }
 }
 
-/// A virtio device behind whatever transport. All calls come from one thread at a time, and none may wait for anything.
+/// A virtio device behind whatever transport. All calls come from one thread at a time, and none may wait for anything but
+/// as it says.
 pub trait Device: Send {
     /// Its kind (virtio 1.3, 5).
     fn id(&self) -> u32;
@@ -50,12 +51,18 @@ pub trait Device: Send {
     /// The driver is up, and has agreed to these features.
     fn activate(&mut self, _features: u64, _now: Instant) {}
 
-    /// The driver is gone.
+    /// The driver is gone. When this returns, nothing that it has asked for touches its memory any more; until then it may
+    /// wait.
     fn reset(&mut self) {}
 
     /// Does what can be done now: the driver has kicked a queue, or the descriptor is readable. Without a driver there are
     /// no queues, and only the host's side can be seen to.
     fn process(&mut self, memory: &Memory, queues: &mut [Queue], now: Instant) -> Result<Signals, RingError>;
+
+    /// Waits until nothing is under way of what the driver has asked for and was taken from a queue, and tells it.
+    fn settle(&mut self, _memory: &Memory, _queues: &mut [Queue]) -> Result<Signals, RingError> {
+        Ok(Signals::default())
+    }
 
     /// Readable when the host's side has something to do.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

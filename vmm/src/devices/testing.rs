@@ -1,8 +1,14 @@
-//! A driver for tests: one ring in guest memory, and buffers behind it.
+//! A driver for tests: one ring in guest memory, and buffers behind it; and a disk for it.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Write, stderr};
+use std::os::unix::ffi::OsStrExt;
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::blk::Disk;
 use crate::memory::{self, Memory};
 
 const SIZE: u16 = 16;
@@ -10,6 +16,7 @@ pub(crate) const DESCRIPTORS: u64 = 0x1000;
 pub(crate) const AVAILABLE: u64 = 0x2000;
 pub(crate) const USED: u64 = 0x3000;
 const BUFFERS: u64 = 0x1_0000;
+pub(crate) const PAGES_APART: u64 = 16;
 pub(crate) const MEMORY: u64 = 4 << 20;
 
 const NEXT: u16 = 1;
@@ -22,7 +29,7 @@ pub(crate) enum Buffer<'a> {
     ToFill(u32),
 }
 
-/// A driver that has one chain under way at a time.
+/// A driver of one queue.
 pub(crate) struct Driver {
     pub(crate) memory: Memory,
     pub(crate) queue: Queue,
@@ -40,11 +47,17 @@ impl Driver {
         Self { memory, queue, sent: 0 }
     }
 
-    /// Makes a chain available.
+    /// Makes a chain available, the only one under way.
     pub(crate) fn send(&mut self, buffers: &[Buffer<'_>]) {
-        let mut address = BUFFERS;
-        for (number, buffer) in (0_u16..).zip(buffers) {
-            let more = usize::from(number) + 1 < buffers.len();
+        self.send_from(0, buffers);
+    }
+
+    /// The same for one of several: its descriptors stand from this one on, and its buffers from the page
+    /// [`PAGES_APART`] times that.
+    pub(crate) fn send_from(&mut self, first: u16, buffers: &[Buffer<'_>]) {
+        let mut address = BUFFERS + u64::from(first) * PAGES_APART * 0x1000;
+        for (number, buffer) in (first..).zip(buffers) {
+            let more = usize::from(number - first) + 1 < buffers.len();
             let (length, write) = match *buffer {
                 Buffer::Filled(bytes) => {
                     self.memory.write_slice(bytes, GuestAddress(address)).unwrap();
@@ -56,7 +69,7 @@ impl Driver {
             self.descriptor(number, address, length, flags, number + 1);
             address += u64::from(length).next_multiple_of(0x1000).max(0x1000);
         }
-        self.offer(0);
+        self.offer(first);
     }
 
     /// Makes chains of one buffer each available, to be filled with so many bytes; the buffers lie a page apart.
@@ -90,10 +103,33 @@ impl Driver {
         (count, self.memory.read_obj(GuestAddress(last + 4)).unwrap())
     }
 
+    /// The heads of the chains that came back, in their order; at most as many as the queue has entries.
+    pub(crate) fn heads(&self) -> Vec<u32> {
+        let head =
+            |number: u16| self.memory.read_obj(GuestAddress(USED + 4 + u64::from(number) * 8)).unwrap();
+        (0..self.used().0).map(head).collect()
+    }
+
     /// What the buffer with this number of the last chain holds, counted in pages from the first.
     pub(crate) fn bytes(&self, page: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         self.memory.read_slice(&mut bytes, GuestAddress(BUFFERS + page * 0x1000)).unwrap();
         bytes
     }
+}
+
+/// A disk whose reads end when something is written to the other end; none on a host that does one request after the other.
+pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("pipe");
+    let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the name ends with a zero, and the call keeps nothing of it.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let pipe = File::options().read(true).write(true).open(&path).unwrap();
+    let disk = Disk::open(&path, false).unwrap().of_size(4096);
+    if let Some(why) = disk.lacks() {
+        let _ = writeln!(stderr(), "{why}, and nothing else was tested");
+        return None;
+    }
+    Some((directory, disk, pipe))
 }

@@ -2,6 +2,7 @@
 //! processor; the engine tcg, which is Linux's, is chosen as a whole.
 
 mod event;
+pub mod ring;
 pub mod sandbox;
 mod unix;
 

@@ -110,7 +110,7 @@ fn follow(
             }
             Event::Dial(Dial { id, port }) => supervisor.tell(&FromMachine::Dial { id, port }),
             Event::Engine(Report::Said(Said::Running)) => {
-                supervisor.tell(&FromMachine::Started { sandbox_lacks: Vec::new() })
+                supervisor.tell(&FromMachine::Started { lacks: Vec::new() })
             }
             Event::Engine(Report::Said(Said::Shutdown(why))) => {
                 *reason = Some(why);

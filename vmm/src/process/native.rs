@@ -65,6 +65,9 @@ pub(super) fn run(
     // Everything is open, and there is no other thread yet.
     let memory = u64::from(config.memory_mib) << 20;
     let Applied { confinement, missing } = sandbox::enter(&Limits::of_machine(memory, config.cpus))?;
+    // What one disk lacks, all do.
+    let of_disks = disks.iter().find_map(Disk::lacks).map(ToString::to_string);
+    let lacks = missing.iter().map(ToString::to_string).chain(of_disks).collect();
     let (console, printed) = Console::to(sink, confinement.clone()).map_err(NativeError::Console)?;
     let (control, orders) = native::control();
     let machine = Config {
@@ -92,7 +95,6 @@ pub(super) fn run(
         });
     })?;
     confinement.confine(Class::Channel)?;
-    let lacks = missing.iter().map(ToString::to_string).collect();
     let outcome = Supervised { supervisor, handle, control, lacks }.follow(&waiting);
     let _ = running.join();
     console.finish();
@@ -129,7 +131,7 @@ impl Supervised<'_> {
                 Event::Dial(Dial { id, port }) => self.tell(&FromMachine::Dial { id, port }),
                 Event::Stage(Stage::Running) => {
                     let lacks = std::mem::take(&mut self.lacks);
-                    self.tell(&FromMachine::Started { sandbox_lacks: lacks });
+                    self.tell(&FromMachine::Started { lacks });
                 }
                 Event::Stage(stage) => tracing::debug!(?stage, "the machine is put together"),
                 Event::Ended(outcome) => return outcome,

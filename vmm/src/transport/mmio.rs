@@ -1,7 +1,7 @@
 //! Registers of a virtio device in memory (virtio 1.3, 4.2.2).
 //!
-//! Three parts, so that no vCPU ever waits for a device at work: [`negotiation`] is what the driver writes while it sets
-//! the device up; [`slot`] holds device and queues for the thread that works; interrupt status and kicks are beside
+//! Three parts, so that no vCPU waits for a device at work but to set it up or to reset it: [`negotiation`] is what the
+//! driver writes then; [`slot`] holds device and queues for the thread that works; interrupt status and kicks are beside
 //! both, without a lock.
 //!
 //! Lock order: negotiation, then slot.

@@ -1,7 +1,7 @@
 //! Each call of the tables with arguments that do no harm, and with some that are refused.
 
 use libc::{c_int, c_long};
-use vmm::sandbox::{Match, Rule};
+use vmm::sandbox::{Class, Match, Rule};
 
 pub(crate) type Arguments = [c_long; 6];
 
@@ -48,17 +48,16 @@ fn harmless(call: &str) -> Arguments {
         "futex" => [(&raw const WORD) as c_long, libc::FUTEX_PRIVATE_FLAG.into(), 1, NULL, NULL, 1],
         "write" | "close" | "fcntl" | "ioctl" | "epoll_pwait" | "epoll_ctl" | "read" | "preadv"
         | "pwritev" | "fdatasync" | "fallocate" | "pwrite64" | "recvfrom" | "pread64" | "ftruncate"
-        | "sendto" | "timerfd_settime" | "accept4" | "getsockopt" | "shutdown" | "recvmsg" | "sendmsg" => {
-            [NONE, 0, NULL, 0, 0, 0]
-        }
+        | "sendto" | "timerfd_settime" | "accept4" | "getsockopt" | "shutdown" | "recvmsg" | "sendmsg"
+        | "io_uring_enter" => [NONE, 0, NULL, 0, 0, 0],
         "brk" | "mremap" | "munmap" | "madvise" | "sched_yield" | "clock_gettime" | "rt_sigprocmask"
         | "sigaltstack" | "getpid" | "tgkill" | "getrandom" => [0; 6],
         other => panic!("give {other} arguments here, so that it is tested"),
     }
 }
 
-/// Arguments that no rule of the call allows; none where every argument is allowed.
-pub(crate) fn refused(call: &str) -> Vec<Arguments> {
+/// Arguments that no rule of the class allows for the call; none where every argument is allowed.
+pub(crate) fn refused(class: Class, call: &str) -> Vec<Arguments> {
     let of = |argument: usize, values: &[c_long]| -> Vec<Arguments> {
         let with = |value: &c_long| {
             let mut arguments = harmless(call);
@@ -82,6 +81,11 @@ pub(crate) fn refused(call: &str) -> Vec<Arguments> {
         }
         "tgkill" => of(2, &[libc::SIGKILL.into(), libc::SIGSYS.into()]),
         "epoll_pwait" => of(4, &[(&raw const WORD) as c_long]),
+        "io_uring_enter" => {
+            // Others than a disk's thread give nothing to a ring.
+            let requests: &[c_long] = if class == Class::Disk { &[] } else { &[1] };
+            [of(1, requests), of(3, &[2, 8, 16]), of(4, &[(&raw const WORD) as c_long])].concat()
+        }
         "epoll_ctl" => of(1, &[libc::EPOLL_CTL_ADD.into(), libc::EPOLL_CTL_DEL.into()]),
         "sendto" | "recvfrom" => of(4, &[(&raw const WORD) as c_long]),
         "getsockopt" => [

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vmm::board::x86_64::layout::{SLEEP_CONTROL, SLEEP_ENABLE, SLEEP_TYPE_OFF};
 use vmm::console::{self, Console};
 use vmm::devices::blk::Disk;
 use vmm::engine::Outcome;
@@ -17,6 +18,7 @@ use vmm::sandbox::Confinement;
 
 use crate::child::{enter, start};
 use crate::guest::{Image, LINES, REQUESTS, script};
+use crate::lacking::answer;
 
 const DISK: usize = 64 << 10;
 
@@ -84,13 +86,21 @@ impl Opened {
 
 #[test]
 fn devices_work_behind_a_script() {
-    let directory = directory();
-    let ended = start(&format!("fake {}", directory.path().display()));
-    ended.well();
-    assert!(ended.said.contains("Stopped"), "{}", ended.said);
-    check_disk(directory.path());
-    let printed = printed(directory.path());
-    assert!(printed.contains("said") && printed.contains("printed\n"), "{printed}");
+    for order in ["fake", "fake-one-by-one"] {
+        let directory = directory();
+        let ended = start(&format!("{order} {}", directory.path().display()));
+        ended.well();
+        assert!(ended.said.contains("Stopped"), "{}", ended.said);
+        check_disk(directory.path());
+        let printed = printed(directory.path());
+        assert!(printed.contains("said") && printed.contains("printed\n"), "{printed}");
+    }
+}
+
+/// As on a host without io_uring.
+pub(crate) fn one_by_one(words: &[&str]) {
+    answer(&[libc::SYS_io_uring_setup], libc::ENOSYS);
+    fake(words);
 }
 
 /// Ends the machine when the devices have done everything.
@@ -126,12 +136,29 @@ fn wait_until(is_done: impl Fn() -> bool) {
 /// Everything that can be asked of a machine, and at last its end.
 fn order_about(control: &Control) {
     for _ in 0..20 {
-        control.pause();
+        control.pause().recv_timeout(Duration::from_secs(60)).unwrap();
         control.resume();
         thread::sleep(Duration::from_millis(1));
     }
     control.press_power_button();
     control.stop();
+}
+
+/// Whatever a vCPU waits for then, its filter allows.
+#[test]
+fn a_driver_may_reset_its_disk_in_the_midst_of_its_work() {
+    let directory = directory();
+    start(&format!("resets {}", directory.path().display())).well();
+}
+
+pub(crate) fn resets(words: &[&str]) {
+    let (config, console) = Opened::new(Path::new(words[0]), Image::new()).split(1);
+    // Each set-up begins with a reset.
+    let mut script: Vec<_> = std::iter::repeat_n(script(), 200).flatten().collect();
+    script.push(Scripted::PortWrite(SLEEP_CONTROL, vec![SLEEP_TYPE_OFF << 2 | SLEEP_ENABLE]));
+    let outcome = native::run(&Fake::new(vec![script]), config, native::control().1).unwrap();
+    console.finish();
+    assert_eq!(outcome, Outcome::PoweredOff);
 }
 
 /// A thread that panics is an end of the machine like another, with a backtrace asked for or not.

@@ -88,7 +88,7 @@ fn every_condition_of_a_rule_refuses_other_arguments() {
         calls.dedup();
         for call in calls {
             let number = sandbox::rules(class).find(|rule| rule.name == call).unwrap().number;
-            let refused = calls::refused(call);
+            let refused = calls::refused(class, call);
             assert!(!refused.is_empty(), "give {call} arguments that are refused");
             for index in 0..refused.len() {
                 let ended = start(&format!("refused {} {call} {index}", class.name()));
@@ -106,13 +106,13 @@ fn every_condition_of_a_rule_refuses_other_arguments() {
 pub(crate) fn refused(words: &[&str]) {
     let class = class(words[0]);
     let number = sandbox::rules(class).find(|rule| rule.name == words[1]).unwrap().number;
-    let arguments = calls::refused(words[1])[words[2].parse::<usize>().unwrap()];
+    let arguments = calls::refused(class, words[1])[words[2].parse::<usize>().unwrap()];
     enter().confine(class).unwrap();
     make(number, arguments);
 }
 
 /// What a guest that has taken over a thread would try.
-const TRIED: [i64; 17] = [
+const TRIED: [i64; 18] = [
     libc::SYS_openat,
     libc::SYS_open,
     libc::SYS_socket,
@@ -128,6 +128,7 @@ const TRIED: [i64; 17] = [
     libc::SYS_rt_sigaction,
     libc::SYS_memfd_create,
     libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_register,
     libc::SYS_unlinkat,
     libc::SYS_mprotect,
 ];

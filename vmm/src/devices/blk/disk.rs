@@ -1,19 +1,19 @@
 //! The file behind a disk. Every flush of the guest's is carried out: what it was told is durable, is.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use vm_memory::bitmap::BitmapSlice;
-
+use super::flight::Step;
+use super::now;
 use super::queue::Storage;
-use super::request::{SECTOR, Zeroes};
-use crate::devices::chain::Buffers;
+use super::request::SECTOR;
+use crate::memory::Memory;
 use crate::platform;
-
-/// Bytes that one system call moves.
-const AT_A_TIME: usize = 1 << 20;
+use crate::platform::ring::{NoRing, Ring};
 
 /// Why a file cannot be a disk.
 #[derive(Debug, thiserror::Error)]
@@ -38,15 +38,19 @@ pub struct Disk {
     name: String,
     size: u64,
     is_read_only: bool,
-    no_room: Option<NoRoom>,
+    /// What carries steps out while this thread goes on; without it, each is done at once.
+    ring: Result<Ring, NoRing>,
+    /// Steps that have ended, beside those that the ring knows of.
+    ended: VecDeque<(u16, io::Result<usize>)>,
+    trouble: Option<Trouble>,
 }
 
-/// Is told, as a sentence, that the host has no room for what the guest writes.
-struct NoRoom(Box<dyn Fn(String) + Send>);
+/// Is told, as a sentence, why the machine cannot go on with this disk.
+struct Trouble(Box<dyn Fn(String) + Send>);
 
-impl fmt::Debug for NoRoom {
+impl fmt::Debug for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NoRoom")
+        f.write_str("Trouble")
     }
 }
 
@@ -63,19 +67,68 @@ impl Disk {
             return Err(DiskError::Size { path: path.to_owned(), size });
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { file, path: path.to_owned(), name, size, is_read_only, no_room: None })
+        let ring = Ring::new(&file);
+        let ended = VecDeque::new();
+        Ok(Self { file, path: path.to_owned(), name, size, is_read_only, ring, ended, trouble: None })
     }
 
-    pub(super) fn when_there_is_no_room(&mut self, tell: impl Fn(String) + Send + 'static) {
-        self.no_room = Some(NoRoom(Box::new(tell)));
+    /// Does one request after the other, as on a host that has no io_uring.
+    #[must_use]
+    pub fn one_by_one(mut self) -> Self {
+        self.ring = Err(NoRing::Elsewhere);
+        self
+    }
+
+    /// Why requests are done one after the other, where they are.
+    #[must_use]
+    pub fn lacks(&self) -> Option<&NoRing> {
+        self.ring.as_ref().err()
+    }
+
+    /// For files whose own size says nothing.
+    #[cfg(test)]
+    pub(crate) fn of_size(mut self, size: u64) -> Self {
+        self.size = size;
+        self
+    }
+
+    pub(super) fn tell_of_trouble(&mut self, tell: impl Fn(String) + Send + 'static) {
+        self.trouble = Some(Trouble(Box::new(tell)));
+    }
+
+    /// Readable when steps have ended.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.as_ref().ok().map(AsFd::as_fd)
+    }
+
+    /// Waits until nothing is under way, of which nobody will hear any more. From then on nothing touches the memory that
+    /// was named.
+    pub(super) fn forsake(&mut self) {
+        if let Ok(ring) = &mut self.ring
+            && let Err(error) = ring.drain()
+        {
+            self.break_off(&error);
+        }
+        self.ended.clear();
     }
 
     pub(super) fn sectors(&self) -> u64 {
         self.size / SECTOR
     }
+
+    /// Nothing can be asked of the ring any more, and what was asked of it may still be under way.
+    fn break_off(&self, error: &io::Error) {
+        self.tell(format!("the host does no more for the disk {}: {error}", self.path.display()));
+    }
+
+    fn tell(&self, why: String) {
+        if let Some(Trouble(tell)) = &self.trouble {
+            tell(why);
+        }
+    }
 }
 
-impl Storage for Disk {
+impl Storage<Memory> for Disk {
     fn size(&self) -> u64 {
         self.size
     }
@@ -84,42 +137,53 @@ impl Storage for Disk {
         self.is_read_only
     }
 
-    fn read<B: BitmapSlice>(&self, at: u64, length: u64, into: &mut Buffers<'_, B>) -> io::Result<()> {
-        move_all(at, length, into, |pieces, at| platform::read_at(&self.file, pieces, at))
-    }
-
-    fn write<B: BitmapSlice>(&self, at: u64, length: u64, from: &mut Buffers<'_, B>) -> io::Result<()> {
-        move_all(at, length, from, |pieces, at| platform::write_at(&self.file, pieces, at))
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        if self.is_read_only { Ok(()) } else { self.file.sync_data() }
-    }
-
-    fn discard(&self, start: u64, end: u64) -> io::Result<()> {
-        punch(&self.file, start, end)
-    }
-
-    fn write_zeroes(&self, zeroes: &Zeroes) -> io::Result<()> {
-        let (start, end) = (zeroes.range.start, zeroes.range.end);
-        if zeroes.may_unmap {
-            return punch(&self.file, start, end);
-        }
-        // Keeps the room.
-        match platform::zero_range(&self.file, start..end) {
-            Err(rustix::io::Errno::OPNOTSUPP) => write_zeroes_by_hand(&self.file, start, end),
-            other => Ok(other?),
-        }
-    }
-
     fn name(&self) -> &str {
         &self.name
     }
 
+    fn begin(&mut self, head: u16, step: &Step, memory: &Memory) {
+        let begun = match (&mut self.ring, step) {
+            (Err(_), _) | (_, Step::Fill(_)) => {
+                return self.ended.push_back((head, now::carry_out(step, &self.file, memory)));
+            }
+            // Most writes are copies into the host's memory. The ring would take a thread of the kernel's for each, at
+            // twice the price; that is worth it where a write that has to wait would hold others up.
+            (Ok(ring), Step::Write { .. }) if ring.is_idle() => {
+                return self.ended.push_back((head, now::carry_out(step, &self.file, memory)));
+            }
+            (Ok(ring), Step::Read { at, into }) => ring.read(head, memory, into, *at),
+            (Ok(ring), Step::Write { at, from }) => ring.write(head, memory, from, *at),
+            (Ok(ring), Step::Flush) => ring.sync_data(head),
+            (Ok(ring), Step::Punch(range)) => ring.punch_hole(head, range.clone()),
+            (Ok(ring), Step::Zero(range)) => ring.zero_range(head, range.clone()),
+        };
+        if let Err(error) = begun {
+            self.ended.push_back((head, Err(error)));
+        }
+    }
+
+    fn ended(&mut self) -> Option<(u16, io::Result<usize>)> {
+        if let Some(ended) = self.ended.pop_front() {
+            return Some(ended);
+        }
+        let ended = self.ring.as_mut().ok()?.ended();
+        ended.unwrap_or_else(|error| {
+            self.break_off(&error);
+            None
+        })
+    }
+
+    fn wait(&mut self) -> bool {
+        let Ok(ring) = &mut self.ring else { return false };
+        ring.wait().unwrap_or_else(|error| {
+            self.break_off(&error);
+            false
+        })
+    }
+
     fn failed(&self, error: &io::Error) {
-        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        if let (true, Some(NoRoom(tell))) = (is_full, &self.no_room) {
-            tell(format!(
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            self.tell(format!(
                 "the host could not write to the disk {}: {error}; make room there, then start the machine again",
                 self.path.display()
             ));
@@ -127,56 +191,8 @@ impl Storage for Disk {
     }
 }
 
-fn punch(file: &File, start: u64, end: u64) -> io::Result<()> {
-    if start >= end {
-        return Ok(());
-    }
-    match platform::punch_hole(file, start..end) {
-        // A file system without holes: the guest sees zeroes all the same.
-        Err(rustix::io::Errno::OPNOTSUPP) => write_zeroes_by_hand(file, start, end),
-        other => Ok(other?),
-    }
-}
-
-fn write_zeroes_by_hand(file: &File, start: u64, end: u64) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let zeroes = vec![0; 64 * 1024];
-    let mut at = start;
-    while at < end {
-        let length = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX).min(zeroes.len());
-        file.write_all_at(zeroes.get(..length).unwrap_or_default(), at)?;
-        at = at.saturating_add(length as u64);
-    }
-    Ok(())
-}
-
-/// Moves `length` bytes, however little a call moves.
-fn move_all<B: BitmapSlice>(
-    at: u64,
-    length: u64,
-    buffers: &mut Buffers<'_, B>,
-    mut some: impl FnMut(&[vm_memory::VolatileSlice<'_, B>], u64) -> io::Result<usize>,
-) -> io::Result<()> {
-    let mut moved = 0;
-    while moved < length {
-        let left = usize::try_from(length.saturating_sub(moved)).unwrap_or(usize::MAX);
-        match some(&buffers.rest(left.min(AT_A_TIME)), at.saturating_add(moved)) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                buffers.skip(count);
-                moved = moved.saturating_add(count as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     fn image(size: u64) -> (tempfile::TempDir, PathBuf) {
@@ -208,7 +224,7 @@ mod tests {
         let (_directory, path) = image(4096);
         let mut disk = Disk::open(&path, false).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
-        disk.when_there_is_no_room(move |why| tell.send(why).unwrap());
+        disk.tell_of_trouble(move |why| tell.send(why).unwrap());
         disk.failed(&io::ErrorKind::UnexpectedEof.into());
         disk.failed(&io::Error::from_raw_os_error(libc::ENOSPC));
         let why = told.recv().unwrap();
@@ -217,19 +233,5 @@ mod tests {
             "{why}"
         );
         assert!(told.try_recv().is_err());
-    }
-
-    #[test]
-    fn discarded_bytes_read_as_zeroes_and_take_no_room() {
-        let (_directory, path) = image(1 << 20);
-        let before = path.metadata().unwrap().blocks();
-        let disk = Disk::open(&path, false).unwrap();
-        disk.discard(4096, 1 << 19).unwrap();
-        disk.write_zeroes(&Zeroes { range: 0..512, may_unmap: false }).unwrap();
-        disk.flush().unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        assert!(bytes[..512].iter().chain(&bytes[4096..1 << 19]).all(|byte| *byte == 0));
-        assert!(bytes[512..4096].iter().chain(&bytes[1 << 19..]).all(|byte| *byte == 7));
-        assert!(path.metadata().unwrap().blocks() < before, "the host has its blocks back");
     }
 }

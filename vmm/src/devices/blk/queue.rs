@@ -1,199 +1,196 @@
-//! The queue, pure: generic over memory and over what carries requests out.
+//! The queue, pure: generic over memory and over what carries requests out. Each is answered when that is done, in
+//! whatever order it comes about.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::Range;
 
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP};
 use virtio_queue::{Queue, QueueT};
-use vm_memory::GuestMemory;
 use vm_memory::bitmap::BitmapSlice;
+use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
+use super::flight::{Spans, Step, Work};
 use super::request::{Limits, Refused, Request, Zeroes};
 use crate::devices::RingError;
-use crate::devices::chain::{self, Buffers, Chain};
+use crate::devices::chain::{self, Chain};
+use crate::memory::Span;
 
 /// The length of a disk's name (virtio 1.3, 5.2.6).
 const NAME: usize = 20;
 
-/// Carries requests out. Each call returns when that is done.
-pub(super) trait Storage {
+/// Carries steps of requests out. A request has one under way at a time, and is named by the head of its chain.
+pub(super) trait Storage<M> {
     /// In bytes.
     fn size(&self) -> u64;
     fn is_read_only(&self) -> bool;
-    /// Fills `length` bytes of the buffers from the disk.
-    fn read<B: BitmapSlice>(&self, at: u64, length: u64, into: &mut Buffers<'_, B>) -> io::Result<()>;
-    fn write<B: BitmapSlice>(&self, at: u64, length: u64, from: &mut Buffers<'_, B>) -> io::Result<()>;
-    /// What was written before survives the host's end.
-    fn flush(&self) -> io::Result<()>;
-    /// Gives the bytes' room back to the host.
-    fn discard(&self, start: u64, end: u64) -> io::Result<()>;
-    fn write_zeroes(&self, zeroes: &Zeroes) -> io::Result<()>;
     fn name(&self) -> &str;
+    /// Begins a step. A flush makes durable what has ended before.
+    fn begin(&mut self, head: u16, step: &Step, memory: &M);
+    /// A step that has ended, with how many bytes it has moved.
+    fn ended(&mut self) -> Option<(u16, io::Result<usize>)>;
+    /// Waits until a step has ended; whether there was one to wait for.
+    fn wait(&mut self) -> bool;
     /// A request could not be carried out, for a reason of the host's.
     fn failed(&self, error: &io::Error);
 }
 
-/// Serves all requests that wait; whether the driver wants to be told.
+/// The requests under way, by the heads of their chains: never more than the queue has entries.
+#[derive(Debug, Default)]
+pub(super) struct Flights(BTreeMap<u16, Flight>);
+
+#[derive(Debug)]
+struct Flight {
+    work: Work,
+    /// How it went, once there is no work left.
+    status: u32,
+    /// Where the driver finds that: the last byte of what is to be filled.
+    place: GuestAddress,
+    /// That byte and all before it.
+    filled: u32,
+}
+
+/// Answers what has ended and begins what waits, until there is neither; whether the driver wants to be told.
 pub(super) fn serve<M: GuestMemory>(
+    flights: &mut Flights,
     queue: &mut Queue,
     memory: &M,
-    storage: &impl Storage,
+    storage: &mut impl Storage<M>,
 ) -> Result<bool, RingError> {
-    let mut any = false;
+    let mut service = Service { flights, queue, memory, storage, is_any_answered: false };
     loop {
-        queue.disable_notification(memory)?;
-        while let Some(mut chain) = chain::next(queue, memory)? {
-            let written = carry_out(&mut chain, storage);
-            queue.add_used(memory, chain.head, written)?;
-            any = true;
+        service.queue.disable_notification(memory)?;
+        while let Some(chain) = chain::next(service.queue, memory)? {
+            service.take(chain)?;
         }
-        if !queue.enable_notification(memory)? {
-            break;
+        service.answer()?;
+        if !service.queue.enable_notification(memory)? {
+            return service.must_tell();
         }
     }
-    Ok(any && queue.needs_notification(memory)?)
 }
 
-/// One request; returns the bytes that were written for the driver. Its status is the last byte of what is to be filled.
-fn carry_out<B: BitmapSlice>(chain: &mut Chain<'_, B>, storage: &impl Storage) -> u32 {
-    // Without room for a status there is nobody to answer.
-    let Some(to_fill) = chain.writable.available().checked_sub(1) else { return 0 };
-    let limits = Limits {
-        disk: storage.size(),
-        is_read_only: storage.is_read_only(),
-        to_fill: to_fill as u64,
-        filled: chain.readable.available() as u64,
-    };
-    let status = match Request::read(&mut chain.readable, limits) {
-        Ok(request) => match perform(&request, chain, storage, to_fill) {
-            Ok(()) => VIRTIO_BLK_S_OK,
-            Err(error) => {
-                tracing::debug!(%error, ?request, "a disk's request failed");
-                storage.failed(&error);
-                VIRTIO_BLK_S_IOERR
+/// Waits for what is under way, and answers it.
+pub(super) fn settle<M: GuestMemory>(
+    flights: &mut Flights,
+    queue: &mut Queue,
+    memory: &M,
+    storage: &mut impl Storage<M>,
+) -> Result<bool, RingError> {
+    let mut service = Service { flights, queue, memory, storage, is_any_answered: false };
+    service.answer()?;
+    while !service.flights.0.is_empty() && service.storage.wait() {
+        service.answer()?;
+    }
+    service.must_tell()
+}
+
+impl Flights {
+    /// There is nobody any more who waits for an answer.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+struct Service<'a, M, S> {
+    flights: &'a mut Flights,
+    queue: &'a mut Queue,
+    memory: &'a M,
+    storage: &'a mut S,
+    is_any_answered: bool,
+}
+
+impl<M: GuestMemory, S: Storage<M>> Service<'_, M, S> {
+    /// Begins a request.
+    fn take<B: BitmapSlice>(&mut self, mut chain: Chain<'_, B>) -> Result<(), RingError> {
+        // Of two with one name, one would be answered for the other.
+        if self.flights.0.contains_key(&chain.head) {
+            return Err(RingError::Twice);
+        }
+        let filled = chain.writable.available();
+        let Some(place) = chain.writable.spans(filled).last().map(Span::last_byte) else {
+            // Without room for a status there is nobody to answer.
+            return self.give_back(chain.head, 0);
+        };
+        let limits = Limits {
+            disk: self.storage.size(),
+            is_read_only: self.storage.is_read_only(),
+            to_fill: filled.saturating_sub(1) as u64,
+            filled: chain.readable.available() as u64,
+        };
+        let (work, status) = match Request::read(&mut chain.readable, limits) {
+            Ok(request) => (self.work(request, &mut chain), VIRTIO_BLK_S_OK),
+            Err(Refused::Wrong) => (Work::Nothing, VIRTIO_BLK_S_IOERR),
+            Err(Refused::Unsupported) => (Work::Nothing, VIRTIO_BLK_S_UNSUPP),
+        };
+        let filled = u32::try_from(filled).unwrap_or(u32::MAX);
+        self.go_on(chain.head, Flight { work, status, place, filled })
+    }
+
+    /// What a request comes to. The disk's name is here, and is given at once.
+    fn work<B: BitmapSlice>(&self, request: Request, chain: &mut Chain<'_, B>) -> Work {
+        let clear = |ranges: Vec<Zeroes>| {
+            let ranges = ranges.into_iter().filter(|zeroes| !zeroes.range.is_empty()).collect();
+            Work::Clear { ranges, by_hand: false }
+        };
+        let length =
+            |range: &Range<u64>| usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        match request {
+            Request::Read(at) => Work::Read { into: Spans::new(chain.writable.spans(length(&at))), at },
+            Request::Write(at) => Work::Write { from: Spans::new(chain.readable.spans(length(&at))), at },
+            Request::Flush if self.storage.is_read_only() => Work::Nothing,
+            Request::Flush => Work::Flush,
+            Request::Identify => {
+                let mut name = self.storage.name().as_bytes().to_vec();
+                name.resize(NAME, 0);
+                let room = chain.writable.available().saturating_sub(1).min(NAME);
+                // There is as much room as that.
+                let _ = chain.writable.write_all(name.get(..room).unwrap_or_default());
+                Work::Nothing
             }
-        },
-        Err(Refused::Wrong) => VIRTIO_BLK_S_IOERR,
-        Err(Refused::Unsupported) => VIRTIO_BLK_S_UNSUPP,
-    };
-    let filled = chain.writable.done();
-    chain.writable.skip(to_fill.saturating_sub(filled));
-    let _ = chain.writable.write_all(&[u8::try_from(status).unwrap_or(u8::MAX)]);
-    u32::try_from(chain.writable.done()).unwrap_or(u32::MAX)
-}
+            Request::Discard(ranges) => {
+                clear(ranges.into_iter().map(|range| Zeroes { range, may_unmap: true }).collect())
+            }
+            Request::WriteZeroes(ranges) => clear(ranges),
+        }
+    }
 
-fn perform<B: BitmapSlice>(
-    request: &Request,
-    chain: &mut Chain<'_, B>,
-    storage: &impl Storage,
-    to_fill: usize,
-) -> io::Result<()> {
-    let length = |range: &std::ops::Range<u64>| range.end.saturating_sub(range.start);
-    match request {
-        Request::Read(range) => storage.read(range.start, length(range), &mut chain.writable),
-        Request::Write(range) => storage.write(range.start, length(range), &mut chain.readable),
-        Request::Flush => storage.flush(),
-        Request::Identify => {
-            let mut name = storage.name().as_bytes().to_vec();
-            name.resize(NAME, 0);
-            chain.writable.write_all(name.get(..NAME.min(to_fill)).unwrap_or_default())
+    /// Goes on with whatever has come a step further.
+    fn answer(&mut self) -> Result<(), RingError> {
+        while let Some((head, result)) = self.storage.ended() {
+            let Some(mut flight) = self.flights.0.remove(&head) else { continue };
+            if let Err(error) = flight.work.ended(result) {
+                tracing::debug!(%error, head, "a disk's request failed");
+                self.storage.failed(&error);
+                (flight.work, flight.status) = (Work::Nothing, VIRTIO_BLK_S_IOERR);
+            }
+            self.go_on(head, flight)?;
         }
-        Request::Discard(ranges) => {
-            ranges.iter().try_for_each(|range| storage.discard(range.start, range.end))
+        Ok(())
+    }
+
+    /// Begins the next step of a request, or answers it.
+    fn go_on(&mut self, head: u16, flight: Flight) -> Result<(), RingError> {
+        if let Some(step) = flight.work.next() {
+            self.storage.begin(head, &step, self.memory);
+            self.flights.0.insert(head, flight);
+            return Ok(());
         }
-        Request::WriteZeroes(zeroes) => zeroes.iter().try_for_each(|zeroes| storage.write_zeroes(zeroes)),
+        let status = u8::try_from(flight.status).unwrap_or(u8::MAX);
+        self.memory.write_obj(status, flight.place).map_err(|_| RingError::Unreadable)?;
+        self.give_back(head, flight.filled)
+    }
+
+    fn give_back(&mut self, head: u16, filled: u32) -> Result<(), RingError> {
+        self.queue.add_used(self.memory, head, filled)?;
+        self.is_any_answered = true;
+        Ok(())
+    }
+
+    fn must_tell(self) -> Result<bool, RingError> {
+        Ok(self.is_any_answered && self.queue.needs_notification(self.memory)?)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use virtio_bindings::virtio_blk::{
-        VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
-    };
-
-    use crate::devices::blk::Disk;
-    use crate::devices::testing::{Buffer, Driver};
-
-    fn disk() -> (tempfile::TempDir, Disk) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("disk.raw");
-        std::fs::write(&path, (0..16_384_u32).map(|at| (at / 512) as u8).collect::<Vec<_>>()).unwrap();
-        let disk = Disk::open(&path, false).unwrap();
-        (directory, disk)
-    }
-
-    fn header(kind: u32, sector: u64) -> Vec<u8> {
-        [&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat()
-    }
-
-    fn serve(driver: &mut Driver, disk: &Disk, buffers: &[Buffer<'_>]) -> u32 {
-        driver.send(buffers);
-        assert!(super::serve(&mut driver.queue, &driver.memory, disk).unwrap());
-        driver.used().1
-    }
-
-    #[test]
-    fn what_is_written_is_read_again_however_the_buffers_are_cut() {
-        let (_directory, disk) = disk();
-        let mut driver = Driver::new();
-        let data: Vec<u8> = (0..1024_u32).map(|at| (at % 251) as u8).collect();
-        let write = header(VIRTIO_BLK_T_OUT, 3);
-        let parts = [
-            Buffer::Filled(&write),
-            Buffer::Filled(&data[..100]),
-            Buffer::Filled(&data[100..]),
-            Buffer::ToFill(1),
-        ];
-        assert_eq!(serve(&mut driver, &disk, &parts), 1);
-        assert_eq!(driver.bytes(3, 1), [0], "its status");
-        let read = header(VIRTIO_BLK_T_IN, 3);
-        let parts = [Buffer::Filled(&read), Buffer::ToFill(700), Buffer::ToFill(325)];
-        assert_eq!(serve(&mut driver, &disk, &parts), 1025);
-        assert_eq!([driver.bytes(1, 700), driver.bytes(2, 324)].concat(), data);
-        assert_eq!(driver.bytes(2, 325)[324], 0, "its status is the last byte");
-        let flush = header(VIRTIO_BLK_T_FLUSH, 0);
-        assert_eq!(serve(&mut driver, &disk, &[Buffer::Filled(&flush), Buffer::ToFill(1)]), 1);
-    }
-
-    #[test]
-    fn the_disk_has_a_name_and_holes() {
-        let (_directory, disk) = disk();
-        let mut driver = Driver::new();
-        let name = header(VIRTIO_BLK_T_GET_ID, 0);
-        assert_eq!(
-            serve(&mut driver, &disk, &[Buffer::Filled(&name), Buffer::ToFill(20), Buffer::ToFill(1)]),
-            21
-        );
-        assert_eq!(driver.bytes(1, 9), b"disk.raw\0");
-        let discard = [
-            header(VIRTIO_BLK_T_DISCARD, 0),
-            [&8_u64.to_le_bytes()[..], &8_u32.to_le_bytes(), &[0; 4]].concat(),
-        ];
-        let parts = [Buffer::Filled(&discard[0]), Buffer::Filled(&discard[1]), Buffer::ToFill(1)];
-        serve(&mut driver, &disk, &parts);
-        assert_eq!(driver.bytes(2, 1), [0]);
-        let read = header(VIRTIO_BLK_T_IN, 8);
-        serve(&mut driver, &disk, &[Buffer::Filled(&read), Buffer::ToFill(513)]);
-        assert_eq!(driver.bytes(1, 513), [0; 513]);
-    }
-
-    #[test]
-    fn what_cannot_be_done_has_its_status_and_costs_nothing_else() {
-        let (_directory, disk) = disk();
-        let mut driver = Driver::new();
-        let mut status = |kind: u32, sector: u64, to_fill: u32| {
-            let header = header(kind, sector);
-            serve(&mut driver, &disk, &[Buffer::Filled(&header), Buffer::ToFill(to_fill)]);
-            driver.bytes(1, to_fill as usize).pop()
-        };
-        assert_eq!(status(VIRTIO_BLK_T_IN, 32, 513), Some(1), "beyond the end");
-        assert_eq!(status(VIRTIO_BLK_T_IN, 0, 100), Some(1), "no whole sector");
-        assert_eq!(status(99, 0, 1), Some(2), "not offered");
-        assert_eq!(status(VIRTIO_BLK_T_IN, 0, 513), Some(0), "the next one works");
-        assert_eq!(serve(&mut driver, &disk, &[Buffer::Filled(b"short"), Buffer::ToFill(1)]), 1);
-        assert_eq!(
-            serve(&mut driver, &disk, &[Buffer::Filled(&header(VIRTIO_BLK_T_IN, 0))]),
-            0,
-            "nobody to answer"
-        );
-    }
-}
+mod tests;

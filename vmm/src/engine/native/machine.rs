@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
+use super::pace::Pace;
 use super::parts::{Named, Parts, assemble};
 use super::{Config, Error, Event, Order, Orders, Stage};
 use crate::board::x86_64::layout::POWER_BUTTON_LINE;
@@ -39,7 +40,7 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
     let workers = workers(&parts.slots, &config.confinement, &events).map_err(Error::Thread)?;
     let vcpus = start(&config, &parts, &events)?;
     config.confinement.confine(Class::Main)?;
-    let outcome = follow(&parts, &vcpus, &waiting, &config);
+    let outcome = follow(&parts, Pace::new(&vcpus, &workers, &config.watcher), &waiting);
     drop((vcpus, workers));
     Ok(outcome)
 }
@@ -51,8 +52,8 @@ fn devices(config: &mut Config, events: &Sender<Event>) -> Result<Vec<Named>, Er
     for disk in config.disks.drain(..) {
         // The guest's journal makes good what was under way, as after a power cut; going on would only break more.
         let events = events.clone();
-        let no_room = move |why| drop(events.send(Event::Trouble(why)));
-        devices.push((DISK, Box::new(Blk::new(disk, no_room))));
+        let trouble = move |why| drop(events.send(Event::Trouble(why)));
+        devices.push((DISK, Box::new(Blk::new(disk, trouble))));
     }
     devices.push((SMALL, Box::new(Balloon::new(config.balloon))));
     if let Some(wire) = config.network.take() {
@@ -117,30 +118,20 @@ fn start<V: Vm>(
 /// Passes orders on until the machine has ended.
 fn follow<V: Vm>(
     parts: &Parts<V>,
-    vcpus: &[Handle<<V::Vcpu as Vcpu>::Kick>],
+    mut pace: Pace<'_, <V::Vcpu as Vcpu>::Kick>,
     waiting: &Receiver<Event>,
-    config: &Config,
 ) -> Outcome {
-    // All vCPUs begin together, when the last of them has been made.
-    let mut not_ready = vcpus.len();
     while let Ok(event) = waiting.recv() {
         match event {
-            Event::Vcpu(News::Paused) if not_ready > 0 => {
-                not_ready = not_ready.saturating_sub(1);
-                if not_ready == 0 {
-                    config.watcher.tell(Stage::Running);
-                    vcpus.iter().for_each(Handle::run);
-                }
-            }
-            Event::Vcpu(News::Paused) => {}
+            Event::Vcpu(News::Paused) => pace.paused(),
             Event::Vcpu(News::Ended(_, Ended::Reset)) | Event::Guest(Wish::Reset) => return Outcome::Reset,
             Event::Vcpu(News::Ended(number, ended)) => {
                 return Outcome::Failed(format!("vCPU {number}: {}", with_causes(&ended)));
             }
             Event::Guest(Wish::PowerOff) => return Outcome::PoweredOff,
             Event::Trouble(why) => return Outcome::Failed(why),
-            Event::Order(Order::Pause) => vcpus.iter().for_each(Handle::pause),
-            Event::Order(Order::Resume) => vcpus.iter().for_each(Handle::run),
+            Event::Order(Order::Pause(paused)) => pace.pause(paused),
+            Event::Order(Order::Resume) => pace.resume(),
             Event::Order(Order::PressPowerButton) => {
                 if let Err(error) = parts.vm.interrupt(POWER_BUTTON_LINE) {
                     return Outcome::Failed(with_causes(&error));

@@ -1,6 +1,7 @@
 //! A machine of our own: vCPUs on threads of this process, devices on virtio-mmio beside them.
 
 mod machine;
+mod pace;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -123,9 +124,10 @@ enum Event {
     Order(Order),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Order {
-    Pause,
+    /// With who waits for it.
+    Pause(Sender<()>),
     Resume,
     PressPowerButton,
     Stop,
@@ -150,9 +152,12 @@ pub fn control() -> (Control, Orders) {
 }
 
 impl Control {
-    /// Every vCPU stands still until [`Control::resume`].
-    pub fn pause(&self) {
-        self.give(Order::Pause);
+    /// Every vCPU stands still until [`Control::resume`], and so does every device, once what it has under way is done.
+    /// What this returns receives when that is so, and an error if the machine goes on or ends before.
+    pub fn pause(&self) -> Receiver<()> {
+        let (paused, waiting) = channel();
+        self.give(Order::Pause(paused));
+        waiting
     }
 
     pub fn resume(&self) {

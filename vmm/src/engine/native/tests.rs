@@ -77,6 +77,31 @@ fn a_guest_that_goes_on_for_ever_is_stopped_after_pauses_and_a_press_of_the_butt
 }
 
 #[test]
+fn a_pause_is_told_when_all_stands_still_and_a_start_may_be_one() {
+    const SOON: Duration = Duration::from_secs(20);
+    let fake = Fake::new(vec![vec![Scripted::PortWrite(SERIAL.start, vec![b'x'])], vec![]]);
+    let (config, console) = config(2);
+    let (control, orders) = control();
+    let before = control.pause();
+    let running = thread::spawn(move || run(&fake, config, orders).unwrap());
+    before.recv_timeout(SOON).unwrap();
+    console.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!((&console).read(&mut [0]).is_err(), "nothing runs");
+    control.resume();
+    console.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!((&console).read(&mut [0]).unwrap(), 1);
+    for _ in 0..20 {
+        let both = [control.pause(), control.pause()];
+        both.iter().for_each(|paused| paused.recv_timeout(SOON).unwrap());
+        control.pause().recv_timeout(SOON).unwrap();
+        control.resume();
+    }
+    control.stop();
+    assert_eq!(running.join().unwrap(), Outcome::Stopped);
+    assert!(control.pause().recv().is_err(), "there is nothing that could stand still");
+}
+
+#[test]
 fn what_is_said_on_the_serial_port_arrives() {
     let (config, mut console) = config(1);
     let mut script: Vec<Scripted> =

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use virtio_queue::{Queue, QueueT};
 
-use crate::devices::{Device, Line, RingError};
+use crate::devices::{Device, Line, RingError, Signals};
 use crate::log_gate::LogGate;
 use crate::memory::Memory;
 use crate::platform::Wake;
@@ -76,7 +76,7 @@ impl Slot {
     }
 
     /// From a vCPU, without a lock.
-    pub(super) fn kick(&self) {
+    pub(crate) fn kick(&self) {
         self.wake.wake();
     }
 
@@ -93,7 +93,7 @@ impl Slot {
         if self.needs_reset.load(Ordering::Acquire) { NEEDS_RESET } else { 0 }
     }
 
-    pub(super) fn activate(&self, features: u64, queues: Vec<Queue>) {
+    pub(crate) fn activate(&self, features: u64, queues: Vec<Queue>) {
         let mut work = self.work();
         // What cannot be used at all is found before the device is told.
         if queues.iter().any(|queue| queue.ready() && !queue.is_valid(&self.memory)) {
@@ -115,9 +115,18 @@ impl Slot {
     /// Does what can be done now.
     pub(crate) fn process(&self, now: Instant) {
         self.wake.consume();
+        self.act(|device, memory, queues| device.process(memory, queues, now));
+    }
+
+    /// Waits until the device has nothing under way.
+    pub(crate) fn settle(&self) {
+        self.act(|device, memory, queues| device.settle(memory, queues));
+    }
+
+    fn act(&self, act: impl FnOnce(&mut dyn Device, &Memory, &mut [Queue]) -> Result<Signals, RingError>) {
         let mut work = self.work();
         let Work { device, queues, .. } = &mut *work;
-        match device.process(&self.memory, queues, now) {
+        match act(device.as_mut(), &self.memory, queues) {
             Ok(signals) => {
                 if signals.any() {
                     self.interrupt(USED);

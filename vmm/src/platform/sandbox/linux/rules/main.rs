@@ -1,6 +1,6 @@
 //! The thread that follows the machine to its end: it waits, gives orders to vCPUs, and takes everything down.
 
-use super::KVM_IRQ_LINE;
+use super::{KVM_IRQ_LINE, NO_SIGNALS, WAITS};
 use crate::platform::sandbox::linux::rule::{Rule, argument, table};
 
 pub(super) const RULES: &[Rule] = table! {
@@ -8,4 +8,6 @@ pub(super) const RULES: &[Rule] = table! {
     SYS_getpid => "a kick goes to a thread of this process",
     // Which signal is a kick the C library says; another thread of the process is all that it can reach.
     SYS_tgkill if [argument(2).is(34)] => "a vCPU is kicked",
+    SYS_io_uring_enter if [argument(1).is(0), argument(3).within(WAITS), NO_SIGNALS]
+        => "what a disk was asked for is waited for, where its thread has failed",
 };

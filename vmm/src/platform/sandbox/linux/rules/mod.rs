@@ -36,8 +36,10 @@ const KVM_RUN: u32 = 0xae80;
 const KVM_IRQ_LINE: u32 = 0x4008_ae61;
 /// Makes a descriptor nonblocking.
 const FIONBIO: u32 = 0x5421;
-/// Of epoll_pwait, that no set of signals is given.
+/// Of epoll_pwait and io_uring_enter, that no set of signals is given.
 const NO_SIGNALS: Condition = argument(4).within(0);
+/// Of io_uring_enter, to wait for answers (IORING_ENTER_GETEVENTS): no other ring than that of the descriptor is named.
+const WAITS: u64 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -92,6 +94,7 @@ mod tests {
                     "seccomp",
                     "bpf",
                     "io_uring_setup",
+                    "io_uring_register",
                     "memfd_create",
                     "unlink",
                     "rename",

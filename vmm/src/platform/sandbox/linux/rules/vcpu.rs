@@ -1,6 +1,6 @@
 //! A vCPU's thread, once its vCPU is made and set up.
 
-use super::{KVM_IRQ_LINE, KVM_RUN};
+use super::{KVM_IRQ_LINE, KVM_RUN, NO_SIGNALS, WAITS};
 use crate::platform::sandbox::linux::rule::{Rule, argument, table};
 
 pub(super) const RULES: &[Rule] = table! {
@@ -10,4 +10,6 @@ pub(super) const RULES: &[Rule] = table! {
     // What a driver's reset of the vsock device comes to is done where it is written.
     SYS_epoll_ctl => "the driver is gone: streams are no longer waited for, or only until they have drained",
     SYS_shutdown => "and what the guest would have sent is over",
+    SYS_io_uring_enter if [argument(1).is(0), argument(3).within(WAITS), NO_SIGNALS]
+        => "and what a disk still does in the driver's memory is waited for",
 };
