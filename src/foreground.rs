@@ -106,12 +106,11 @@ pub fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<Outcome, Error> {
     let started = Instant::now();
-    if options.shows_stages {
-        eprintln!("mvm vmm: main after 0 us");
-    }
+    let stages = Stages { started, are_shown: options.shows_stages };
+    stages.tell("main");
     // What is asked for by name is tried, and says itself why it cannot be had.
     if options.accel == Accel::Kvm {
-        return native::run(options, started);
+        return native::run(options, stages);
     }
     let home = Home::from_env()?;
     let directories = Directories { data: home.data, cache: home.cache };
@@ -119,8 +118,23 @@ fn run(options: &Options) -> Result<Outcome, Error> {
     let choice = engine::choose(options.accel, qemu)?;
     eprintln!("mvm vmm: {}", choice.sentence());
     match choice.engine {
-        Engine::Kvm => native::run(options, started),
+        Engine::Kvm => native::run(options, stages),
         Engine::Tcg { command } => emulated::run(&command, options),
+    }
+}
+
+/// Says how far the start has come, and after how long.
+#[derive(Debug, Clone, Copy)]
+struct Stages {
+    started: Instant,
+    are_shown: bool,
+}
+
+impl Stages {
+    fn tell(self, stage: &str) {
+        if self.are_shown {
+            eprintln!("mvm vmm: {stage} after {} us", self.started.elapsed().as_micros());
+        }
     }
 }
 

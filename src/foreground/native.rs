@@ -1,7 +1,5 @@
 //! On KVM, in this process.
 
-use std::time::Instant;
-
 use vmm::console::Console;
 use vmm::devices::blk::Disk;
 use vmm::engine::Outcome;
@@ -10,10 +8,9 @@ use vmm::hypervisor::Host;
 use vmm::sandbox::{self, Confinement, Limits};
 
 use super::options::Options;
-use super::{Error, connect, open, sink};
+use super::{Error, Stages, connect, open, sink};
 
-/// Since `started` this process does nothing else.
-pub(super) fn run(options: &Options, started: Instant) -> Result<Outcome, Error> {
+pub(super) fn run(options: &Options, stages: Stages) -> Result<Outcome, Error> {
     let sink = sink(options.console.as_deref())?;
     let disk = |disk: &super::options::Disk| Disk::open(&disk.path, disk.is_read_only);
     let kernel = open("kernel", &options.kernel)?;
@@ -23,9 +20,12 @@ pub(super) fn run(options: &Options, started: Instant) -> Result<Outcome, Error>
         eprintln!("mvm vmm: {why}");
     }
     let network = options.socket.as_deref().map(connect).transpose()?;
+    stages.tell("files");
     let host = Host::open()?;
+    stages.tell("hypervisor");
     // Everything is open, and there is no other thread yet.
     let confinement = enter(options)?;
+    stages.tell("sandbox");
     let (console, printed) = Console::to(sink, confinement.clone()).map_err(Error::Console)?;
     let config = Config {
         cpus: options.cpus,
@@ -39,20 +39,13 @@ pub(super) fn run(options: &Options, started: Instant) -> Result<Outcome, Error>
         balloon: options.balloon,
         console: printed,
         confinement,
-        watcher: if options.shows_stages { stages(started) } else { Watcher::default() },
+        watcher: Watcher::new(move |stage| stages.tell(stage.name())),
     };
     // Nobody orders it about: a signal ends this process, and with it the machine.
     let (_, orders) = native::control();
     let outcome = native::run(&host, config, orders);
     console.finish();
     Ok(outcome?)
-}
-
-/// Says how far the start has come, and after how long.
-fn stages(started: Instant) -> Watcher {
-    Watcher::new(move |stage| {
-        eprintln!("mvm vmm: {} after {} us", stage.name(), started.elapsed().as_micros());
-    })
 }
 
 /// Says what of the sandbox is not there.

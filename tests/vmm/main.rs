@@ -4,6 +4,7 @@
 
 mod appliance;
 mod boot;
+mod control;
 mod devices;
 mod disk;
 mod endings;

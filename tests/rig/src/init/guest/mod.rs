@@ -1,5 +1,6 @@
 //! What a guest of the VMM under test does. Each line that a test reads begins with `rig: `.
 
+mod button;
 mod console;
 mod disk;
 mod machine;
@@ -39,6 +40,7 @@ fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
         "panic" => std::process::abort(),
         "reset" => Ok(reboot(RebootCommand::Restart)?),
         "wait" => wait(),
+        "tick" => button::tick_until_pressed(),
         "random" => machine::random(),
         "free" => memory::use_and_free(arguments),
         "deflate" => memory::use_what_the_balloon_has(arguments),

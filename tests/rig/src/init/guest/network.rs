@@ -80,7 +80,7 @@ fn done(result: libc::c_int) -> io::Result<()> {
 fn address(address: Ipv4Addr) -> libc::sockaddr {
     // SAFETY: plain data, for which all bits zero are a value.
     let mut general: libc::sockaddr = unsafe { std::mem::zeroed() };
-    general.sa_family = libc::AF_INET as libc::sa_family_t;
+    general.sa_family = AddressFamily::INET.as_raw();
     // Behind two bytes of port.
     for (to, from) in general.sa_data[2..].iter_mut().zip(address.octets()) {
         *to = from.cast_signed();
