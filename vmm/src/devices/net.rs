@@ -79,28 +79,28 @@ impl Net {
         config
     }
 
-    /// Both directions, until there is nothing more to do in either now.
+    /// Both directions, until there is nothing more to do in either now. What the driver is to be told is added to
+    /// `signals`, however it ends.
     fn exchange(
         &mut self,
         memory: &Memory,
         receive: &mut Queue,
         transmit: &mut Queue,
-    ) -> Result<(Signals, Interest), Trouble> {
-        let mut signals = Signals::default();
+        signals: &mut Signals,
+    ) -> Result<Interest, Trouble> {
         loop {
             if self.is_connected {
                 self.incoming.fill(&self.socket)?;
             }
             let sent = queues::transmit(transmit, memory, &mut self.outgoing, self.agreed)?;
+            signals.add(TRANSMIT, sent.signal);
             let was_full = !self.outgoing.has_room();
             self.flush()?;
             let received = queues::receive(receive, memory, &mut self.incoming, self.agreed)?;
-            signals.add(TRANSMIT, sent.signal);
             signals.add(RECEIVE, received.signal);
             let has_room_again = was_full && self.outgoing.has_room();
             if !(sent.goes_on || received.goes_on || has_room_again) {
-                let interest = Interest { read: !received.waits_for_driver, write: self.outgoing.waits() };
-                return Ok((signals, interest));
+                return Ok(Interest { read: !received.waits_for_driver, write: self.outgoing.waits() });
             }
         }
     }
@@ -170,9 +170,10 @@ impl Device for Net {
             self.watch(Interest::default());
             return Ok(Signals::default());
         };
+        let mut signals = Signals::default();
         loop {
-            match self.exchange(memory, receive, transmit) {
-                Ok((signals, interest)) => {
+            match self.exchange(memory, receive, transmit, &mut signals) {
+                Ok(interest) => {
                     self.watch(interest);
                     return Ok(signals);
                 }
@@ -184,5 +185,27 @@ impl Device for Net {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.poller.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::devices::testing::{Buffer, Driver};
+
+    #[test]
+    fn a_driver_is_told_of_used_buffers_even_when_the_cable_is_pulled() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut card = Net::new(ours.into()).unwrap();
+        // Nobody reads any more, but somebody may still write: sending fails, and what is read is not at its end.
+        theirs.shutdown(std::net::Shutdown::Read).unwrap();
+        let mut driver = Driver::new();
+        driver.send(&[Buffer::Filled(&[0; 12]), Buffer::Filled(&[7; 60])]);
+        let mut queues = [Queue::default(), driver.queue];
+        let signals = card.process(&driver.memory, &mut queues, Instant::now()).unwrap();
+        assert!(!card.is_connected);
+        assert!(signals.has(TRANSMIT), "its buffer came back");
     }
 }
