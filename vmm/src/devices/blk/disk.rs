@@ -106,8 +106,11 @@ impl Storage for Disk {
         if zeroes.may_unmap {
             return punch(&self.file, start, end);
         }
-        // Keeps the room.
+        // Keeps the room. The host takes no range of nothing.
         let length = end.saturating_sub(start);
+        if length == 0 {
+            return Ok(());
+        }
         match fallocate(&self.file, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE, start, length) {
             Err(rustix::io::Errno::OPNOTSUPP) => write_zeroes_by_hand(&self.file, start, end),
             other => Ok(other?),
@@ -229,6 +232,9 @@ mod tests {
         let disk = Disk::open(&path, false).unwrap();
         disk.discard(4096, 1 << 19).unwrap();
         disk.write_zeroes(&Zeroes { range: 0..512, may_unmap: false }).unwrap();
+        for may_unmap in [false, true] {
+            disk.write_zeroes(&Zeroes { range: 512..512, may_unmap }).unwrap();
+        }
         disk.flush().unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes[..512].iter().chain(&bytes[4096..1 << 19]).all(|byte| *byte == 0));
