@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a newcomer needs; each installs what is missing, or names it.
 CARGO ?= cargo
 
-.PHONY: help demo demo-full build test test-unit test-full bench lint clean
+.PHONY: help demo demo-full build test test-unit test-full fuzz fuzz-keep bench lint clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
@@ -25,6 +25,14 @@ test-unit:       ## the tests that start no machine
 
 test-full: test  ## and those that take long
 	@CARGO="$(CARGO)" scripts/run-tests --ignored
+
+fuzz:            ## look for inputs that break something: TIME=60 seconds a target, TARGET=NAME for one
+	@scripts/install-deps build fuzz
+	@CARGO="$(CARGO)" TIME="$(TIME)" scripts/fuzz $(TARGET)
+
+fuzz-keep:       ## add what it has found to the kept inputs, as far as it leads anywhere new
+	@scripts/install-deps build fuzz
+	@CARGO="$(CARGO)" scripts/fuzz --keep $(TARGET)
 
 bench:           ## measure; prints and writes target/bench.json
 	@scripts/install-deps build test

@@ -8,6 +8,10 @@ mod tsc;
 mod version;
 
 pub(crate) use monitor::Said;
+#[cfg(feature = "fuzzing")]
+pub(crate) use monitor::follow;
 pub(crate) use processor::{Processor, ProcessorError, Report};
 pub use tsc::kernel_arguments;
+#[cfg(feature = "fuzzing")]
+pub(crate) use version::parse as parse_version;
 pub use version::{TcgError, Version, check};
