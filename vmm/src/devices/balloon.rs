@@ -103,5 +103,9 @@ mod tests {
         let mut config = [0xff; 10];
         balloon.read_config(0, &mut config);
         assert_eq!(config, [0, 5, 0, 0, 1, 2, 3, 4, 0xff, 0xff]);
+        // Cloud Hypervisor #7903: one that had given more than it has made the host count below nothing.
+        balloon.write_config(4, &[0xff; 4]);
+        balloon.read_config(4, &mut config[..4]);
+        assert_eq!(config[..4], [0xff; 4], "nobody counts with it");
     }
 }

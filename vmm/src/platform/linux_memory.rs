@@ -56,14 +56,19 @@ pub(crate) fn lock(file: &File, is_exclusive: bool) -> io::Result<()> {
     // SAFETY: all bits zero are a valid value: from the start of the file to wherever it ends.
     let mut whole: libc::flock = unsafe { std::mem::zeroed() };
     whole.l_type = libc::c_short::try_from(kind).map_err(io::Error::other)?;
-    loop {
+    uninterrupted(|| {
         // SAFETY: the structure is valid, and the call reads nothing else.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) };
-        match io::Error::last_os_error() {
-            _ if result == 0 => return Ok(()),
-            // A signal may come while a lock is being taken (Cloud Hypervisor #8402).
-            error if error.kind() == io::ErrorKind::Interrupted => {}
-            error => return Err(error),
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    })
+}
+
+/// Makes a call again for as long as signals end it: one may come while a lock is being taken.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
@@ -128,5 +133,45 @@ pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
         unsafe { madvise(pointer.as_ptr().wrapping_add(before).cast(), length, Advice::LinuxDontNeed) };
     if let Err(error) = given {
         tracing::debug!(%error, "pages that the guest gave up stay");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+    use super::*;
+    use crate::memory;
+
+    #[test]
+    fn a_call_that_a_signal_ends_is_made_again() {
+        // Cloud Hypervisor #8402: a lock that could not be taken for a signal was an error.
+        let mut errors = vec![libc::EACCES, libc::EINTR, libc::EINTR];
+        let mut call = || errors.pop().map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)));
+        let error = uninterrupted(&mut call).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        uninterrupted(&mut call).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_whole_page_of_the_hosts_is_not_given_back() {
+        // Firecracker #4916, #5222: pages were taken to be of 4 KiB.
+        let page = page_size();
+        let memory = memory::of_size(4 * page);
+        let given = |start: u64, length: u64| -> Vec<bool> {
+            memory.write_slice(&vec![7; usize::try_from(4 * page).unwrap()], GuestAddress(0)).unwrap();
+            let length = usize::try_from(length).unwrap();
+            give_back(&GuestMemoryBackend::get_slice(&memory, GuestAddress(start), length).unwrap());
+            let mut bytes = vec![0; usize::try_from(4 * page).unwrap()];
+            memory.read_slice(&mut bytes, GuestAddress(0)).unwrap();
+            let pages = bytes.chunks(usize::try_from(page).unwrap());
+            pages.map(|page| page.iter().all(|byte| *byte == 0)).collect()
+        };
+        assert_eq!(given(0, 4 * page), [true; 4]);
+        assert_eq!(given(1, 3 * page), [false, true, true, false]);
+        assert_eq!(given(page, 2 * page - 1), [false, true, false, false]);
+        for (start, length) in [(0, 0), (0, page - 1), (1, page), (page / 2, page), (4 * page - 1, 1)] {
+            assert_eq!(given(start, length), [false; 4], "{length} from {start}");
+        }
     }
 }

@@ -239,6 +239,7 @@ mod tests {
 
     #[test]
     fn a_ring_outside_memory_or_a_broken_one_needs_a_reset_and_gets_it() {
+        // Cloud Hypervisor #8295: a device that could not be started said nothing.
         let mut guest = Guest::new();
         guest.set_up(MEMORY - 8);
         assert_eq!(guest.read(STATUS), 15 | 64, "it is found at the start");
@@ -270,6 +271,53 @@ mod tests {
         // Firecracker #5818: bits that the driver clears.
         guest.write(STATUS, 1);
         assert_eq!(guest.read(STATUS), 3);
+    }
+
+    /// Works until it is told to stop.
+    struct Busy(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+
+    impl Device for Busy {
+        fn id(&self) -> u32 {
+            43
+        }
+
+        fn queue_sizes(&self) -> &'static [u16] {
+            &[16]
+        }
+
+        fn process(
+            &mut self,
+            _memory: &Memory,
+            _queues: &mut [Queue],
+            _now: Instant,
+        ) -> Result<Signals, RingError> {
+            self.0.send(()).unwrap();
+            self.1.recv().unwrap();
+            Ok(Signals::default())
+        }
+    }
+
+    #[test]
+    fn kicks_and_interrupts_wait_for_no_device_at_work() {
+        // Firecracker #5260, and what Cloud Hypervisor warns of beside its `signal_vcpus`: a vCPU that waits for a lock.
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel();
+        let memory = crate::memory::of_size(MEMORY);
+        let device = Box::new(Busy(begun, ended));
+        let slot = Arc::new(Slot::new("busy", device, memory, Line::new(|| ())).unwrap());
+        let registers = Mmio::new(Arc::clone(&slot));
+        let working = std::thread::spawn(move || slot.process(Instant::now()));
+        has_begun.recv().unwrap();
+        let mut word = [0; 4];
+        for register in [QUEUE_NOTIFY, INTERRUPT_ACKNOWLEDGE] {
+            registers.write(register, &word);
+        }
+        for register in [INTERRUPT_STATUS, STATUS, 0x000] {
+            registers.read(register, &mut word);
+        }
+        assert!(!working.is_finished());
+        end.send(()).unwrap();
+        working.join().unwrap();
     }
 
     #[test]

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn pages_that_the_guest_does_not_have_are_nobodys() {
-        // kata-containers #13661: only where a range began was looked at.
+        // kata-containers #13661, Cloud Hypervisor #8177: only where a range began was looked at.
         let last = (MEMORY / PAGE) as u32 - 1;
         assert_eq!(inflated(&[last]), [(MEMORY as usize - 0x1000, 0x1000)]);
         assert_eq!(inflated(&[last, last + 1]).len(), 1, "of a run what lies in the memory");

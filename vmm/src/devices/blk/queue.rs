@@ -110,6 +110,9 @@ mod tests {
         VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
     };
 
+    use virtio_queue::QueueT;
+
+    use super::Storage;
     use crate::devices::blk::Disk;
     use crate::devices::testing::{Buffer, Driver};
 
@@ -152,6 +155,27 @@ mod tests {
         assert_eq!(driver.bytes(2, 325)[324], 0, "its status is the last byte");
         let flush = header(VIRTIO_BLK_T_FLUSH, 0);
         assert_eq!(serve(&mut driver, &disk, &[Buffer::Filled(&flush), Buffer::ToFill(1)]), 1);
+    }
+
+    #[test]
+    fn a_request_is_over_when_its_buffers_come_back() {
+        // CVE-2026-45782: one that was still under way used buffers that were no longer its own.
+        let (_directory, disk) = disk();
+        let mut driver = Driver::new();
+        let write = header(VIRTIO_BLK_T_OUT, 3);
+        serve(&mut driver, &disk, &[Buffer::Filled(&write), Buffer::Filled(&[5; 512]), Buffer::ToFill(1)]);
+        let read = header(VIRTIO_BLK_T_IN, 3);
+        // They lie where the bytes to be written were.
+        serve(&mut driver, &disk, &[Buffer::Filled(&read), Buffer::Filled(&[6; 512]), Buffer::ToFill(513)]);
+        assert_eq!(
+            driver.bytes(2, 513),
+            [vec![5; 512], vec![0]].concat(),
+            "what the buffers held at that time"
+        );
+        let before = driver.bytes(0, 0x4000);
+        driver.queue.reset();
+        disk.flush().unwrap();
+        assert!(driver.bytes(0, 0x4000) == before, "nothing is filled after that");
     }
 
     #[test]
