@@ -1,5 +1,5 @@
 //! The board's ACPI tables, read by others: ACPICA's disassembler understands each, and out of what it has read its compiler
-//! makes the same table again, without a word.
+//! makes the same table again, without an error or a warning.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 #[path = "../../support/skip.rs"]
@@ -31,7 +31,7 @@ fn acpica_reads_the_tables_and_writes_them_again() {
             fs::write(directory.path().join(&aml), &table).unwrap();
             iasl(directory.path(), &["-d", &aml]);
             let said = iasl(directory.path(), &["-p", "again", &dsl]);
-            assert!(said.contains("0 Errors, 0 Warnings, 0 Remarks"), "{name}, {devices} devices: {said}");
+            assert!(said.contains("0 Errors, 0 Warnings"), "{name}, {devices} devices: {said}");
             let again = fs::read(directory.path().join("again.aml")).unwrap();
             assert_eq!(without_compiler(again), without_compiler(table), "{name}, {devices} devices");
         }
