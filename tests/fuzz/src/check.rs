@@ -4,12 +4,11 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -53,16 +52,13 @@ pub fn check(name: &str, mutants: usize, directory: &Path) {
     let done = Arc::new(AtomicUsize::new(0));
     watch(name, &running, &done);
 
-    // A thread of the target's may panic, too.
-    let say = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        PANICS.fetch_add(1, Ordering::Relaxed);
-        say(panic);
-    }));
+    count_panics();
 
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
-    let mut random = Random::new(hasher.finish());
+    // Fowler, Noll and Vo's hash: each target has mutants of its own.
+    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    let mut random = Random::new(seed);
     let mut more = (0..mutants).map(|_| mutant(&corpus, LONGEST, &mut random));
     let start = Instant::now();
     for input in corpus.iter().cloned().chain(&mut more) {
@@ -84,6 +80,18 @@ pub fn check(name: &str, mutants: usize, directory: &Path) {
     let (done, took) = (done.load(Ordering::Relaxed), start.elapsed());
     println!("{name}: {done} inputs, {} of them kept ones, in {took:.1?}", corpus.len());
     fs::remove_file(&running).unwrap();
+}
+
+/// A thread of the target's may panic, too.
+fn count_panics() {
+    static COUNTED: Once = Once::new();
+    COUNTED.call_once(|| {
+        let say = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            say(panic);
+        }));
+    });
 }
 
 fn replay(name: &str, path: &Path) -> String {

@@ -31,7 +31,8 @@ const SENT: u64 = 0x4000;
 /// Buffers for what comes, each at a place of its own with room behind it.
 const BUFFERS: u64 = 0x2_0000;
 const APART: u64 = 0x4000;
-const UNTOUCHED: u8 = 0xee;
+/// What is behind a buffer, as far as it is looked at.
+const BEHIND: [u8; 128] = [0xee; 128];
 const HEADER: usize = 12;
 const SHORTEST: usize = 14;
 const LONGEST: usize = 65535;
@@ -47,8 +48,7 @@ pub fn run(input: &[u8]) {
             0 => card.driver_sends(&mut input),
             1 => card.driver_offers(&mut input),
             2 => {
-                let (length, first) = (input.short() as usize, input.byte());
-                let length = length % (LONGEST + 1);
+                let (length, first) = (input.number() as usize % (LONGEST + 3), input.byte());
                 let frame = pattern(length, first);
                 card.network_sends(&[&(length as u32).to_be_bytes()[..], &frame].concat());
             }
@@ -120,8 +120,7 @@ impl Card {
             return;
         }
         let (flags, start, offset) = (input.byte(), input.number() as u16, input.number() as u16);
-        let (length, cut, first) = (input.short() as usize, input.byte(), input.byte());
-        let length = length.min(LONGEST + 2);
+        let (length, cut, first) = (input.number() as usize % (LONGEST + 3), input.byte(), input.byte());
         let [s, t] = start.to_le_bytes();
         let [o, p] = offset.to_le_bytes();
         let header = [flags, 0, 0, 0, 0, 0, s, t, o, p, 0, 0];
@@ -165,7 +164,7 @@ impl Card {
     }
 
     fn driver_offers(&mut self, input: &mut Input<'_>) {
-        let (length, cut) = (input.short() as usize % (APART as usize - 0x100), input.byte());
+        let (length, cut) = (input.number() as usize % (APART as usize - BEHIND.len()), input.byte());
         let Some(slot) = (0..u64::from(SIZE)).find(|slot| {
             let place = BUFFERS + slot * APART;
             !self.buffers.iter().flatten().any(|(other, _)| *other == place)
@@ -173,7 +172,7 @@ impl Card {
             return;
         };
         let place = BUFFERS + slot * APART;
-        write(&self.memory, place, &[UNTOUCHED; APART as usize]);
+        write(&self.memory, place + length as u64, &BEHIND);
         let half = length * usize::from(cut & 0x3f) / 64;
         let pieces = [
             Piece::Filled(SENT, 4),
@@ -248,13 +247,11 @@ impl Card {
                 let written = *written as usize;
                 let (place, length) = self.buffers[usize::from(*head)].take().unwrap();
                 assert!(written <= length, "more was written than there is room");
-                let (filled, behind) = (read(&self.memory, place, written), place + written as u64);
-                packet.extend(filled);
+                assert!(read(&self.memory, place + length as u64, BEHIND.len()) == BEHIND);
+                packet.extend(read(&self.memory, place, written));
                 chains += 1;
                 let is_last = packet.len() >= HEADER && chains == announced(&packet);
                 assert!(is_last || written == length, "a buffer was not filled");
-                let behind = read(&self.memory, behind, APART as usize - written);
-                assert!(behind.iter().all(|byte| *byte == UNTOUCHED), "bytes behind the frame");
             }
             assert!(chains == 1 || self.flags & 8 != 0, "{chains} chains for one frame");
             assert_eq!(packet[..10], [u8::from(self.flags & 4 != 0) * 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);

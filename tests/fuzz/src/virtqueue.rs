@@ -133,7 +133,8 @@ fn pieces(memory: &Memory, queue: &Queue, head: u16) -> Option<Vec<(u64, u32, bo
             continue;
         }
         let is_write = flags & WRITE != 0;
-        let reads_after_writes = !is_write && pieces.last().is_some_and(|(_, _, write)| *write);
+        // One of no bytes has no place in any order.
+        let reads_after_writes = !is_write && pieces.iter().any(|(_, length, write)| *write && *length > 0);
         if reads_after_writes || !is_there(address, length) {
             return None;
         }

@@ -24,7 +24,8 @@ const APART: u64 = 0x1080;
 /// So many of them wait to be filled.
 const OFFERED: usize = 12;
 const SENT: u64 = 0x4_0000;
-const UNTOUCHED: u8 = 0xee;
+/// What is behind a packet, as far as it is looked at.
+const BEHIND: [u8; 128] = [0xee; 128];
 pub(super) const LONGEST: usize = 0x1_0000;
 
 pub(super) struct Guest {
@@ -89,7 +90,6 @@ impl Guest {
                 !self.buffers.iter().flatten().any(|(other, _)| *other == place)
             });
             let place = BUFFERS + slot.unwrap() * APART;
-            write(&self.memory, place, &[UNTOUCHED; APART as usize]);
             let first = self.buffer.min(HEADER as u32 - 3);
             let pieces =
                 [Piece::ToFill(place, first), Piece::ToFill(place + u64::from(first), self.buffer - first)];
@@ -97,25 +97,28 @@ impl Guest {
             let length = if count == 2 { self.buffer } else { first };
             let head = self.to_guest.offer(&self.memory, &pieces[..count]).unwrap();
             self.buffers[usize::from(head)] = Some((place, length));
+            write(&self.memory, place + u64::from(length), &BEHIND);
         }
     }
 
     /// Puts a packet into the device's hands, header and data cut as `cut` says.
     pub(super) fn send(&mut self, packet: &Packet, cut: u8) {
-        let bytes = packet.encode();
+        let mut bytes = packet.encode();
+        // What is longer repeats itself.
+        let rest = bytes.split_off(bytes.len().min(HEADER + LONGEST));
         write(&self.memory, SENT, &bytes);
         let first = match cut & 3 {
             0 => bytes.len(),
             1 => HEADER,
             _ => usize::from(cut >> 2).min(bytes.len()),
         };
-        let pieces = [
-            Piece::Filled(SENT, first as u32),
-            Piece::Filled(SENT + first as u64, (bytes.len() - first) as u32),
-        ];
-        let count = if first == bytes.len() { 1 } else { 2 };
+        let mut pieces = vec![Piece::Filled(SENT, first as u32)];
+        if first < bytes.len() {
+            pieces.push(Piece::Filled(SENT + first as u64, (bytes.len() - first) as u32));
+        }
+        pieces.extend(rest.chunks(LONGEST).map(|part| Piece::Filled(SENT, part.len() as u32)));
         // A device that has no driver takes nothing.
-        if self.from_guest.offer(&self.memory, &pieces[..count]).is_some() {
+        if self.from_guest.offer(&self.memory, &pieces).is_some() {
             self.sent.push_back(packet.clone());
         }
     }
@@ -134,10 +137,9 @@ impl Guest {
         let mut given = Vec::new();
         for (head, written) in filled {
             let (place, length) = self.buffers[usize::from(head)].take().unwrap();
-            assert!(written <= length);
-            let (bytes, behind) = (read(&self.memory, place, written as usize), place + u64::from(written));
-            let behind = read(&self.memory, behind, APART as usize - written as usize);
-            assert!(behind.iter().all(|byte| *byte == UNTOUCHED), "bytes behind the packet");
+            assert!(written <= length, "more was written than there is room");
+            assert!(read(&self.memory, place + u64::from(length), BEHIND.len()) == BEHIND);
+            let bytes = read(&self.memory, place, written as usize);
             if written > 0 {
                 given.push(Packet::decode(&bytes));
             }

@@ -75,6 +75,10 @@ impl Connection {
         !self.no_more_wanted
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.no_more_sent
+    }
+
     pub(super) fn may_send(&self) -> bool {
         self.state == State::Open && !self.no_more_sent
     }
@@ -200,10 +204,11 @@ impl Model {
                 connection.state = State::Open;
             }
             DATA if stands && !connection.no_more_sent => {
-                connection.sent.extend(&packet.data);
-                // Senders of more than their credit send far more, see `Guest::data`.
+                // Who sends more than its credit sends more than any.
                 if packet.len > connection.window || packet.data.len() < packet.len as usize {
                     self.refuse(key);
+                } else {
+                    connection.sent.extend(&packet.data);
                 }
             }
             SHUTDOWN if stands => {
