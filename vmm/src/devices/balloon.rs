@@ -82,9 +82,14 @@ impl Device for Balloon {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [inflate, deflate, reporting] = queues {
-            signals.add(INFLATE, queues::inflate(inflate, memory, platform::give_back)?);
-            signals.add(DEFLATE, queues::deflate(deflate, memory)?);
-            signals.add(REPORTING, queues::report(reporting, memory, platform::give_back)?);
+            for (number, pass) in [
+                (INFLATE, queues::inflate(inflate, memory, platform::give_back)?),
+                (DEFLATE, queues::deflate(deflate, memory)?),
+                (REPORTING, queues::report(reporting, memory, platform::give_back)?),
+            ] {
+                signals.add(number, pass.signal);
+                signals.go_on(pass.goes_on);
+            }
         }
         Ok(signals)
     }

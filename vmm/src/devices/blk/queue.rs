@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use virtio_bindings::virtio_blk::{VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP};
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 use vm_memory::bitmap::BitmapSlice;
 
 use super::request::{Limits, Refused, Request, Zeroes};
 use crate::devices::RingError;
-use crate::devices::chain::{self, Buffers, Chain};
+use crate::devices::chain::{self, Buffers, Chain, Pass};
 
 /// The length of a disk's name (virtio 1.3, 5.2.6).
 const NAME: usize = 20;
@@ -32,25 +32,13 @@ pub(super) trait Storage {
     fn failed(&self, error: &io::Error);
 }
 
-/// Serves all requests that wait; whether the driver wants to be told.
+/// Serves the requests that wait.
 pub(super) fn serve<M: GuestMemory>(
     queue: &mut Queue,
     memory: &M,
     storage: &impl Storage,
-) -> Result<bool, RingError> {
-    let mut any = false;
-    loop {
-        queue.disable_notification(memory)?;
-        while let Some(mut chain) = chain::next(queue, memory)? {
-            let written = carry_out(&mut chain, storage);
-            queue.add_used(memory, chain.head, written)?;
-            any = true;
-        }
-        if !queue.enable_notification(memory)? {
-            break;
-        }
-    }
-    Ok(any && queue.needs_notification(memory)?)
+) -> Result<Pass, RingError> {
+    chain::serve(queue, memory, |chain| carry_out(chain, storage))
 }
 
 /// One request; returns the bytes that were written for the driver. Its status is the last byte of what is to be filled.
@@ -130,7 +118,7 @@ mod tests {
 
     fn serve(driver: &mut Driver, disk: &Disk, buffers: &[Buffer<'_>]) -> u32 {
         driver.send(buffers);
-        assert!(super::serve(&mut driver.queue, &driver.memory, disk).unwrap());
+        assert!(super::serve(&mut driver.queue, &driver.memory, disk).unwrap().signal);
         driver.used().1
     }
 

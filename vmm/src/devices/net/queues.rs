@@ -40,11 +40,14 @@ pub(super) fn transmit<M: GuestMemory>(
     outgoing: &mut Outgoing,
     agreed: Agreed,
 ) -> Result<Pass, RingError> {
+    if !queue.ready() {
+        return Ok(Pass::default());
+    }
     let mut used = 0_usize;
     queue.disable_notification(memory)?;
     while outgoing.has_room() && used < FRAMES {
         let Some(mut chain) = chain::next(queue, memory)? else {
-            if queue.enable_notification(memory)? {
+            if chain::await_more(queue, memory)? {
                 continue;
             }
             break;
@@ -127,7 +130,7 @@ fn hand_out<M: GuestMemory>(
     let mut room = 0_usize;
     while room < size {
         let Some(chain) = chain::next(queue, memory)? else {
-            if queue.enable_notification(memory)? {
+            if chain::await_more(queue, memory)? {
                 continue;
             }
             queue.set_next_avail(before);
