@@ -82,8 +82,8 @@ impl Net {
         config
     }
 
-    /// Both directions, until there is nothing more to do in either now, or for long enough. What the driver is to be told is added to
-    /// `signals`, however it ends.
+    /// Both directions, until there is nothing more to do in either now, or for long enough. What the driver is to be told is
+    /// added to `signals`, however it ends.
     fn exchange(
         &mut self,
         memory: &Memory,
