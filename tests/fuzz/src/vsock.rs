@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use self::guest::{Guest, LONGEST};
+use self::guest::{Guest, LONGEST, Turn};
 use self::model::{Model, State};
 use self::packet::{CREDIT_UPDATE, DATA, GUEST, HOST, Key, Packet, REQUEST, RESPONSE, STREAM};
 use crate::input::Input;
@@ -306,7 +306,7 @@ impl World {
 
     /// The device works once; whether it had anything to do.
     fn turn(&mut self) -> bool {
-        let (taken, given) = self.guest.turn();
+        let Turn { taken, given, any } = self.guest.turn();
         for packet in &taken {
             self.model.taken_in(packet);
         }
@@ -320,7 +320,7 @@ impl World {
             self.asked.push_back((dial.id, key));
         }
         assert!(self.model.dials.is_empty(), "the owner was not asked");
-        !taken.is_empty() || !given.is_empty()
+        any
     }
 
     /// Until nothing happens any more.

@@ -28,6 +28,13 @@ const SENT: u64 = 0x4_0000;
 const BEHIND: [u8; 128] = [0xee; 128];
 pub(super) const LONGEST: usize = 0x1_0000;
 
+/// What the device has taken in and given out, and whether it used any buffers at all.
+pub(super) struct Turn {
+    pub(super) taken: Vec<Packet>,
+    pub(super) given: Vec<Packet>,
+    pub(super) any: bool,
+}
+
 pub(super) struct Guest {
     memory: Memory,
     pub(super) device: Vsock,
@@ -123,8 +130,8 @@ impl Guest {
         }
     }
 
-    /// Lets the device work: what it has taken in, and what it has given out.
-    pub(super) fn turn(&mut self) -> (Vec<Packet>, Vec<Packet>) {
+    /// Lets the device work.
+    pub(super) fn turn(&mut self) -> Turn {
         self.offer_buffers();
         let signals = Device::process(&mut self.device, &self.memory, &mut self.queues, self.now).unwrap();
         let taken = self.from_guest.used(&self.memory);
@@ -134,6 +141,8 @@ impl Guest {
             filled.is_empty() || signals.has(Vsock::TO_GUEST),
             "buffers were filled without an interrupt"
         );
+        // A buffer that is too small for a packet comes back empty.
+        let any = !taken.is_empty() || !filled.is_empty();
         let mut given = Vec::new();
         for (head, written) in filled {
             let (place, length) = self.buffers[usize::from(head)].take().unwrap();
@@ -144,7 +153,7 @@ impl Guest {
                 given.push(Packet::decode(&bytes));
             }
         }
-        (self.sent.drain(..taken.len()).collect(), given)
+        Turn { taken: self.sent.drain(..taken.len()).collect(), given, any }
     }
 
     /// Whether the device says that it has something to do.
