@@ -12,6 +12,7 @@ use std::sync::{Arc, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::Target;
 use crate::mutate::{Random, mutant};
 
 /// Longer inputs find nothing that shorter ones do not.
@@ -20,6 +21,17 @@ pub const LONGEST: usize = 8192;
 const LARGEST: usize = 16 << 20;
 /// An input that is run for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a target in a program whose allocator is [`Watched`].
+///
+/// # Panics
+/// When it fails, or asks for too much memory at once.
+pub fn run(target: Target, input: &[u8]) {
+    LARGEST_YET.store(0, Ordering::Relaxed);
+    target(input);
+    let largest = LARGEST_YET.load(Ordering::Relaxed);
+    assert!(largest <= LARGEST, "{largest} bytes were asked for at once");
+}
 
 /// The inputs that are kept for a target.
 ///
@@ -42,7 +54,7 @@ pub fn corpus(name: &str) -> Vec<Vec<u8>> {
 pub fn check(name: &str, mutants: usize, directory: &Path) {
     let target = crate::target(name);
     if let Some(path) = std::env::var_os("MVM_FUZZ_INPUT") {
-        return target(&fs::read(&path).unwrap());
+        return run(target, &fs::read(&path).unwrap());
     }
     let corpus = corpus(name);
     assert!(!corpus.is_empty(), "the target {name} has no corpus");
@@ -64,16 +76,12 @@ pub fn check(name: &str, mutants: usize, directory: &Path) {
     for input in corpus.iter().cloned().chain(&mut more) {
         file.set_len(input.len() as u64).unwrap();
         file.write_all_at(&input, 0).unwrap();
-        LARGEST_YET.store(0, Ordering::Relaxed);
         let panics = PANICS.load(Ordering::Relaxed);
-        let _ = catch_unwind(AssertUnwindSafe(|| target(&input)));
-        let has_panicked = PANICS.load(Ordering::Relaxed) != panics;
-        let largest = LARGEST_YET.load(Ordering::Relaxed);
-        if has_panicked || largest > LARGEST {
+        let _ = catch_unwind(AssertUnwindSafe(|| run(target, &input)));
+        if PANICS.load(Ordering::Relaxed) != panics {
             let kept = directory.join(format!("{name}-{}", done.load(Ordering::Relaxed)));
             fs::rename(&running, &kept).unwrap();
-            let why = if has_panicked { "fails" } else { "allocates too much at once" };
-            panic!("{name} {why}: {}", replay(name, &kept));
+            panic!("{name} fails: {}", replay(name, &kept));
         }
         done.fetch_add(1, Ordering::Relaxed);
     }

@@ -4,7 +4,11 @@
 use std::sync::OnceLock;
 
 use fuzz::Target;
+use fuzz::check::{Watched, run};
 use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
 
 static TARGET: OnceLock<Target> = OnceLock::new();
 
@@ -12,4 +16,4 @@ fn find() -> Target {
     fuzz::target(&std::env::var("MVM_FUZZ_TARGET").unwrap_or_default())
 }
 
-fuzz_target!(init: { TARGET.get_or_init(find); }, |input: &[u8]| TARGET.get_or_init(find)(input));
+fuzz_target!(init: { TARGET.get_or_init(find); }, |input: &[u8]| run(*TARGET.get_or_init(find), input));
