@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a newcomer needs; each installs what is missing, or names it.
 CARGO ?= cargo
 
-.PHONY: help demo demo-full build test test-unit test-full check-macos check-aarch64 bench lint clean
+.PHONY: help demo demo-full build test test-unit test-full fuzz fuzz-keep check-macos check-aarch64 bench lint clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 15
@@ -33,6 +33,14 @@ check-macos:     ## the types and lints for macOS on Apple silicon, which takes 
 check-aarch64:   ## the same for Linux on aarch64
 	@scripts/install-deps build test
 	@CARGO="$(CARGO)" scripts/check-target aarch64-unknown-linux-gnu
+
+fuzz:            ## look for inputs that break something: TIME=60 seconds a target, TARGET=NAME for one
+	@scripts/install-deps build fuzz
+	@CARGO="$(CARGO)" TIME="$(TIME)" scripts/fuzz $(TARGET)
+
+fuzz-keep:       ## add what it has found to the kept inputs, as far as it leads anywhere new
+	@scripts/install-deps build fuzz
+	@CARGO="$(CARGO)" scripts/fuzz --keep $(TARGET)
 
 bench:           ## measure; prints and writes target/bench.json
 	@scripts/install-deps build test

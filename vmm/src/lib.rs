@@ -17,6 +17,9 @@ pub mod console;
 pub mod control;
 pub mod devices;
 pub mod engine;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hypervisor;
 mod log_gate;
 pub mod memory;

@@ -82,9 +82,14 @@ impl Device for Balloon {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [inflate, deflate, reporting] = queues {
-            signals.add(INFLATE, queues::inflate(inflate, memory, platform::give_back)?);
-            signals.add(DEFLATE, queues::deflate(deflate, memory)?);
-            signals.add(REPORTING, queues::report(reporting, memory, platform::give_back)?);
+            for (number, pass) in [
+                (INFLATE, queues::inflate(inflate, memory, platform::give_back)?),
+                (DEFLATE, queues::deflate(deflate, memory)?),
+                (REPORTING, queues::report(reporting, memory, platform::give_back)?),
+            ] {
+                signals.add(number, pass.signal);
+                signals.go_on(pass.goes_on);
+            }
         }
         Ok(signals)
     }
@@ -103,5 +108,9 @@ mod tests {
         let mut config = [0xff; 10];
         balloon.read_config(0, &mut config);
         assert_eq!(config, [0, 5, 0, 0, 1, 2, 3, 4, 0xff, 0xff]);
+        // Cloud Hypervisor #7903: one that had given more than it has made the host count below nothing.
+        balloon.write_config(4, &[0xff; 4]);
+        balloon.read_config(4, &mut config[..4]);
+        assert_eq!(config[..4], [0xff; 4], "nobody counts with it");
     }
 }

@@ -114,7 +114,9 @@ impl Device for Blk {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [queue] = queues {
-            signals.add(0, queue::serve(&mut self.flights, queue, memory, &mut self.disk)?);
+            let pass = queue::serve(&mut self.flights, queue, memory, &mut self.disk)?;
+            signals.add(0, pass.signal);
+            signals.go_on(pass.goes_on);
         }
         Ok(signals)
     }

@@ -58,6 +58,52 @@ struct Piece<'m, B> {
     slice: VolatileSlice<'m, B>,
 }
 
+/// Chains of one queue, and looks for more of them, before others have their turn. A driver may make more available for as
+/// long as it likes, and rings that lie over each other may do so without one: whoever works has to hear that it is to stop.
+pub(crate) const CHAINS: usize = 1024;
+
+/// What a pass over a queue came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// The driver wants to be told of used buffers.
+    pub(crate) signal: bool,
+    /// Stopped before the end.
+    pub(crate) goes_on: bool,
+}
+
+/// Asks to be told of the next chain, after there was none; whether there is one by now.
+pub(crate) fn await_more<M: GuestMemory>(queue: &mut Queue, memory: &M) -> Result<bool, RingError> {
+    Ok(queue.ready() && queue.enable_notification(memory)?)
+}
+
+/// Has `one` serve the chains that wait, each of which it returns the bytes of that were written for the driver.
+pub(crate) fn serve<'m, M: GuestMemory>(
+    queue: &mut Queue,
+    memory: &'m M,
+    mut one: impl FnMut(&mut Chain<'m, BS<'m, M::Bitmap>>) -> u32,
+) -> Result<Pass, RingError> {
+    // What the driver did not set up lies nowhere: its memory is not to be touched.
+    if !queue.ready() {
+        return Ok(Pass::default());
+    }
+    let (mut looks, mut any) = (0_usize, false);
+    loop {
+        queue.disable_notification(memory)?;
+        while looks < CHAINS {
+            looks = looks.saturating_add(1);
+            let Some(mut chain) = next(queue, memory)? else { break };
+            let written = one(&mut chain);
+            queue.add_used(memory, chain.head, written)?;
+            any = true;
+        }
+        if looks >= CHAINS || !await_more(queue, memory)? {
+            break;
+        }
+    }
+    let signal = any && queue.needs_notification(memory)?;
+    Ok(Pass { signal, goes_on: looks >= CHAINS })
+}
+
 /// The next chain that the driver has made available.
 pub(crate) fn next<'m, M: GuestMemory>(
     queue: &mut Queue,
@@ -225,6 +271,51 @@ impl<B: BitmapSlice> Write for Buffers<'_, B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::testing::{AVAILABLE, Driver};
+
+    #[test]
+    fn a_queue_that_was_not_set_up_is_neither_waited_for_nor_written_to() {
+        let driver = Driver::new();
+        // Where its rings would lie there is something that could be one.
+        let before = [3_u8; 0x100];
+        driver.memory.write_slice(&before, GuestAddress(0)).unwrap();
+        let mut queue = Queue::new(16).unwrap();
+        assert_eq!(serve(&mut queue, &driver.memory, |_| 0).unwrap(), Pass::default());
+        assert!(!await_more(&mut queue, &driver.memory).unwrap());
+        let mut after = [0; 0x100];
+        driver.memory.read_slice(&mut after, GuestAddress(0)).unwrap();
+        assert_eq!(after, before);
+    }
+
+    #[test]
+    fn rings_over_each_other_are_left_again() {
+        let mut driver = Driver::with_rings_over_each_other();
+        let mut served = 0;
+        for _ in 0..3 {
+            let pass = serve(&mut driver.queue, &driver.memory, |_| {
+                served += 1;
+                0
+            });
+            assert!(pass.unwrap().goes_on);
+        }
+        assert_eq!(served, 1);
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_is_left_again() {
+        let mut driver = Driver::new();
+        driver.offer(0);
+        let mut count = 1_u16;
+        let memory = driver.memory.clone();
+        let pass = serve(&mut driver.queue, &memory, |_| {
+            // As another vCPU does it.
+            count = count.wrapping_add(1);
+            memory.write_obj(count, GuestAddress(AVAILABLE + 2)).unwrap();
+            0
+        });
+        assert!(pass.unwrap().goes_on);
+        assert_eq!(usize::from(count) - 1, CHAINS);
+    }
 
     fn buffers(bytes: &mut [u8]) -> Buffers<'_, ()> {
         let whole = VolatileSlice::from(bytes);

@@ -86,7 +86,9 @@ impl Device for Console {
                 self.pending.extend_from_slice(bytes);
                 self.flush()
             });
-            signals.add(TRANSMIT, done?);
+            let pass = done?;
+            signals.add(TRANSMIT, pass.signal);
+            signals.go_on(pass.goes_on);
         }
         self.flush();
         self.watch();

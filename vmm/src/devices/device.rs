@@ -8,24 +8,38 @@ use virtio_queue::Queue;
 use super::RingError;
 use crate::memory::Memory;
 
-/// The queues that the driver wants to be interrupted for.
+/// What is to be done after a device has worked: the queues that the driver wants to be interrupted for, and whether the
+/// device has to come back without being asked.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Signals(u64);
+pub struct Signals {
+    queues: u64,
+    goes_on: bool,
+}
 
 impl Signals {
     /// Adds queue `number`, if `due`.
     pub fn add(&mut self, number: u32, due: bool) {
-        self.0 |= u64::from(due).wrapping_shl(number);
+        self.queues |= u64::from(due).wrapping_shl(number);
+    }
+
+    /// The device stopped before the end, if so, and has to come back.
+    pub fn go_on(&mut self, if_so: bool) {
+        self.goes_on |= if_so;
+    }
+
+    #[must_use]
+    pub fn goes_on(self) -> bool {
+        self.goes_on
     }
 
     #[must_use]
     pub fn has(self, number: u32) -> bool {
-        self.0 & 1_u64.wrapping_shl(number) != 0
+        self.queues & 1_u64.wrapping_shl(number) != 0
     }
 
     #[must_use]
     pub fn any(self) -> bool {
-        self.0 != 0
+        self.queues != 0
     }
 }
 

@@ -34,6 +34,9 @@ use crate::platform::{Event, Interest, Poller};
 const RECEIVE: u32 = 0;
 const TRANSMIT: u32 = 1;
 
+/// How often both directions have their turn before the thread looks whether it is to stop.
+const PASSES: u32 = 16;
+
 /// Locally administered; one guest is alone on its wire.
 const MAC: [u8; 6] = [0x02, 0x6d, 0x76, 0x6d, 0x00, 0x01];
 /// The longest packet: what an IPv4 header can say, in whole words.
@@ -82,28 +85,32 @@ impl Net {
         config
     }
 
-    /// Both directions, until there is nothing more to do in either now.
+    /// Both directions, until there is nothing more to do in either now, or for long enough. What the driver is to be told is
+    /// added to `signals`, however it ends.
     fn exchange(
         &mut self,
         memory: &Memory,
         receive: &mut Queue,
         transmit: &mut Queue,
-    ) -> Result<(Signals, Interest), Trouble> {
-        let mut signals = Signals::default();
+        signals: &mut Signals,
+    ) -> Result<Interest, Trouble> {
+        let mut passes = 0_u32;
         loop {
             if self.is_connected {
                 self.incoming.fill(&self.socket)?;
             }
             let sent = queues::transmit(transmit, memory, &mut self.outgoing, self.agreed)?;
+            signals.add(TRANSMIT, sent.signal);
             let was_full = !self.outgoing.has_room();
             self.flush()?;
             let received = queues::receive(receive, memory, &mut self.incoming, self.agreed)?;
-            signals.add(TRANSMIT, sent.signal);
             signals.add(RECEIVE, received.signal);
             let has_room_again = was_full && self.outgoing.has_room();
-            if !(sent.goes_on || received.goes_on || has_room_again) {
-                let interest = Interest { read: !received.waits_for_driver, write: self.outgoing.waits() };
-                return Ok((signals, interest));
+            let goes_on = sent.goes_on || received.goes_on || has_room_again;
+            passes = passes.saturating_add(1);
+            if !goes_on || passes >= PASSES {
+                signals.go_on(goes_on);
+                return Ok(Interest { read: !received.waits_for_driver, write: self.outgoing.waits() });
             }
         }
     }
@@ -178,9 +185,10 @@ impl Device for Net {
             self.watch(Interest::default());
             return Ok(Signals::default());
         };
+        let mut signals = Signals::default();
         loop {
-            match self.exchange(memory, receive, transmit) {
-                Ok((signals, interest)) => {
+            match self.exchange(memory, receive, transmit, &mut signals) {
+                Ok(interest) => {
                     self.watch(interest);
                     return Ok(signals);
                 }
@@ -192,5 +200,41 @@ impl Device for Net {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.poller.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use virtio_queue::QueueT;
+
+    use super::*;
+    use crate::devices::testing::{Buffer, Driver};
+
+    #[test]
+    fn queues_that_were_not_set_up_hold_nothing_up() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut card = Net::new(ours.into()).unwrap();
+        std::io::Write::write_all(&mut theirs, &[&60_u32.to_be_bytes()[..], &[1; 60]].concat()).unwrap();
+        let memory = crate::memory::of_size(1 << 20);
+        crate::memory::write(&memory, 0, &[3; 0x100]).unwrap();
+        let mut queues = [Queue::new(16).unwrap(), Queue::new(16).unwrap()];
+        assert_eq!(card.process(&memory, &mut queues, Instant::now()).unwrap(), Signals::default());
+        assert!(card.is_connected, "the frame waits");
+    }
+
+    #[test]
+    fn a_driver_is_told_of_used_buffers_even_when_the_cable_is_pulled() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut card = Net::new(ours.into()).unwrap();
+        // Nobody reads any more, but somebody may still write: sending fails, and what is read is not at its end.
+        theirs.shutdown(std::net::Shutdown::Read).unwrap();
+        let mut driver = Driver::new();
+        driver.send(&[Buffer::Filled(&[0; 12]), Buffer::Filled(&[7; 60])]);
+        let mut queues = [Queue::default(), driver.queue];
+        let signals = card.process(&driver.memory, &mut queues, Instant::now()).unwrap();
+        assert!(!card.is_connected);
+        assert!(signals.has(TRANSMIT), "its buffer came back");
     }
 }

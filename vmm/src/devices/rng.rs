@@ -31,7 +31,9 @@ impl Device for Rng {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [queue] = queues {
-            signals.add(0, queue::fill(queue, memory, crate::platform::random)?);
+            let pass = queue::fill(queue, memory, crate::platform::random)?;
+            signals.add(0, pass.signal);
+            signals.go_on(pass.goes_on);
         }
         Ok(signals)
     }

@@ -105,6 +105,7 @@ mod tests {
 
     #[test]
     fn accesses_of_other_lengths_are_ignored() {
+        // Cloud Hypervisor #8405: a short one panicked.
         let (port, _reader, _) = port();
         port.write(DATA, &[1, 2]);
         port.write(DATA, &[]);

@@ -77,3 +77,33 @@ pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
         tracing::debug!(%error, "pages that the guest gave up stay");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+    use super::*;
+    use crate::memory;
+
+    #[test]
+    fn what_is_no_whole_page_of_the_hosts_is_not_given_back() {
+        // Firecracker #4916, #5222: pages were taken to be of 4 KiB.
+        let page = rustix::param::page_size() as u64;
+        let memory = memory::of_size(4 * page);
+        let given = |start: u64, length: u64| -> Vec<bool> {
+            memory.write_slice(&vec![7; usize::try_from(4 * page).unwrap()], GuestAddress(0)).unwrap();
+            let length = usize::try_from(length).unwrap();
+            give_back(&GuestMemoryBackend::get_slice(&memory, GuestAddress(start), length).unwrap());
+            let mut bytes = vec![0; usize::try_from(4 * page).unwrap()];
+            memory.read_slice(&mut bytes, GuestAddress(0)).unwrap();
+            let pages = bytes.chunks(usize::try_from(page).unwrap());
+            pages.map(|page| page.iter().all(|byte| *byte == 0)).collect()
+        };
+        assert_eq!(given(0, 4 * page), [true; 4]);
+        assert_eq!(given(1, 3 * page), [false, true, true, false]);
+        assert_eq!(given(page, 2 * page - 1), [false, true, false, false]);
+        for (start, length) in [(0, 0), (0, page - 1), (1, page), (page / 2, page), (4 * page - 1, 1)] {
+            assert_eq!(given(start, length), [false; 4], "{length} from {start}");
+        }
+    }
+}

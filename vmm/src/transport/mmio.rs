@@ -143,13 +143,11 @@ mod tests {
             queues: &mut [Queue],
             _now: Instant,
         ) -> Result<Signals, RingError> {
-            use virtio_queue::QueueT;
             let mut signals = Signals::default();
             for (number, queue) in (0..).zip(queues) {
-                while let Some(chain) = crate::devices::chain::next(queue, memory)? {
-                    queue.add_used(memory, chain.head, 0)?;
-                    signals.add(number, true);
-                }
+                let pass = crate::devices::chain::serve(queue, memory, |_| 0)?;
+                signals.add(number, pass.signal);
+                signals.go_on(pass.goes_on);
             }
             Ok(signals)
         }
@@ -239,6 +237,7 @@ mod tests {
 
     #[test]
     fn a_ring_outside_memory_or_a_broken_one_needs_a_reset_and_gets_it() {
+        // Cloud Hypervisor #8295: a device that could not be started said nothing.
         let mut guest = Guest::new();
         guest.set_up(MEMORY - 8);
         assert_eq!(guest.read(STATUS), 15 | 64, "it is found at the start");
@@ -270,6 +269,72 @@ mod tests {
         // Firecracker #5818: bits that the driver clears.
         guest.write(STATUS, 1);
         assert_eq!(guest.read(STATUS), 3);
+    }
+
+    #[test]
+    fn a_device_whose_rings_lie_over_each_other_can_be_reset() {
+        let guest = Guest::new();
+        guest.set_up(USED - 2);
+        for _ in 0..3 {
+            guest.slot.process(Instant::now());
+            assert!(is_readable(guest.slot.descriptors().0), "it comes back by itself");
+        }
+        guest.write(STATUS, 0);
+        guest.slot.process(Instant::now());
+        assert!(!is_readable(guest.slot.descriptors().0), "it rests");
+    }
+
+    fn is_readable(descriptor: std::os::fd::RawFd) -> bool {
+        let mut polled = libc::pollfd { fd: descriptor, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid structure, and no waiting.
+        unsafe { libc::poll(&raw mut polled, 1, 0) > 0 }
+    }
+
+    /// Works until it is told to stop.
+    struct Busy(std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<()>);
+
+    impl Device for Busy {
+        fn id(&self) -> u32 {
+            43
+        }
+
+        fn queue_sizes(&self) -> &'static [u16] {
+            &[16]
+        }
+
+        fn process(
+            &mut self,
+            _memory: &Memory,
+            _queues: &mut [Queue],
+            _now: Instant,
+        ) -> Result<Signals, RingError> {
+            self.0.send(()).unwrap();
+            self.1.recv().unwrap();
+            Ok(Signals::default())
+        }
+    }
+
+    #[test]
+    fn kicks_and_interrupts_wait_for_no_device_at_work() {
+        // Firecracker #5260, and what Cloud Hypervisor warns of beside its `signal_vcpus`: a vCPU that waits for a lock.
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel();
+        let memory = crate::memory::of_size(MEMORY);
+        let device = Box::new(Busy(begun, ended));
+        let slot = Arc::new(Slot::new("busy", device, memory, Line::new(|| ())).unwrap());
+        let registers = Mmio::new(Arc::clone(&slot));
+        let working = std::thread::spawn(move || slot.process(Instant::now()));
+        has_begun.recv().unwrap();
+        let mut word = [0; 4];
+        for register in [QUEUE_NOTIFY, INTERRUPT_ACKNOWLEDGE] {
+            registers.write(register, &word);
+        }
+        for register in [INTERRUPT_STATUS, STATUS, 0x000] {
+            registers.read(register, &mut word);
+        }
+        assert!(!working.is_finished());
+        end.send(()).unwrap();
+        working.join().unwrap();
     }
 
     #[test]

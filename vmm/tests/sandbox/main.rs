@@ -38,6 +38,8 @@ fn obey(order: &str) {
         "forbidden" => rules::forbidden(&rest),
         "ordinary" => rules::ordinary(&rest),
         "held-back" => rules::held_back(),
+        "locked" => rules::locked(),
+        "logs" => rules::logs(&rest),
         "shut" => limits::shut(&rest),
         "lacking-landlock" => lacking::landlock(),
         "lacking-off" => lacking::off(),

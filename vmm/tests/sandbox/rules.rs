@@ -172,6 +172,45 @@ pub(crate) fn held_back() {
     child::end();
 }
 
+#[test]
+fn a_forbidden_call_is_said_whoever_holds_the_log() {
+    // Firecracker #6086: the signal's handler waited for a lock of the log's.
+    start("locked").killed(Class::Vcpu, libc::SYS_socket);
+}
+
+pub(crate) fn locked() {
+    let confinement = enter();
+    let barrier = Arc::new(Barrier::new(2));
+    let holding = Arc::clone(&barrier);
+    thread::spawn(move || {
+        let _held = std::io::stderr().lock();
+        holding.wait();
+        loop {
+            thread::park();
+        }
+    });
+    barrier.wait();
+    confinement.confine(Class::Vcpu).unwrap();
+    make(libc::SYS_socket, [0; 6]);
+}
+
+#[test]
+fn what_is_logged_behind_the_filters_opens_no_file() {
+    // Cloud Hypervisor #8327: a line of the log wanted to know the time zone.
+    for class in Class::ALL {
+        let ended = start(&format!("logs {}", class.name()));
+        ended.well();
+        assert!(ended.said.contains("WARN sandbox::rules: still heard"), "{}", ended.said);
+    }
+}
+
+/// As the machine's process logs.
+pub(crate) fn logs(words: &[&str]) {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    enter().confine(class(words[0])).unwrap();
+    tracing::warn!("still heard");
+}
+
 /// What no thread can do without, in whatever order: it allocates, waits for others, and ends.
 #[test]
 fn allocator_locks_and_ends_of_threads_work() {

@@ -2,13 +2,13 @@
 
 use std::io::Read;
 
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::Queue;
 use vm_memory::bitmap::BS;
 use vm_memory::{GuestAddress, GuestMemory, Permissions, VolatileSlice};
 
 use super::PAGE;
 use crate::devices::RingError;
-use crate::devices::chain::{self, Chain};
+use crate::devices::chain::{self, Chain, Pass};
 
 /// Pages that one request may name, as many as Linux puts into one.
 const MOST_PAGES: usize = 256;
@@ -18,7 +18,7 @@ pub(super) fn inflate<M: GuestMemory>(
     queue: &mut Queue,
     memory: &M,
     mut give_back: impl FnMut(&VolatileSlice<'_, BS<'_, M::Bitmap>>),
-) -> Result<bool, RingError> {
+) -> Result<Pass, RingError> {
     serve(queue, memory, |chain| {
         for (first, count) in runs(&mut chain.readable) {
             // Checked with their whole length, not by where they begin (kata-containers #13661).
@@ -33,7 +33,7 @@ pub(super) fn inflate<M: GuestMemory>(
 }
 
 /// What the guest takes back is there again as soon as it is touched.
-pub(super) fn deflate<M: GuestMemory>(queue: &mut Queue, memory: &M) -> Result<bool, RingError> {
+pub(super) fn deflate<M: GuestMemory>(queue: &mut Queue, memory: &M) -> Result<Pass, RingError> {
     serve(queue, memory, |_| {})
 }
 
@@ -42,7 +42,7 @@ pub(super) fn report<M: GuestMemory>(
     queue: &mut Queue,
     memory: &M,
     mut give_back: impl FnMut(&VolatileSlice<'_, BS<'_, M::Bitmap>>),
-) -> Result<bool, RingError> {
+) -> Result<Pass, RingError> {
     serve(queue, memory, |chain| chain.writable.rest(usize::MAX).iter().for_each(&mut give_back))
 }
 
@@ -50,20 +50,11 @@ fn serve<'m, M: GuestMemory>(
     queue: &mut Queue,
     memory: &'m M,
     mut act: impl FnMut(&mut Chain<'m, BS<'m, M::Bitmap>>),
-) -> Result<bool, RingError> {
-    let mut any = false;
-    loop {
-        queue.disable_notification(memory)?;
-        while let Some(mut chain) = chain::next(queue, memory)? {
-            act(&mut chain);
-            queue.add_used(memory, chain.head, 0)?;
-            any = true;
-        }
-        if !queue.enable_notification(memory)? {
-            break;
-        }
-    }
-    Ok(any && queue.needs_notification(memory)?)
+) -> Result<Pass, RingError> {
+    chain::serve(queue, memory, |chain| {
+        act(chain);
+        0
+    })
 }
 
 /// Page numbers (four bytes each, little endian), with those that follow one another, up or down, taken together: the first
@@ -132,7 +123,7 @@ mod tests {
 
     #[test]
     fn pages_that_the_guest_does_not_have_are_nobodys() {
-        // kata-containers #13661: only where a range began was looked at.
+        // kata-containers #13661, Cloud Hypervisor #8177: only where a range began was looked at.
         let last = (MEMORY / PAGE) as u32 - 1;
         assert_eq!(inflated(&[last]), [(MEMORY as usize - 0x1000, 0x1000)]);
         assert_eq!(inflated(&[last, last + 1]).len(), 1, "of a run what lies in the memory");
@@ -154,7 +145,7 @@ mod tests {
             let keep = |piece: &VolatileSlice<'_, ()>| {
                 given.push((piece.ptr_guard().as_ptr() as usize, piece.len()));
             };
-            assert!(report(&mut driver.queue, &driver.memory, keep).unwrap());
+            assert!(report(&mut driver.queue, &driver.memory, keep).unwrap().signal);
         };
         assert_eq!(given(serve, &mut driver), [(0x1_1000, 0x2000), (0x1_3000, 0x1000)]);
     }
@@ -163,7 +154,7 @@ mod tests {
     fn what_is_taken_back_is_only_acknowledged() {
         let mut driver = Driver::new();
         driver.send(&[Buffer::Filled(&numbers(&[1, 2]))]);
-        assert!(deflate(&mut driver.queue, &driver.memory).unwrap());
+        assert!(deflate(&mut driver.queue, &driver.memory).unwrap().signal);
         assert_eq!(driver.used(), (1, 0));
     }
 }

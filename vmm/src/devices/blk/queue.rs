@@ -13,7 +13,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory};
 use super::flight::{Spans, Step, Work};
 use super::request::{Limits, Refused, Request, Zeroes};
 use crate::devices::RingError;
-use crate::devices::chain::{self, Chain};
+use crate::devices::chain::{self, CHAINS, Chain, Pass};
 use crate::memory::Span;
 
 /// The length of a disk's name (virtio 1.3, 5.2.6).
@@ -50,22 +50,29 @@ struct Flight {
     filled: u32,
 }
 
-/// Answers what has ended and begins what waits, until there is neither; whether the driver wants to be told.
+/// Answers what has ended and begins what waits, until there is neither.
 pub(super) fn serve<M: GuestMemory>(
     flights: &mut Flights,
     queue: &mut Queue,
     memory: &M,
     storage: &mut impl Storage<M>,
-) -> Result<bool, RingError> {
+) -> Result<Pass, RingError> {
+    // What the driver did not set up lies nowhere: its memory is not to be touched.
+    if !queue.ready() {
+        return Ok(Pass::default());
+    }
+    let mut looks = 0_usize;
     let mut service = Service { flights, queue, memory, storage, is_any_answered: false };
     loop {
         service.queue.disable_notification(memory)?;
-        while let Some(chain) = chain::next(service.queue, memory)? {
+        while looks < CHAINS {
+            looks = looks.saturating_add(1);
+            let Some(chain) = chain::next(service.queue, memory)? else { break };
             service.take(chain)?;
         }
         service.answer()?;
-        if !service.queue.enable_notification(memory)? {
-            return service.must_tell();
+        if looks >= CHAINS || !chain::await_more(service.queue, memory)? {
+            return Ok(Pass { signal: service.must_tell()?, goes_on: looks >= CHAINS });
         }
     }
 }

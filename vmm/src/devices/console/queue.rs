@@ -5,25 +5,25 @@ use std::io::Read;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
 
-use crate::devices::{RingError, chain};
+use crate::devices::RingError;
+use crate::devices::chain::{self, CHAINS, Pass};
 
 /// Taken at a time; of one buffer that is longer no more is taken at all.
 const MOST: usize = 16 * 1024;
 
-/// Hands over what the guest prints for as long as `take` says that it can have more; whether the driver wants to be
-/// told of used buffers.
+/// Hands over what the guest prints for as long as `take` says that it can have more.
 pub(super) fn take<M: GuestMemory>(
     queue: &mut Queue,
     memory: &M,
     mut take: impl FnMut(&[u8]) -> bool,
-) -> Result<bool, RingError> {
-    let mut any = false;
+) -> Result<Pass, RingError> {
+    let mut used = 0_usize;
     // Nothing may wait from before.
     let mut goes_on = take(&[]);
     let mut bytes = vec![0; MOST];
-    while goes_on {
+    while goes_on && used < CHAINS {
         let Some(mut chain) = chain::next(queue, memory)? else {
-            if queue.enable_notification(memory)? {
+            if chain::await_more(queue, memory)? {
                 continue;
             }
             break;
@@ -35,9 +35,10 @@ pub(super) fn take<M: GuestMemory>(
         let left = room.len();
         goes_on = take(bytes.get(..MOST.saturating_sub(left)).unwrap_or_default());
         queue.add_used(memory, chain.head, 0)?;
-        any = true;
+        used = used.saturating_add(1);
     }
-    Ok(any && queue.needs_notification(memory)?)
+    let signal = used > 0 && queue.needs_notification(memory)?;
+    Ok(Pass { signal, goes_on: used >= CHAINS })
 }
 
 #[cfg(test)]
@@ -55,7 +56,7 @@ mod tests {
                 printed.extend_from_slice(bytes);
                 true
             };
-            assert!(super::take(&mut driver.queue, &driver.memory, &mut keep).unwrap());
+            assert!(super::take(&mut driver.queue, &driver.memory, &mut keep).unwrap().signal);
         }
         assert_eq!((driver.used().0, &printed[..]), (3, &b"hello world"[..]));
     }
@@ -64,9 +65,9 @@ mod tests {
     fn a_reader_that_has_enough_leaves_buffers_with_the_driver() {
         let mut driver = Driver::new();
         driver.send(&[Buffer::Filled(b"wait")]);
-        assert!(!super::take(&mut driver.queue, &driver.memory, |_| false).unwrap());
+        assert!(!super::take(&mut driver.queue, &driver.memory, |_| false).unwrap().signal);
         assert_eq!(driver.used().0, 0);
-        assert!(super::take(&mut driver.queue, &driver.memory, |_| true).unwrap());
+        assert!(super::take(&mut driver.queue, &driver.memory, |_| true).unwrap().signal);
         assert_eq!(driver.used().0, 1);
     }
 

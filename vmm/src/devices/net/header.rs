@@ -60,6 +60,7 @@ mod tests {
 
     #[test]
     fn a_driver_hears_only_what_it_agreed_to() {
+        // Firecracker #4659: features were taken for granted.
         let features = |bits: &[u32]| Agreed::from_features(bits.iter().map(|bit| 1 << bit).sum());
         assert_eq!(features(&[0, 1, 15]), ALL);
         assert_eq!(features(&[2, 5, 7, 32]), Agreed::default());

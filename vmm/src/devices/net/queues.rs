@@ -40,11 +40,14 @@ pub(super) fn transmit<M: GuestMemory>(
     outgoing: &mut Outgoing,
     agreed: Agreed,
 ) -> Result<Pass, RingError> {
+    if !queue.ready() {
+        return Ok(Pass::default());
+    }
     let mut used = 0_usize;
     queue.disable_notification(memory)?;
     while outgoing.has_room() && used < FRAMES {
         let Some(mut chain) = chain::next(queue, memory)? else {
-            if queue.enable_notification(memory)? {
+            if chain::await_more(queue, memory)? {
                 continue;
             }
             break;
@@ -76,7 +79,17 @@ pub(super) fn receive<M: GuestMemory>(
     let mut pass = Pass::default();
     let mut frames = 0_usize;
     let mut is_told = false;
-    while let Some(frame) = incoming.first()? {
+    loop {
+        let frame = match incoming.first() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(error) if frames == 0 => return Err(error.into()),
+            Err(_) => {
+                // It is found again by the next pass. This one has something to tell the driver.
+                pass.goes_on = true;
+                break;
+            }
+        };
         if frames >= FRAMES {
             pass.goes_on = true;
             break;
@@ -117,7 +130,7 @@ fn hand_out<M: GuestMemory>(
     let mut room = 0_usize;
     while room < size {
         let Some(chain) = chain::next(queue, memory)? else {
-            if queue.enable_notification(memory)? {
+            if chain::await_more(queue, memory)? {
                 continue;
             }
             queue.set_next_avail(before);
@@ -187,6 +200,17 @@ mod tests {
         assert_eq!(whole[..12], header::for_driver(MERGING, 3));
         assert!(whole[12..] == frame);
         assert!(!receive(&mut driver, &mut incoming, MERGING).waits_for_driver, "nothing is left");
+    }
+
+    #[test]
+    fn frames_before_the_end_of_the_wire_are_told_of() {
+        let mut incoming = incoming(&[&[1; 50], &[2; 13]]);
+        let mut driver = Driver::new();
+        driver.offer_separately(&[100, 100]);
+        let pass = receive(&mut driver, &mut incoming, PLAIN);
+        assert_eq!((pass.signal, pass.goes_on, driver.used().0), (true, true, 1));
+        let error = super::receive(&mut driver.queue, &driver.memory, &mut incoming, PLAIN).unwrap_err();
+        assert_eq!(error.to_string(), "the network process sent a frame of 13 bytes");
     }
 
     #[test]

@@ -2,38 +2,29 @@
 
 use std::io::{self, Write};
 
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::Queue;
 use vm_memory::GuestMemory;
 
-use crate::devices::{RingError, chain};
+use crate::devices::RingError;
+use crate::devices::chain::{self, Pass};
 
 /// A guest gets no more for one request, whatever it asks for (Firecracker #5762).
 const MOST: usize = if cfg!(feature = "without-a-bounds-check") { usize::MAX } else { 64 * 1024 };
 
-/// Fills the buffers that wait; whether the driver wants to be told.
+/// Fills the buffers that wait.
 pub(super) fn fill<M: GuestMemory>(
     queue: &mut Queue,
     memory: &M,
     random: impl Fn(&mut [u8]) -> io::Result<()>,
-) -> Result<bool, RingError> {
-    let mut any = false;
-    loop {
-        queue.disable_notification(memory)?;
-        while let Some(mut chain) = chain::next(queue, memory)? {
-            let mut bytes = vec![0; chain.writable.available().min(MOST)];
-            // A host without randomness gives none; the guest then has that of its other sources.
-            if random(&mut bytes).is_ok() {
-                let _ = chain.writable.write_all(&bytes);
-            }
-            let done = u32::try_from(chain.writable.done()).unwrap_or(0);
-            queue.add_used(memory, chain.head, done)?;
-            any = true;
+) -> Result<Pass, RingError> {
+    chain::serve(queue, memory, |chain| {
+        let mut bytes = vec![0; chain.writable.available().min(MOST)];
+        // A host without randomness gives none; the guest then has that of its other sources.
+        if random(&mut bytes).is_ok() {
+            let _ = chain.writable.write_all(&bytes);
         }
-        if !queue.enable_notification(memory)? {
-            break;
-        }
-    }
-    Ok(any && queue.needs_notification(memory)?)
+        u32::try_from(chain.writable.done()).unwrap_or(0)
+    })
 }
 
 #[cfg(test)]
@@ -50,14 +41,14 @@ mod tests {
     fn what_is_to_be_filled_is_filled_and_the_rest_let_alone() {
         let mut driver = Driver::new();
         driver.send(&[Buffer::Filled(b"ours"), Buffer::ToFill(100), Buffer::ToFill(20)]);
-        assert!(fill(&mut driver.queue, &driver.memory, fives).unwrap());
+        assert!(fill(&mut driver.queue, &driver.memory, fives).unwrap().signal);
         assert_eq!(driver.used(), (1, 120));
         assert_eq!(driver.bytes(0, 4), b"ours");
         assert_eq!(
             (driver.bytes(1, 101), driver.bytes(2, 20)),
             ([vec![5; 100], vec![0]].concat(), vec![5; 20])
         );
-        assert!(!fill(&mut driver.queue, &driver.memory, fives).unwrap(), "nothing waits");
+        assert!(!fill(&mut driver.queue, &driver.memory, fives).unwrap().signal, "nothing waits");
     }
 
     #[test]

@@ -15,8 +15,6 @@ pub(super) const FULL_WINDOWS: usize = 128;
 pub(super) const BATCH: usize = 64 * 1024;
 /// Answers that belong to no connection. While they are this many, nothing more is taken from the guest.
 pub(super) const ANSWERS: usize = 256;
-/// Descriptor chains handled before other events are looked at.
-pub(super) const CHAINS: usize = 1024;
 /// How long a host's connection waits for the guest to listen, from when its driver is up.
 pub(super) const KNOCKING: Duration = Duration::from_secs(30);
 /// How long the guest may take to confirm that a connection is over.

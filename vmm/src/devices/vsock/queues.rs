@@ -7,11 +7,10 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
 use vm_memory::bitmap::BitmapSlice;
 
-use super::limits::CHAINS;
 use super::muxer::{Muxer, Next};
 use super::packet::{HEADER_SIZE, Header, Op};
 use crate::devices::RingError;
-use crate::devices::chain::{self, Buffers};
+use crate::devices::chain::{self, Buffers, CHAINS};
 
 /// What a pass over a queue came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -32,22 +31,26 @@ pub(super) fn take_in<M: GuestMemory>(
     now: Instant,
 ) -> Result<Pass, RingError> {
     let mut pass = Pass::default();
-    let mut used = 0_usize;
+    if !queue.ready() {
+        return Ok(pass);
+    }
+    let (mut looks, mut any) = (0_usize, false);
     loop {
         queue.disable_notification(memory)?;
-        while muxer.takes_packets() && used < CHAINS {
+        while muxer.takes_packets() && looks < CHAINS {
+            looks = looks.saturating_add(1);
             let Some(mut chain) = chain::next(queue, memory)? else { break };
             take_packet(&mut chain.readable, muxer, now);
             queue.add_used(memory, chain.head, 0)?;
-            used = used.saturating_add(1);
+            any = true;
         }
         pass.stalled = !muxer.takes_packets();
-        pass.more = used >= CHAINS;
-        if pass.stalled || pass.more || !queue.enable_notification(memory)? {
+        pass.more = looks >= CHAINS;
+        if pass.stalled || pass.more || !chain::await_more(queue, memory)? {
             break;
         }
     }
-    pass.signal = used > 0 && queue.needs_notification(memory)?;
+    pass.signal = any && queue.needs_notification(memory)?;
     Ok(pass)
 }
 
@@ -74,7 +77,7 @@ pub(super) fn hand_out<M: GuestMemory>(
             break;
         }
         let Some(mut chain) = chain::next(queue, memory)? else {
-            if queue.enable_notification(memory)? {
+            if chain::await_more(queue, memory)? {
                 continue;
             }
             break;

@@ -142,3 +142,66 @@ fn follow<V: Vm>(
     }
     Outcome::Stopped
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    use virtio_queue::Queue;
+
+    use super::*;
+    use crate::bus::Registers;
+    use crate::devices::{Device, Line, RingError, Signals};
+    use crate::memory::{self, Memory};
+    use crate::transport::mmio::Mmio;
+
+    /// Says that it works, and works until somebody takes that in.
+    struct Slow(mpsc::SyncSender<&'static str>, &'static str);
+
+    impl Device for Slow {
+        fn id(&self) -> u32 {
+            2
+        }
+
+        fn queue_sizes(&self) -> &'static [u16] {
+            &[16]
+        }
+
+        fn process(
+            &mut self,
+            _memory: &Memory,
+            _queues: &mut [Queue],
+            _now: Instant,
+        ) -> Result<Signals, RingError> {
+            let _ = self.0.send(self.1);
+            Ok(Signals::default())
+        }
+    }
+
+    #[test]
+    fn a_slow_disk_holds_no_other_device_up() {
+        // Firecracker #5260: all devices had one thread.
+        let (mut slots, mut ends) = (Vec::new(), Vec::new());
+        for name in [DISK, SMALL, DISK, NETWORK, VSOCK] {
+            // Nobody takes in what the first one says.
+            let (working, seen) = mpsc::sync_channel(0);
+            let device = Box::new(Slow(working, name));
+            slots
+                .push(Arc::new(Slot::new(name, device, memory::of_size(1 << 20), Line::new(|| ())).unwrap()));
+            ends.push(seen);
+        }
+        let (events, _told) = mpsc::channel();
+        let workers = workers(&slots, &Confinement::default(), &events).unwrap();
+        for slot in &slots {
+            const QUEUE_NOTIFY: u64 = 0x050;
+            Mmio::new(Arc::clone(slot)).write(QUEUE_NOTIFY, &[0; 4]);
+        }
+        let others: Vec<_> =
+            ends.iter().skip(1).map(|seen| seen.recv_timeout(Duration::from_secs(20))).collect();
+        // Before the workers, who are waited for.
+        drop(ends);
+        drop(workers);
+        assert_eq!(others, [SMALL, DISK, NETWORK, VSOCK].map(Ok));
+    }
+}

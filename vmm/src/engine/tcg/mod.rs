@@ -16,9 +16,13 @@ pub use machine::{Disk, Machine};
 pub use not_run::{RunError, run};
 #[cfg(target_os = "linux")]
 pub use processor::ProcessorError as RunError;
+#[cfg(all(feature = "fuzzing", target_os = "linux"))]
+pub(crate) use processor::follow;
 #[cfg(target_os = "linux")]
 pub(crate) use processor::{Processor, Report, Said, Wires, outcome};
 #[cfg(target_os = "linux")]
 pub use run::run;
 pub use tsc::kernel_arguments;
+#[cfg(feature = "fuzzing")]
+pub(crate) use version::parse as parse_version;
 pub use version::{TcgError, Version, check};

@@ -76,7 +76,7 @@ pub fn check(command: &[String]) -> Result<Version, TcgError> {
 }
 
 /// Reads "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)".
-fn parse(said: &str) -> Option<Version> {
+pub(crate) fn parse(said: &str) -> Option<Version> {
     let (_, rest) = said.split_once("QEMU emulator version ")?;
     let number = rest.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
     let mut parts = number.split('.');

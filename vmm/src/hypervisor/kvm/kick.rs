@@ -95,3 +95,30 @@ fn install_handler() {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kick_that_was_taken_ends_no_later_run() {
+        // Firecracker #4388: `immediate_exit` was left set, and the next run ended for nothing.
+        let mut flag = 0_u8;
+        let place = NonNull::from(&mut flag);
+        // SAFETY: it outlives what refers to it, on this thread.
+        let kicked = unsafe { Kicked::new(place) };
+        // SAFETY: as above. Volatile, as its writers are.
+        let is_set = || unsafe { place.read_volatile() } == 1;
+        let kick = kicked.kick();
+        for _ in 0..2 {
+            assert!(!is_set());
+            kick.kick();
+            kick.kick();
+            assert!(is_set(), "the next run returns at once");
+            kicked.consume();
+        }
+        drop(kicked);
+        kick.kick();
+        assert!(!is_set(), "the vCPU is gone");
+    }
+}

@@ -13,7 +13,7 @@ use crate::hypervisor::Vm;
 /// where no board has memory (Documentation/virt/kvm/api.rst, 4.21 and 4.41).
 const TSS: usize = 0xfffb_d000;
 const IDENTITY_MAP: u64 = 0xfffb_c000;
-/// Creating a machine waits for other tasks of the kernel, and a signal may come meanwhile (Firecracker #5046).
+/// How often a machine is created again. It waits for other tasks of the kernel, and a signal may come meanwhile.
 const PATIENCE: u32 = 10;
 
 /// A virtual machine.
@@ -28,14 +28,7 @@ pub struct KvmVm {
 
 impl KvmVm {
     pub(super) fn new(kvm: &Kvm) -> Result<Self, Error> {
-        let mut created = kvm.device.create_vm();
-        for _ in 0..PATIENCE {
-            match created {
-                Err(error) if error.errno() == libc::EINTR => created = kvm.device.create_vm(),
-                _ => break,
-            }
-        }
-        let fd = created.map_err(failed("create a virtual machine"))?;
+        let fd = patiently(|| kvm.device.create_vm()).map_err(failed("create a virtual machine"))?;
         fd.set_tss_address(TSS).map_err(failed("place its task state segment"))?;
         fd.set_identity_map_address(IDENTITY_MAP).map_err(failed("place its identity map"))?;
         fd.create_irq_chip().map_err(failed("create the interrupt controllers"))?;
@@ -47,6 +40,17 @@ impl KvmVm {
             next_slot: AtomicU32::new(0),
         })
     }
+}
+
+fn patiently<T>(mut create: impl FnMut() -> Result<T, kvm_ioctls::Error>) -> Result<T, kvm_ioctls::Error> {
+    let mut created = create();
+    for _ in 0..PATIENCE {
+        match created {
+            Err(error) if error.errno() == libc::EINTR => created = create(),
+            _ => break,
+        }
+    }
+    created
 }
 
 impl Vm for KvmVm {
@@ -72,9 +76,30 @@ impl Vm for KvmVm {
 
     fn create_vcpu(&self, index: u8, count: u8) -> Result<KvmVcpu, Error> {
         let fd = self.fd.create_vcpu(u64::from(index)).map_err(failed("create a vCPU"))?;
+        // Features before registers: from Linux 6.13 on KVM keeps only those that the features have (Firecracker #6120).
         let cpuid = super::cpuid::of_vcpu(&self.cpuid, index, count, self.has_deadline_timer);
         fd.set_cpuid2(&cpuid).map_err(failed("set a vCPU's features"))?;
         super::msrs::set(&fd, &self.msrs)?;
         Ok(KvmVcpu::new(fd))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_created_again_when_a_signal_comes_but_not_for_ever() {
+        // Firecracker #5046: under load KVM_CREATE_VM was interrupted.
+        let mut errors = vec![libc::EINTR; 3];
+        patiently(|| errors.pop().map_or(Ok(()), |error| Err(kvm_ioctls::Error::new(error)))).unwrap();
+        for (error, expected) in [(libc::EINTR, PATIENCE + 1), (libc::ENOMEM, 1)] {
+            let mut tried = 0;
+            let created = patiently(|| {
+                tried += 1;
+                Err::<(), _>(kvm_ioctls::Error::new(error))
+            });
+            assert_eq!((created.unwrap_err().errno(), tried), (error, expected));
+        }
     }
 }

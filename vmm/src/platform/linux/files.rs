@@ -14,14 +14,19 @@ pub(crate) fn lock(file: &File, is_exclusive: bool) -> io::Result<()> {
     // SAFETY: all bits zero are a valid value: from the start of the file to wherever it ends.
     let mut whole: libc::flock = unsafe { std::mem::zeroed() };
     whole.l_type = libc::c_short::try_from(kind).map_err(io::Error::other)?;
-    loop {
+    uninterrupted(|| {
         // SAFETY: the structure is valid, and the call reads nothing else.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const whole) };
-        match io::Error::last_os_error() {
-            _ if result == 0 => return Ok(()),
-            // A signal may come while a lock is being taken (Cloud Hypervisor #8402).
-            error if error.kind() == io::ErrorKind::Interrupted => {}
-            error => return Err(error),
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    })
+}
+
+/// Makes a call again for as long as signals end it: one may come while a lock is being taken.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }
@@ -54,4 +59,19 @@ pub(crate) fn zero_range(file: &File, range: Range<u64>) -> rustix::io::Result<(
 fn allocate(file: &File, what: FallocateFlags, range: Range<u64>) -> rustix::io::Result<()> {
     let length = range.end.saturating_sub(range.start);
     fallocate(file, what | FallocateFlags::KEEP_SIZE, range.start, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_a_signal_ends_is_made_again() {
+        // Cloud Hypervisor #8402: a lock that could not be taken for a signal was an error.
+        let mut errors = vec![libc::EACCES, libc::EINTR, libc::EINTR];
+        let mut call = || errors.pop().map_or(Ok(()), |error| Err(io::Error::from_raw_os_error(error)));
+        let error = uninterrupted(&mut call).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
+        uninterrupted(&mut call).unwrap();
+    }
 }

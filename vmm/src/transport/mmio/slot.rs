@@ -131,6 +131,9 @@ impl Slot {
                 if signals.any() {
                     self.interrupt(USED);
                 }
+                if signals.goes_on() {
+                    self.wake.wake();
+                }
             }
             Err(error) => self.stop(&mut work, &error),
         }

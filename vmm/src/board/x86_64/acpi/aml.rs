@@ -42,10 +42,9 @@ fn named_block(opcode: &[u8], path: &str, content: &[&[u8]]) -> Vec<u8> {
     [opcode, &package(&inner)].concat()
 }
 
-/// `Scope (\_SB) { ... }`: of the root's child.
+/// `Scope (path) { ... }`.
 pub(super) fn scope(path: &str, content: &[Vec<u8>]) -> Vec<u8> {
-    let inner = [&b"\\"[..], &name(path), &content.concat()].concat();
-    [&[0x10][..], &package(&inner)].concat()
+    named_block(&[0x10], path, &[&content.concat()])
 }
 
 pub(super) fn device(path: &str, content: &[Vec<u8>]) -> Vec<u8> {

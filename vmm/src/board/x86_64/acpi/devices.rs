@@ -72,7 +72,7 @@ fn generation_id() -> Vec<u8> {
     device(
         "VGEN",
         &[
-            assign("_HID", &string("MVMGENID")),
+            assign("_HID", &string("MVMG0001")),
             assign("_CID", &string("VM_Gen_Counter")),
             assign("_DDN", &string("VM_Gen_Counter")),
             assign("ADDR", &list(&[integer(low), integer(high)])),

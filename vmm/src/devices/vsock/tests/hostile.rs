@@ -165,6 +165,19 @@ fn a_ring_whose_entries_cannot_be_read_is_broken_and_nothing_loops() {
 }
 
 #[test]
+fn rings_over_each_other_do_not_hold_the_device() {
+    let mut guest = Guest::with(false);
+    guest.wake();
+    // The index of what is available is the word by which the device says whether it wants kicks.
+    guest.move_available_ring(FROM_GUEST + 0x2_0000 - 2);
+    guest.kicked = true;
+    guest.turn();
+    assert!(guest.reports(), "it comes back by itself");
+    guest.reset();
+    still_works(&mut guest);
+}
+
+#[test]
 fn requests_without_end_are_bounded() {
     let mut guest = Guest::awake();
     let mut resets = 0;

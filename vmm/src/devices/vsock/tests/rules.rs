@@ -47,6 +47,7 @@ fn a_listener_joins_each_connection_and_closes_on_unlisten() {
 
 #[test]
 fn the_directions_end_apart_and_the_guest_confirms() {
+    // Cloud Hypervisor #8372: the end of one direction ended both.
     let mut guest = Guest::awake();
     let (mut ours, accepted) = guest.connected(7, 1 << 20);
     ours.write_all(b"question").unwrap();
@@ -210,7 +211,8 @@ fn what_the_guest_dials_is_asked_and_follows_the_answer() {
 
 #[test]
 fn header_and_data_may_be_cut_anywhere() {
-    // Guests from 6.3 use one descriptor, from 6.17 many; older ones put the header apart (Firecracker #5485).
+    // Guests from 6.3 use one descriptor (Cloud Hypervisor v35), from 6.17 many (Firecracker #5485: a part that could not be
+    // sent was sent twice); older ones put the header apart.
     let mut guest = Guest::awake();
     let (mut ours, accepted) = guest.connected(7, 1 << 20);
     let data: Vec<u8> = (0..200).collect();

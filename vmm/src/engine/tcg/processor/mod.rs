@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 use self::arguments::{Descriptors, arguments};
 pub(crate) use self::ending::outcome;
 pub(crate) use self::monitor::Said;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::monitor::follow;
 use super::kernel_arguments;
 use super::machine::Machine;
 use crate::platform::inherit_and_follow_parent;
