@@ -236,7 +236,7 @@ fn arguments(config: &Config<'_>, console: &File) -> Vec<String> {
     [
         &["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"][..],
         &["-machine", "microvm,acpi=on,rtc=on,isa-serial=on", "-bios", "qboot.rom"],
-        &processors.each_ref().map(String::as_str),
+        &processors.iter().map(String::as_str).collect::<Vec<_>>(),
         &["-cpu", "EPYC,+svm,+npt", "-m", &format!("{}M", config.memory_mib)],
         &["-kernel", &kernel, "-initrd", &opened(config.initramfs), "-append", &append],
         &["-serial", &format!("file:{}", opened(console))],
@@ -250,19 +250,17 @@ fn arguments(config: &Config<'_>, console: &File) -> Vec<String> {
 }
 
 /// How QEMU executes instructions, and what the kernel has to know of the clock that comes with it.
-fn processors<'a>(config: &Config<'a>) -> ([String; 6], &'a str) {
-    let options = |accelerator: &str, count: &str, cpus: u8| {
-        ["-accel", accelerator, "-icount", count, "-smp", &cpus.to_string()].map(str::to_owned)
-    };
-    match config.clock {
+fn processors<'a>(config: &Config<'a>) -> (Vec<String>, &'a str) {
+    let (words, kernel_arguments) = match config.clock {
         Clock::Time { cpus } => {
-            (options("tcg,thread=multi,tb-size=512", "off", cpus), config.kernel_arguments)
+            (format!("-accel tcg,thread=multi,tb-size=512 -smp {cpus}"), config.kernel_arguments)
         }
         Clock::Instructions => {
-            let gigahertz = "tsc=reliable tsc_early_khz=1000000";
-            (options("tcg,thread=single,tb-size=512", "shift=0,sleep=off", 1), gigahertz)
+            let counting = "-accel tcg,thread=single,tb-size=512 -icount shift=0,sleep=off -smp 1";
+            (counting.to_owned(), "tsc=reliable tsc_early_khz=1000000")
         }
-    }
+    };
+    (words.split(' ').map(str::to_owned).collect(), kernel_arguments)
 }
 
 /// A name under which QEMU finds a file that has none.

@@ -22,7 +22,7 @@ use std::io;
 use std::ptr::NonNull;
 
 /// A hypervisor of this host.
-pub trait Hypervisor {
+pub trait Hypervisor: Sync {
     type Vm: Vm;
 
     /// An empty virtual machine: no memory, no vCPU.

@@ -35,7 +35,7 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
     }
     let Orders { events, waiting } = orders;
     let devices = devices(&mut config, &events)?;
-    let parts = assemble(hypervisor.create_vm()?, &config, devices, &events)?;
+    let parts = assemble(hypervisor, &config, devices, &events)?;
     config.watcher.tell(Stage::Board);
     let workers = workers(&parts.slots, &config.confinement, &events).map_err(Error::Thread)?;
     let vcpus = start(&config, &parts, &events)?;

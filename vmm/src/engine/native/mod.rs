@@ -51,7 +51,9 @@ pub struct Config {
 pub enum Stage {
     /// The guest's memory is there.
     Memory,
-    /// Kernel, tables and devices are in their places.
+    /// Kernel and tables are in it.
+    Kernel,
+    /// The machine is there, with its devices.
     Board,
     /// The first vCPU is about to run.
     Running,
@@ -62,6 +64,7 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Kernel => "kernel",
             Self::Board => "board",
             Self::Running => "running",
         }

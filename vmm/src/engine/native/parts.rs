@@ -1,7 +1,10 @@
 //! The parts of a machine, put together before its guest runs.
 
+use std::io;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::thread;
 
 use super::{Config, Error, Event, Stage};
 use crate::board::Place;
@@ -12,8 +15,8 @@ use crate::board::x86_64::power::Power;
 use crate::board::x86_64::{Contents, prepare};
 use crate::devices::serial::Serial;
 use crate::devices::{Device, Line};
-use crate::hypervisor::Vm;
 use crate::hypervisor::x86_64::Registers;
+use crate::hypervisor::{Hypervisor, Vm};
 use crate::memory::{self, Memory};
 use crate::transport::mmio::{Mmio, Slot};
 use crate::vcpu::Buses;
@@ -31,36 +34,52 @@ pub(super) struct Parts<V> {
     pub(super) _memory: Memory,
 }
 
-pub(super) fn assemble<V: Vm>(
-    vm: V,
+pub(super) fn assemble<H: Hypervisor>(
+    hypervisor: &H,
     config: &Config,
     devices: Vec<Named>,
     events: &Sender<Event>,
-) -> Result<Parts<V>, Error> {
-    let memory = memory::allocate(&memory_layout(config.memory))?;
+) -> Result<Parts<H::Vm>, Error> {
+    let places: Vec<_> = (0..devices.len()).map_while(virtio).collect();
+    if places.len() < devices.len() {
+        return Err(Error::Device(io::Error::other("there are more than the board has places")));
+    }
+    // Linux is long about making a machine, and waits most of that time: meanwhile the memory is filled.
+    let (vm, filled) = thread::scope(|scope| {
+        let vm = thread::Builder::new().name("vm".to_owned());
+        let vm = vm.spawn_scoped(scope, || hypervisor.create_vm()).map_err(Error::Thread)?;
+        let filled = fill(config, &places);
+        Ok::<_, Error>((vm.join().unwrap_or_else(|panic| resume_unwind(panic)), filled))
+    })?;
+    let (vm, (memory, registers)) = (vm?, filled?);
     for (address, region) in memory::regions(&memory) {
         // SAFETY: the mapping belongs to `memory`, which is kept with the machine and dropped after it; nobody refers
         // into it but by volatile accesses.
         unsafe { vm.map(address, region) }?;
     }
-    config.watcher.tell(Stage::Memory);
-    let vm = Arc::new(vm);
-    let mut assembly =
-        Assembly { vm, memory, buses: Buses::default(), slots: Vec::new(), places: Vec::new() };
+    let mut assembly = Assembly { vm: Arc::new(vm), memory, buses: Buses::default(), slots: Vec::new() };
     assembly.fixed(config, events)?;
-    for (name, device) in devices {
-        assembly.virtio(name, device)?;
+    for ((name, device), place) in devices.into_iter().zip(&places) {
+        assembly.virtio(name, device, place)?;
     }
+    let Assembly { vm, memory, buses, slots } = assembly;
+    Ok(Parts { vm, buses: Arc::new(buses), slots, registers, _memory: memory })
+}
+
+/// The guest's memory with everything that it finds there, and what its first vCPU starts with.
+fn fill(config: &Config, places: &[Place]) -> Result<(Memory, Registers), Error> {
+    let memory = memory::allocate(&memory_layout(config.memory))?;
+    config.watcher.tell(Stage::Memory);
     let contents = Contents {
         kernel: &config.kernel,
         initrd: config.initrd.as_ref(),
         command_line: &config.command_line,
         cpus: config.cpus,
-        virtio: &assembly.places,
+        virtio: places,
     };
-    let registers = prepare(&assembly.memory, &contents)?;
-    let Assembly { vm, memory, buses, slots, .. } = assembly;
-    Ok(Parts { vm, buses: Arc::new(buses), slots, registers, _memory: memory })
+    let registers = prepare(&memory, &contents)?;
+    config.watcher.tell(Stage::Kernel);
+    Ok((memory, registers))
 }
 
 struct Assembly<V> {
@@ -68,7 +87,6 @@ struct Assembly<V> {
     memory: Memory,
     buses: Buses,
     slots: Vec<Arc<Slot>>,
-    places: Vec<Place>,
 }
 
 impl<V: Vm> Assembly<V> {
@@ -84,16 +102,12 @@ impl<V: Vm> Assembly<V> {
         Ok(())
     }
 
-    fn virtio(&mut self, name: &'static str, device: Box<dyn Device>) -> Result<(), Error> {
-        let place = virtio(self.places.len()).ok_or_else(|| {
-            Error::Device(std::io::Error::other("there are more than the board has places"))
-        })?;
+    fn virtio(&mut self, name: &'static str, device: Box<dyn Device>, place: &Place) -> Result<(), Error> {
         let line = self.line(place.line);
         let slot = Arc::new(Slot::new(name, device, self.memory.clone(), line).map_err(Error::Device)?);
         let range = place.address..place.address.saturating_add(VIRTIO_SIZE);
         self.buses.memory.insert(range, Arc::new(Mmio::new(Arc::clone(&slot))));
         self.slots.push(slot);
-        self.places.push(place);
         Ok(())
     }
 
