@@ -53,10 +53,6 @@ pub(crate) fn disk() -> Vec<Figure> {
     measure("disk")
 }
 
-pub(crate) fn network() -> Vec<Figure> {
-    measure("network")
-}
-
 pub(crate) fn memory() -> Vec<Figure> {
     measure("memory")
 }

@@ -5,7 +5,6 @@ mod console;
 mod disk;
 mod machine;
 mod memory;
-mod network;
 
 use std::time::Duration;
 
@@ -47,8 +46,6 @@ fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
         "print" => console::print(arguments),
         "read-disk" => disk::read_through(arguments),
         "write-disk" => disk::write_through(arguments),
-        "download" => network::download(arguments),
-        "upload" => network::upload(arguments),
         "write" => disk::write(arguments),
         "check" => disk::check(arguments),
         "discard" => disk::discard(arguments),
