@@ -19,7 +19,7 @@ pub(crate) use self::inside::{WORD, main as inside};
 use crate::report::Figure;
 use crate::support::{Appliance, Rig};
 
-/// The longest part has a GiB to move, and every instruction is emulated.
+/// Every instruction is emulated, on one of this host's processors.
 const WITHIN: Duration = Duration::from_secs(3600);
 
 /// One run's value, as it comes from inside.

@@ -58,7 +58,7 @@ fn start(qemu: &[String]) {
     }
 }
 
-/// How much our own VMM has taken to come how far: the exec itself, what it says of itself, and the guest's first word.
+/// How much our own VMM has taken to come how far, the exec itself included; `vmm-exec-to-init` is the rest of the way.
 fn stages() {
     for _ in 0..RUNS {
         let guest = Guest { has_stages: true, ..Guest::doing("-- up") };
