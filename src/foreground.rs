@@ -65,6 +65,8 @@ enum Error {
     Home(#[from] NoHome),
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    #[error("{0} cannot be had with QEMU's emulation; leave it out, or give --accel kvm")]
+    OnlyForKvm(&'static str),
     #[error(transparent)]
     Emulated(#[from] tcg::RunError),
     #[error(transparent)]
@@ -119,7 +121,10 @@ fn run(options: &Options) -> Result<Outcome, Error> {
     eprintln!("mvm vmm: {}", choice.sentence());
     match choice.engine {
         Engine::Kvm => native::run(options, stages),
-        Engine::Tcg { command } => emulated::run(&command, options),
+        Engine::Tcg { command } => match options.only_for_kvm() {
+            Some(name) => Err(Error::OnlyForKvm(name)),
+            None => emulated::run(&command, options),
+        },
     }
 }
 

@@ -26,7 +26,7 @@ Usage: mvm vmm --kernel FILE [OPTIONS]
       --balloon SIZE     Memory that the guest is asked to give up from the start [default: none]
       --stages           Say on standard error how far the start has come, and after how long
       --no-sandbox       Run outside the sandbox, as for a debugger
-                         (--balloon, --stages and --no-sandbox are of kvm; QEMU has its own sandbox)
+                         (--balloon, --stages and --no-sandbox are for kvm only; QEMU has its own sandbox)
   -h, --help             Print this
 
 Exit status: 0 the guest powered off, 1 it or its machine failed, 2 usage, 4 it reset itself, 130 it was stopped,
@@ -109,6 +109,18 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Ask
     Ok(Asked::Run(options))
 }
 
+impl Options {
+    /// The option that only a machine of our own has, if there is one.
+    pub(super) fn only_for_kvm(&self) -> Option<&'static str> {
+        let asked = [
+            ("--balloon", self.balloon > 0),
+            ("--stages", self.shows_stages),
+            ("--no-sandbox", !self.is_sandboxed),
+        ];
+        asked.into_iter().find_map(|(name, is_asked)| is_asked.then_some(name))
+    }
+}
+
 /// In bytes.
 fn size(value: &OsString) -> Result<u64, lexopt::Error> {
     Ok(u64::from(value.parse_with(crate::cli::size::memory_mib)?) << 20)
@@ -144,6 +156,19 @@ mod tests {
         assert!(options.shows_stages);
         let disk = |path: &str, is_read_only| Disk { path: path.into(), is_read_only };
         assert_eq!(options.disks, [disk("r", true), disk("d", false)]);
+    }
+
+    #[test]
+    fn what_only_kvm_has_is_known_by_name() {
+        for (line, name) in [
+            ("--kernel k --memory 1G", None),
+            ("--kernel k --balloon 64M", Some("--balloon")),
+            ("--kernel k --stages", Some("--stages")),
+            ("--kernel k --no-sandbox", Some("--no-sandbox")),
+        ] {
+            let Ok(Asked::Run(options)) = parsed(line) else { panic!("{line} is not understood") };
+            assert_eq!(options.only_for_kvm(), name, "{line}");
+        }
     }
 
     #[test]

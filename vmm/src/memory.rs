@@ -178,7 +178,7 @@ mod tests {
     fn the_largest_number_of_mebibytes_is_too_much_and_not_little() {
         // Firecracker #6076: as a number of bytes it had wrapped around.
         let size = u64::from(u32::MAX) << 20;
-        let error = allocate(&crate::board::x86_64::layout::memory(size)).unwrap_err();
+        let error = allocate(&crate::board::memory_layout(size)).unwrap_err();
         let expected = "cannot get 4294967295 MiB of memory for the guest; give it less";
         assert_eq!(error.to_string(), expected);
         assert!(allocate(std::slice::from_ref(&(0..u64::MAX))).is_err());

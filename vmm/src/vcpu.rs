@@ -18,8 +18,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use crate::bus::Bus;
-use crate::hypervisor::x86_64::Registers;
-use crate::hypervisor::{Error, Exit, Failure, Kick, Vcpu, Vm};
+use crate::hypervisor::{Error, Exit, Failure, Kick, Registers, Vcpu, Vm};
 use crate::platform::sandbox::{Class, Confinement, SandboxError};
 
 /// What a guest sees of its machine.

@@ -28,7 +28,7 @@ use virtio_queue::Queue;
 
 pub use disk::{Disk, DiskError};
 use queue::{Flights, Storage};
-use request::{MOST_RANGES, SECTOR};
+use request::{MOST_RANGES, MOST_SECTORS, SECTOR};
 
 use super::{Device, RingError, Signals, read_space};
 use crate::memory::Memory;
@@ -36,8 +36,6 @@ use crate::memory::Memory;
 const QUEUE_SIZE: u16 = 256;
 /// Segments of a request beside its header and its status.
 const SEGMENTS: u32 = 254;
-/// Sectors that one discard may name: 1 GiB.
-const MOST_SECTORS: u32 = 1 << 21;
 
 /// A disk of the guest's.
 #[derive(Debug)]

@@ -69,6 +69,11 @@ pub trait Device: Send {
     /// wait.
     fn reset(&mut self) {}
 
+    /// The driver broke a ring. There is nothing to be done until it resets the device.
+    fn broke(&mut self) {
+        self.reset();
+    }
+
     /// Does what can be done now: the driver has kicked a queue, or the descriptor is readable. Without a driver there are
     /// no queues, and only the host's side can be seen to.
     fn process(&mut self, memory: &Memory, queues: &mut [Queue], now: Instant) -> Result<Signals, RingError>;

@@ -17,6 +17,8 @@ pub mod x86_64;
 pub use kvm::Kvm as Host;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 pub use none::Host;
+/// The registers of this host's processors.
+pub use x86_64::Registers;
 
 use std::io;
 use std::ptr::NonNull;
@@ -53,7 +55,7 @@ pub trait Vcpu {
     type Kick: Kick;
 
     /// What the board's first vCPU starts with; the guest starts the others itself.
-    fn set_registers(&mut self, registers: &x86_64::Registers) -> Result<(), Error>;
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), Error>;
 
     /// Lets the guest run until it needs somebody. Finishes the access that it left with before.
     fn run(&mut self) -> Result<Exit<'_>, Error>;

@@ -1,7 +1,7 @@
 //! Registers of a virtio device in memory (virtio 1.3, 4.2.2).
 //!
-//! Three parts, so that no vCPU waits for a device at work but to set it up or to reset it: [`negotiation`] is what the
-//! driver writes then; [`slot`] holds device and queues for the thread that works; interrupt status and kicks are beside
+//! Three parts, so that no vCPU waits for a device at work but to set it up, to reset it, or to read its configuration:
+//! [`negotiation`] is what the driver writes then; [`slot`] holds device and queues for the thread that works; interrupt status and kicks are beside
 //! both, without a lock.
 //!
 //! Lock order: negotiation, then slot.
@@ -91,13 +91,17 @@ impl fmt::Debug for Mmio {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Instant;
 
     use virtio_queue::Queue;
+    use vm_memory::{Bytes, GuestAddress};
 
     use super::*;
     use crate::devices::testing::{AVAILABLE, DESCRIPTORS, Driver, MEMORY, USED};
+    use crate::devices::vsock::Vsock;
     use crate::devices::{Device, Line, RingError, Signals};
     use crate::memory::Memory;
 
@@ -250,6 +254,31 @@ mod tests {
         guest.slot.process(Instant::now());
         guest.set_up(AVAILABLE);
         assert_eq!(guest.read(STATUS), 15);
+    }
+
+    /// Until the driver resets it, and then no more.
+    #[test]
+    fn a_broken_vsock_device_refuses_who_wants_to_reach_the_guest() {
+        let memory = Driver::new().memory;
+        let (device, handle) = Vsock::new(3, |_| ()).unwrap();
+        let slot = Slot::new("vsock", Box::new(device), memory.clone(), Line::new(|| ())).unwrap();
+        let up = || slot.activate(0, (0..3).map(|_| Driver::new().queue).collect());
+        let connect = || {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            handle.connect(1000, Vec::new(), theirs.into());
+            slot.process(Instant::now());
+            ours.read(&mut [0]).map_err(|error| error.kind())
+        };
+        up();
+        assert_eq!(connect(), Err(ErrorKind::WouldBlock), "it waits for the guest");
+        memory.write_obj(1000_u16, GuestAddress(AVAILABLE + 2)).unwrap();
+        slot.process(Instant::now());
+        assert_eq!(connect(), Ok(0), "it is closed at once");
+        slot.reset();
+        memory.write_obj(0_u16, GuestAddress(AVAILABLE + 2)).unwrap();
+        up();
+        assert_eq!(connect(), Err(ErrorKind::WouldBlock), "it waits again");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(crate) fn allowed(rule: &Rule) -> Arguments {
         let argument = &mut arguments[usize::from(condition.argument)];
         match condition.matches {
             Match::Is(value) => *argument = value.into(),
+            Match::IsThisProcess => *argument = std::process::id().into(),
             Match::Within(bits) => assert_eq!(*argument & !bits.cast_signed(), 0, "{}", rule.name),
             Match::IsBeside(ignored, value) => {
                 *argument = (*argument & ignored.cast_signed()) | value.cast_signed();
@@ -79,11 +80,19 @@ pub(crate) fn refused(class: Class, call: &str) -> Vec<Arguments> {
             let terminal = c_long::try_from(libc::TIOCSTI).unwrap();
             of(1, &[terminal, KVM_CREATE_VCPU, KVM_SET_USER_MEMORY_REGION])
         }
-        "tgkill" => of(2, &[libc::SIGKILL.into(), libc::SIGSYS.into()]),
+        "tgkill" => {
+            let own = std::process::id().into();
+            let kick = libc::SIGRTMIN().into();
+            let of_others = [[1, 0, kick, 0, 0, 0], [0, 0, kick, 0, 0, 0]];
+            [[own, 0, libc::SIGKILL.into(), 0, 0, 0], [own, 0, libc::SIGSYS.into(), 0, 0, 0]]
+                .into_iter()
+                .chain(of_others)
+                .collect()
+        }
         "epoll_pwait" => of(4, &[(&raw const WORD) as c_long]),
         "io_uring_enter" => {
-            // Others than a disk's thread give nothing to a ring.
-            let requests: &[c_long] = if class == Class::Disk { &[] } else { &[1] };
+            // vCPUs only wait for what a ring was given.
+            let requests: &[c_long] = if class == Class::Vcpu { &[1] } else { &[] };
             [of(1, requests), of(3, &[2, 8, 16]), of(4, &[(&raw const WORD) as c_long])].concat()
         }
         "epoll_ctl" => of(1, &[libc::EPOLL_CTL_ADD.into(), libc::EPOLL_CTL_DEL.into()]),

@@ -109,6 +109,6 @@ pub(crate) fn threads() {
 #[test]
 fn a_machine_may_have_its_memory_and_something_for_itself() {
     let limits = Limits::of_machine(1 << 30, 4);
-    assert_eq!(limits.data, (1 << 30) + (128 << 20) + 4 * (4 << 20));
+    assert_eq!(limits.data, (1 << 30) + (164 << 20) + 4 * (4 << 20));
     assert_eq!(Limits::of_machine(u64::MAX, 255).data, u64::MAX);
 }

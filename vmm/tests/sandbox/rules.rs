@@ -255,5 +255,6 @@ fn allocate() {
 fn a_kick_is_the_signal_of_its_rule() {
     let rule = sandbox::rules(Class::Main).find(|rule| rule.name == "tgkill").unwrap();
     let signal = u32::try_from(libc::SIGRTMIN()).unwrap();
-    assert_eq!(rule.conditions[0].matches, sandbox::Match::Is(signal));
+    let of_signal = rule.conditions.iter().find(|condition| condition.argument == 2).unwrap();
+    assert_eq!(of_signal.matches, sandbox::Match::Is(signal));
 }

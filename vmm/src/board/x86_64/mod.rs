@@ -3,18 +3,27 @@
 mod acpi;
 mod boot;
 pub mod layout;
-pub(crate) mod power;
+mod power;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
-use self::layout::{ACPI, COMMAND_LINE, COMMAND_LINE_LENGTH, GAP, GENERATION_ID, HIGH_MEMORY};
-use super::Place;
+use self::layout::{
+    ACPI, COMMAND_LINE, COMMAND_LINE_LENGTH, GAP, GENERATION_ID, HIGH_MEMORY, RESET, SERIAL, SERIAL_LINE,
+    SLEEP_CONTROL,
+};
+use self::power::Power;
 use super::kernel::{self, Kernel, KernelError, Protocol};
+use super::{Place, Wish};
+use crate::devices::Line;
+use crate::devices::serial::Serial;
 use crate::hypervisor::x86_64::Registers;
 use crate::memory::{self, Memory, MemoryError};
+use crate::vcpu::Buses;
 
 /// Why a machine cannot be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +80,20 @@ pub fn prepare(memory: &Memory, contents: &Contents<'_>) -> Result<Registers, Bo
         Protocol::Pvh => boot::pvh(memory, kernel.entry, &boot)?,
         Protocol::Linux { setup_header } => boot::linux(memory, kernel.entry, setup_header, &boot)?,
     })
+}
+
+/// Adds what every machine has beside its devices on virtio-mmio: a serial port, and the registers by which it ends.
+pub(crate) fn add_fixed(
+    buses: &mut Buses,
+    line: impl Fn(u32) -> Line,
+    console: OwnedFd,
+    wish: impl Fn(Wish) + Send + Sync + 'static,
+) -> io::Result<()> {
+    let serial = Serial::new(line(SERIAL_LINE), console)?;
+    buses.ports.insert(SERIAL.start.into()..SERIAL.end.into(), Arc::new(serial));
+    let ports = u64::from(SLEEP_CONTROL)..u64::from(RESET).saturating_add(1);
+    buses.ports.insert(ports, Arc::new(Power::new(wish)));
+    Ok(())
 }
 
 fn write_command_line(memory: &Memory, text: &str) -> Result<(), BoardError> {

@@ -3,14 +3,8 @@
 use std::fmt;
 
 use super::layout::{RESET, RESET_VALUE, SLEEP_CONTROL, SLEEP_ENABLE, SLEEP_STATUS, SLEEP_TYPE_OFF};
+use crate::board::Wish;
 use crate::bus::Registers;
-
-/// How the guest wants its machine to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    PowerOff,
-    Reset,
-}
 
 /// All three of them, from [`SLEEP_CONTROL`] on.
 pub(crate) struct Power(Box<dyn Fn(Wish) + Send + Sync>);

@@ -50,7 +50,10 @@ struct Flight {
     filled: u32,
 }
 
-/// Answers what has ended and begins what waits, until there is neither.
+/// Steps whose end one pass sees to. Some are carried out at once, of a MiB each: stop, pause and reset wait for that.
+const STEPS: usize = 256;
+
+/// Answers what has ended and begins what waits, until there is neither, or it has been enough for one pass.
 pub(super) fn serve<M: GuestMemory>(
     flights: &mut Flights,
     queue: &mut Queue,
@@ -70,9 +73,9 @@ pub(super) fn serve<M: GuestMemory>(
             let Some(chain) = chain::next(service.queue, memory)? else { break };
             service.take(chain)?;
         }
-        service.answer()?;
-        if looks >= CHAINS || !chain::await_more(service.queue, memory)? {
-            return Ok(Pass { signal: service.must_tell()?, goes_on: looks >= CHAINS });
+        let goes_on = service.answer()? || looks >= CHAINS;
+        if goes_on || !chain::await_more(service.queue, memory)? {
+            return Ok(Pass { signal: service.must_tell()?, goes_on });
         }
     }
 }
@@ -85,10 +88,7 @@ pub(super) fn settle<M: GuestMemory>(
     storage: &mut impl Storage<M>,
 ) -> Result<bool, RingError> {
     let mut service = Service { flights, queue, memory, storage, is_any_answered: false };
-    service.answer()?;
-    while !service.flights.0.is_empty() && service.storage.wait() {
-        service.answer()?;
-    }
+    while service.answer()? || (!service.flights.0.is_empty() && service.storage.wait()) {}
     service.must_tell()
 }
 
@@ -162,9 +162,10 @@ impl<M: GuestMemory, S: Storage<M>> Service<'_, M, S> {
         }
     }
 
-    /// Goes on with whatever has come a step further.
-    fn answer(&mut self) -> Result<(), RingError> {
-        while let Some((head, result)) = self.storage.ended() {
+    /// Goes on with whatever has come a step further; whether there may be more of that.
+    fn answer(&mut self) -> Result<bool, RingError> {
+        for _ in 0..STEPS {
+            let Some((head, result)) = self.storage.ended() else { return Ok(false) };
             let Some(mut flight) = self.flights.0.remove(&head) else { continue };
             if let Err(error) = flight.work.ended(result) {
                 tracing::debug!(%error, head, "a disk's request failed");
@@ -173,7 +174,7 @@ impl<M: GuestMemory, S: Storage<M>> Service<'_, M, S> {
             }
             self.go_on(head, flight)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Begins the next step of a request, or answers it.

@@ -12,6 +12,8 @@ use virtio_bindings::virtio_blk::{
 pub(super) const SECTOR: u64 = 512;
 /// Ranges that one discard may have.
 pub(super) const MOST_RANGES: u32 = 16;
+/// Sectors that one of them may name: 1 GiB.
+pub(super) const MOST_SECTORS: u32 = 1 << 21;
 const HEADER: usize = 16;
 /// `struct virtio_blk_discard_write_zeroes`: first sector, number of sectors, flags.
 const RANGE: usize = 16;
@@ -114,8 +116,11 @@ fn ranges(from: &mut impl Read, length: u64, disk: u64) -> Result<Vec<(Range<u64
         from.read_exact(&mut range).map_err(|_| Refused::Wrong)?;
         let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, flags @ ..] = range;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
-        // Four billion sectors are 41 bits of bytes.
-        let length = u64::from(u32::from_le_bytes([n0, n1, n2, n3])).saturating_mul(SECTOR);
+        let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
+        if sectors > MOST_SECTORS {
+            return Err(Refused::Wrong);
+        }
+        let length = u64::from(sectors).saturating_mul(SECTOR);
         found.push((bytes(sector, length, disk)?, u32::from_le_bytes(flags)));
     }
     Ok(found)
@@ -186,6 +191,11 @@ mod tests {
         assert_eq!(request(VIRTIO_BLK_T_DISCARD, 0, &range(0, 1, UNMAP), 0), Err(Refused::Unsupported));
         assert_eq!(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, &range(0, 1, 2), 0), Err(Refused::Unsupported));
         assert_eq!(request(VIRTIO_BLK_T_DISCARD, 0, &[0; 17], 0), Err(Refused::Wrong));
+        let large = Limits { disk: 1 << 40, is_read_only: false, to_fill: 0, filled: 32 };
+        for (sectors, is_taken) in [(MOST_SECTORS, true), (MOST_SECTORS + 1, false)] {
+            let bytes = [&VIRTIO_BLK_T_DISCARD.to_le_bytes()[..], &[0; 12], &range(0, sectors, 0)].concat();
+            assert_eq!(Request::read(&mut &bytes[..], large).is_ok(), is_taken, "{sectors}");
+        }
         assert_eq!(request(VIRTIO_BLK_T_DISCARD, 0, &range(0, 1, 0).repeat(17), 0), Err(Refused::Wrong));
         let short = Limits { disk: DISK, is_read_only: false, to_fill: 0, filled: 8 };
         assert_eq!(Request::read(&mut &[0; 8][..], short), Err(Refused::Wrong));

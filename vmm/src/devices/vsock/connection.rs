@@ -68,7 +68,9 @@ pub(super) struct Connection<S> {
     to_host: VecDeque<u8>,
     send: Send,
     receive: Receive,
-    /// So much is read from the host at a time, and no more than the guest may send without an answer.
+    /// What the guest may send without an answer.
+    window: usize,
+    /// So much is read from the host at a time, and no more than the window.
     batch: usize,
     owes_response: bool,
     owes_credit: bool,
@@ -112,6 +114,7 @@ impl<S: Stream> Connection<S> {
             to_host: VecDeque::new(),
             send: Send::default(),
             receive: Receive::new(window),
+            window: usize::try_from(window).unwrap_or(usize::MAX),
             batch: usize::try_from(window).unwrap_or(BATCH).min(BATCH),
             owes_response: false,
             owes_credit: false,
@@ -175,8 +178,18 @@ impl<S: Stream> Connection<S> {
             // The host reads no more: the bytes are gone, their credit is not.
             self.forwarded(rest.len());
         } else {
-            self.to_host.extend(rest);
+            self.keep(rest);
         }
+    }
+
+    /// Bytes that the host does not take yet. Their buffer grows as they do, and is never larger than the window.
+    fn keep(&mut self, bytes: &[u8]) {
+        let length = self.to_host.len().saturating_add(bytes.len());
+        if length > self.to_host.capacity() {
+            let capacity = self.to_host.capacity().saturating_mul(2).min(self.window).max(length);
+            self.to_host.reserve_exact(capacity.saturating_sub(self.to_host.len()));
+        }
+        self.to_host.extend(bytes);
     }
 
     /// Writes as much as the stream takes now.
@@ -246,11 +259,11 @@ impl<S: Stream> Connection<S> {
         self.pass_on_end();
     }
 
-    /// The guest is gone: nobody reads what the host sends, and the host gets what the guest has sent.
+    /// The guest is gone: nobody reads what the host sends, and the host gets what the guest has sent. Nothing is sent yet:
+    /// a reset is a vCPU's doing, and vCPUs do not send to sockets.
     pub(super) fn guest_left(&mut self) {
         self.guest_shut_down(SHUTDOWN_BOTH);
         self.host.sending = true;
-        self.flush();
     }
 
     /// The host sees the end of the guest's bytes once it has read all of them.
@@ -284,8 +297,9 @@ impl<S: Stream> Connection<S> {
         !self.to_host.is_empty() && self.stream.is_some()
     }
 
-    /// Reads from the stream until it is dry, a batch waits, or the guest has no room.
-    fn pull(&mut self) {
+    /// Reads from the stream until it is dry, a batch waits, or the guest has no room. What waits has a buffer of just its
+    /// size: there may be many connections whose guest takes nothing.
+    fn pull(&mut self, scratch: &mut [u8]) {
         if !self.waiting().is_empty() || !self.readable || self.host.sending {
             return;
         }
@@ -296,14 +310,9 @@ impl<S: Stream> Connection<S> {
         if room == 0 {
             return;
         }
-        let mut buffer = std::mem::take(&mut self.to_guest);
-        buffer.resize(room, 0);
-        let received = self.read(&mut buffer);
-        buffer.truncate(received);
-        if received > 0 {
-            // An idle connection keeps no buffer.
-            self.to_guest = buffer;
-        }
+        let room = room.min(scratch.len());
+        let received = self.read(scratch.get_mut(..room).unwrap_or_default());
+        self.to_guest = scratch.get(..received).unwrap_or_default().to_vec();
         self.taken = 0;
     }
 
@@ -351,8 +360,9 @@ impl<S: Stream> Connection<S> {
         flags
     }
 
-    /// What the guest gets next, if its buffer has `room` for data. Data stays until [`Connection::take`].
-    pub(super) fn next(&mut self) -> Option<Op> {
+    /// What the guest gets next. Data stays until [`Connection::take`]; it comes from the stream through `scratch`, which
+    /// has room for a batch.
+    pub(super) fn next(&mut self, scratch: &mut [u8]) -> Option<Op> {
         match &self.state {
             State::Knocking(knock) => return knock.is_due().then_some(Op::Request),
             State::Dialing(_) | State::Lingering(_) => return None,
@@ -361,7 +371,7 @@ impl<S: Stream> Connection<S> {
         if self.owes_response {
             return Some(Op::Response);
         }
-        self.pull();
+        self.pull(scratch);
         if !self.waiting().is_empty() && !self.guest.receiving {
             if self.send.available() > 0 {
                 return Some(Op::Data);

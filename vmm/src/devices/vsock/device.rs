@@ -108,11 +108,16 @@ impl Vsock {
             Ok(Signals::default())
         };
         if signals.is_err() {
-            self.broken = true;
-            self.muxer.driver_broke();
+            self.broke();
         }
         self.arm();
         signals
+    }
+
+    /// Whoever wants to reach the guest is refused from now on, until the driver has reset the device.
+    fn broke(&mut self) {
+        (self.active, self.broken) = (true, true);
+        self.muxer.driver_broke();
     }
 
     fn queues<M: GuestMemory>(
@@ -167,6 +172,10 @@ impl Device for Vsock {
 
     fn reset(&mut self) {
         Self::reset(self);
+    }
+
+    fn broke(&mut self) {
+        Self::broke(self);
     }
 
     fn process(&mut self, memory: &Memory, queues: &mut [Queue], now: Instant) -> Result<Signals, RingError> {

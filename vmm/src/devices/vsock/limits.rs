@@ -7,10 +7,18 @@ pub(super) const CONNECTIONS: usize = 1024;
 /// Requests of the guest that may wait for the host's answer, those that the guest has given up included.
 pub(super) const DIALS: usize = 256;
 /// Bytes that the guest may have on the way to one host stream, of the first connections and of those beyond. The host
-/// keeps what its streams do not take, so the windows of all connections together bound its memory (to 46 MiB).
+/// keeps what its streams do not take.
 pub(super) const WINDOW: u32 = 256 * 1024;
 pub(super) const SMALL_WINDOW: u32 = 16 * 1024;
 pub(super) const FULL_WINDOWS: usize = 128;
+/// All that connections hold, in bytes: in both directions what waits is no more than a window, and to the guest no more
+/// than a batch either.
+pub(crate) const MOST_MEMORY: u64 = {
+    let (window, small, batch) = (WINDOW as u64, SMALL_WINDOW as u64, BATCH as u64);
+    let (full, all) = (FULL_WINDOWS as u64, CONNECTIONS as u64);
+    full.saturating_mul(window.saturating_add(batch))
+        .saturating_add(all.saturating_sub(full).saturating_mul(small.saturating_mul(2)))
+};
 /// Bytes read from a host stream at a time, and how much a connection may send before the next has its turn.
 pub(super) const BATCH: usize = 64 * 1024;
 /// Answers that belong to no connection. While they are this many, nothing more is taken from the guest.

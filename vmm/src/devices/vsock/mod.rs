@@ -14,7 +14,7 @@ mod credit;
 mod device;
 mod handle;
 mod knock;
-mod limits;
+pub(crate) mod limits;
 mod muxer;
 mod packet;
 mod queues;

@@ -5,9 +5,8 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use super::pace::Pace;
 use super::parts::{Named, Parts, assemble};
-use super::{Config, Error, Event, Order, Orders, Stage};
-use crate::board::x86_64::layout::POWER_BUTTON_LINE;
-use crate::board::x86_64::power::Wish;
+use super::{Config, Error, Event, Order, Orders, Stage, Watcher};
+use crate::board::{POWER_BUTTON_LINE, Wish};
 use crate::devices::balloon::Balloon;
 use crate::devices::blk::Blk;
 use crate::devices::console::Console;
@@ -40,7 +39,9 @@ pub fn run<H: Hypervisor>(hypervisor: &H, mut config: Config, orders: Orders) ->
     let workers = workers(&parts.slots, &config.confinement, &events).map_err(Error::Thread)?;
     let vcpus = start(&config, &parts, &events)?;
     config.confinement.confine(Class::Main)?;
-    let outcome = follow(&parts, Pace::new(&vcpus, &workers, &config.watcher), &waiting);
+    let outcome = follow(&parts, Pace::new(&vcpus, &workers, &config.watcher), &waiting, &config.watcher);
+    // All of them at once: one may have a device to wait for.
+    vcpus.iter().for_each(Handle::stop);
     drop((vcpus, workers));
     Ok(outcome)
 }
@@ -120,7 +121,9 @@ fn follow<V: Vm>(
     parts: &Parts<V>,
     mut pace: Pace<'_, <V::Vcpu as Vcpu>::Kick>,
     waiting: &Receiver<Event>,
+    watcher: &Watcher,
 ) -> Outcome {
+    let mut watcher = Some(watcher);
     while let Ok(event) = waiting.recv() {
         match event {
             Event::Vcpu(News::Paused) => pace.paused(),
@@ -130,6 +133,11 @@ fn follow<V: Vm>(
             }
             Event::Guest(Wish::PowerOff) => return Outcome::PoweredOff,
             Event::Trouble(why) => return Outcome::Failed(why),
+            Event::Driver => {
+                if let Some(watcher) = watcher.take() {
+                    watcher.tell(Stage::Driver);
+                }
+            }
             Event::Order(Order::Pause(paused)) => pace.pause(paused),
             Event::Order(Order::Resume) => pace.resume(),
             Event::Order(Order::PressPowerButton) => {

@@ -15,8 +15,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 pub use machine::run;
 
-use crate::board::x86_64::BoardError;
-use crate::board::x86_64::power::Wish;
+use crate::board::{BoardError, Wish};
 use crate::devices::blk::Disk;
 use crate::devices::vsock::Vsock;
 use crate::hypervisor;
@@ -57,6 +56,8 @@ pub enum Stage {
     Board,
     /// The first vCPU is about to run.
     Running,
+    /// The guest's first driver has its device.
+    Driver,
 }
 
 impl Stage {
@@ -67,11 +68,12 @@ impl Stage {
             Self::Kernel => "kernel",
             Self::Board => "board",
             Self::Running => "running",
+            Self::Driver => "driver",
         }
     }
 }
 
-/// Is told of each stage as it ends, from the thread that runs the machine.
+/// Is told of each stage once, as it ends, from the thread that runs the machine.
 #[derive(Clone)]
 pub struct Watcher(Arc<dyn Fn(Stage) + Send + Sync>);
 
@@ -122,6 +124,8 @@ pub enum Error {
 enum Event {
     Vcpu(News),
     Guest(Wish),
+    /// A device has a driver for the first time.
+    Driver,
     /// A part of the machine can no longer work.
     Trouble(String),
     Order(Order),

@@ -7,16 +7,9 @@ use std::sync::mpsc::Sender;
 use std::thread;
 
 use super::{Config, Error, Event, Stage};
-use crate::board::Place;
-use crate::board::x86_64::layout::{
-    RESET, SERIAL, SERIAL_LINE, SLEEP_CONTROL, VIRTIO_SIZE, memory as memory_layout, virtio,
-};
-use crate::board::x86_64::power::Power;
-use crate::board::x86_64::{Contents, prepare};
-use crate::devices::serial::Serial;
+use crate::board::{Contents, Place, VIRTIO_SIZE, add_fixed, memory_layout, prepare, virtio};
 use crate::devices::{Device, Line};
-use crate::hypervisor::x86_64::Registers;
-use crate::hypervisor::{Hypervisor, Vm};
+use crate::hypervisor::{Hypervisor, Registers, Vm};
 use crate::memory::{self, Memory};
 use crate::transport::mmio::{Mmio, Slot};
 use crate::vcpu::Buses;
@@ -51,7 +44,9 @@ pub(super) fn assemble<H: Hypervisor>(
         let filled = fill(config, &places);
         Ok::<_, Error>((vm.join().unwrap_or_else(|panic| resume_unwind(panic)), filled))
     })?;
-    let (vm, (memory, registers)) = (vm?, filled?);
+    // What is declared first goes last: the memory outlives the machine that sees it.
+    let (memory, registers) = filled?;
+    let vm = vm?;
     for (address, region) in memory::regions(&memory) {
         // SAFETY: the mapping belongs to `memory`, which is kept with the machine and dropped after it; nobody refers
         // into it but by volatile accesses.
@@ -60,9 +55,9 @@ pub(super) fn assemble<H: Hypervisor>(
     let mut assembly = Assembly { vm: Arc::new(vm), memory, buses: Buses::default(), slots: Vec::new() };
     assembly.fixed(config, events)?;
     for ((name, device), place) in devices.into_iter().zip(&places) {
-        assembly.virtio(name, device, place)?;
+        assembly.virtio(name, device, place, events)?;
     }
-    let Assembly { vm, memory, buses, slots } = assembly;
+    let Assembly { buses, slots, vm, memory } = assembly;
     Ok(Parts { vm, buses: Arc::new(buses), slots, registers, _memory: memory })
 }
 
@@ -82,41 +77,47 @@ fn fill(config: &Config, places: &[Place]) -> Result<(Memory, Registers), Error>
     Ok((memory, registers))
 }
 
+/// Its fields go in this order, should it not be finished.
 struct Assembly<V> {
-    vm: Arc<V>,
-    memory: Memory,
     buses: Buses,
     slots: Vec<Arc<Slot>>,
+    vm: Arc<V>,
+    memory: Memory,
 }
 
 impl<V: Vm> Assembly<V> {
     /// What every machine has.
     fn fixed(&mut self, config: &Config, events: &Sender<Event>) -> Result<(), Error> {
         let output = config.console.try_clone().map_err(Error::Device)?;
-        let serial = Serial::new(self.line(SERIAL_LINE), output).map_err(Error::Device)?;
-        self.buses.ports.insert(SERIAL.start.into()..SERIAL.end.into(), Arc::new(serial));
         let events = events.clone();
-        let power = Power::new(move |wish| drop(events.send(Event::Guest(wish))));
-        let ports = u64::from(SLEEP_CONTROL)..u64::from(RESET).saturating_add(1);
-        self.buses.ports.insert(ports, Arc::new(power));
-        Ok(())
+        let wish = move |wish| drop(events.send(Event::Guest(wish)));
+        add_fixed(&mut self.buses, |number| line(&self.vm, number), output, wish).map_err(Error::Device)
     }
 
-    fn virtio(&mut self, name: &'static str, device: Box<dyn Device>, place: &Place) -> Result<(), Error> {
-        let line = self.line(place.line);
-        let slot = Arc::new(Slot::new(name, device, self.memory.clone(), line).map_err(Error::Device)?);
+    fn virtio(
+        &mut self,
+        name: &'static str,
+        device: Box<dyn Device>,
+        place: &Place,
+        events: &Sender<Event>,
+    ) -> Result<(), Error> {
+        let line = line(&self.vm, place.line);
+        let events = events.clone();
+        let slot = Slot::new(name, device, self.memory.clone(), line).map_err(Error::Device)?;
+        let slot = Arc::new(slot.telling_of_its_driver(move || drop(events.send(Event::Driver))));
         let range = place.address..place.address.saturating_add(VIRTIO_SIZE);
         self.buses.memory.insert(range, Arc::new(Mmio::new(Arc::clone(&slot))));
         self.slots.push(slot);
         Ok(())
     }
+}
 
-    fn line(&self, number: u32) -> Line {
-        let vm = Arc::clone(&self.vm);
-        Line::new(move || {
-            if let Err(error) = vm.interrupt(number) {
-                tracing::error!(error = &error as &dyn std::error::Error, number, "an interrupt is lost");
-            }
-        })
-    }
+/// By which a device interrupts the guest.
+fn line(vm: &Arc<impl Vm>, number: u32) -> Line {
+    let vm = Arc::clone(vm);
+    Line::new(move || {
+        if let Err(error) = vm.interrupt(number) {
+            tracing::error!(error = &error as &dyn std::error::Error, number, "an interrupt is lost");
+        }
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 
+use kvm_bindings::KVM_INTERNAL_ERROR_EMULATION;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::kick::{Kicked, KvmKick};
@@ -14,16 +15,29 @@ use crate::hypervisor::{Exit, Failure, Vcpu};
 pub struct KvmVcpu {
     // Before the descriptor, whose mapping it points into.
     kicked: Kicked,
+    /// What kind of error of its own KVM has met; in the same mapping.
+    internal_error: *const u32,
     fd: VcpuFd,
 }
 
 impl KvmVcpu {
     pub(super) fn new(mut fd: VcpuFd) -> Self {
-        let immediate_exit = NonNull::from(&mut fd.get_kvm_run().immediate_exit);
+        let shared = fd.get_kvm_run();
+        // SAFETY: nothing is read: only where it lies is asked.
+        let internal_error = unsafe { &raw const shared.__bindgen_anon_1.internal.suberror };
+        let immediate_exit = NonNull::from(&mut shared.immediate_exit);
         // SAFETY: it lies in the mapping that `fd` owns, which is dropped after `kicked`; and neither can leave this
         // thread, because a vCPU is not `Send`.
         let kicked = unsafe { Kicked::new(immediate_exit) };
-        Self { kicked, fd }
+        Self { kicked, internal_error, fd }
+    }
+}
+
+/// After KVM_EXIT_INTERNAL_ERROR, by its kind.
+fn internal_error(kind: u32) -> Failure {
+    match kind {
+        KVM_INTERNAL_ERROR_EMULATION => Failure::Emulation,
+        _ => Failure::Unexpected("an error of KVM's own"),
     }
 }
 
@@ -46,7 +60,10 @@ impl Vcpu for KvmVcpu {
             Ok(VcpuExit::Hlt) => Exit::Halted,
             Ok(VcpuExit::Shutdown) => Exit::Shutdown,
             Ok(VcpuExit::FailEntry(reason, _)) => Exit::Failed(Failure::Entry(reason)),
-            Ok(VcpuExit::InternalError) => Exit::Failed(Failure::Emulation),
+            Ok(VcpuExit::InternalError) => {
+                // SAFETY: it lies in the mapping that `fd` owns, and KVM has written it before this exit.
+                Exit::Failed(internal_error(unsafe { self.internal_error.read_volatile() }))
+            }
             Ok(VcpuExit::SystemEvent(..)) => Exit::Failed(Failure::Unexpected("a system event")),
             Ok(VcpuExit::Intr) => take_kick(&self.kicked),
             Ok(_) => Exit::Failed(Failure::Unexpected("one that this machine never asks for")),

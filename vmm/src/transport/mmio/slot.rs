@@ -35,6 +35,8 @@ struct Work {
     device: Box<dyn Device>,
     /// None while there is no driver.
     queues: Vec<Queue>,
+    /// Called when the device has a driver, once: a guest may set it up as often as it likes.
+    driven: Option<Box<dyn FnOnce() + Send>>,
     complaints: LogGate,
 }
 
@@ -51,7 +53,7 @@ impl Slot {
         memory: Memory,
         line: Line,
     ) -> std::io::Result<Self> {
-        let work = Work { device, queues: Vec::new(), complaints: LogGate::default() };
+        let work = Work { device, queues: Vec::new(), driven: None, complaints: LogGate::default() };
         Ok(Self {
             name,
             memory,
@@ -61,6 +63,13 @@ impl Slot {
             interrupts: AtomicU32::new(0),
             needs_reset: AtomicBool::new(false),
         })
+    }
+
+    /// Whoever wants to know when it has its first driver.
+    #[must_use]
+    pub(crate) fn telling_of_its_driver(self, tell: impl FnOnce() + Send + 'static) -> Self {
+        self.work().driven = Some(Box::new(tell));
+        self
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -101,6 +110,9 @@ impl Slot {
         }
         work.queues = queues;
         work.device.activate(features, Instant::now());
+        if let Some(tell) = work.driven.take() {
+            tell();
+        }
         self.wake.wake();
     }
 
@@ -146,7 +158,7 @@ impl Slot {
             tracing::error!(error, held_back, "the {} device stops until reset", self.name);
         }
         work.queues.clear();
-        work.device.reset();
+        work.device.broke();
         self.fail();
     }
 

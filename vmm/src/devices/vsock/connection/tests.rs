@@ -90,6 +90,7 @@ proptest! {
             let held = sent.len() - forwarded as usize;
             prop_assert_eq!(held, connection.to_host.len(), "what is held is what was not forwarded");
             prop_assert!(held <= window as usize);
+            prop_assert!(connection.to_host.capacity() <= window as usize, "no buffer is larger than its window");
         }
         connection.guest_shut_down(SHUTDOWN_SEND);
         for _ in 0..50 {

@@ -24,7 +24,8 @@ impl Muxer {
             self.ready.rotate_left(usize::from(!self.ready.is_empty()));
         }
         while let Some(&key) = self.ready.front() {
-            let op = self.connections.get_mut(&key).and_then(|entry| entry.connection.next());
+            let entry = self.connections.get_mut(&key);
+            let op = entry.and_then(|entry| entry.connection.next(&mut self.scratch));
             if let Some(op) = op {
                 return Some(Next::Of(key, op));
             }

@@ -95,6 +95,33 @@ fn a_guest_that_closes_gets_a_reset_and_its_bytes_still_arrive() {
     assert_eq!(total, 4 * data.len());
 }
 
+/// A vCPU that resets the device is confined to calls that a reset needs, and sending is not one of them.
+#[test]
+fn a_reset_sends_nothing_and_the_bytes_of_the_guest_still_arrive() {
+    let mut guest = Guest::awake();
+    let (mut ours, accepted) = guest.connected(7, 1 << 20);
+    ours.set_nonblocking(true).unwrap();
+    let data = vec![5; 60_000];
+    for _ in 0..4 {
+        guest.send(again(&accepted, Op::Data, data.len()), &data);
+        guest.turn();
+    }
+    let mut buffer = vec![0; 100_000];
+    let mut total = 0;
+    let mut read_all = || {
+        while let Ok(count @ 1..) = ours.read(&mut buffer) {
+            total += count;
+        }
+        total
+    };
+    let before = read_all();
+    assert!(before < 4 * data.len(), "the socket holds all of it, so this tests nothing");
+    guest.device.reset();
+    assert_eq!(read_all(), before, "the reset has sent something");
+    guest.device.process_host(guest.now);
+    assert_eq!(read_all(), 4 * data.len());
+}
+
 #[test]
 fn a_slow_host_holds_the_guest_back_by_credit_and_loses_nothing() {
     let mut guest = Guest::awake();

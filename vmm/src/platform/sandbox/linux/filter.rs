@@ -69,6 +69,7 @@ fn condition(condition: &Condition) -> Result<SeccompCondition, seccompiler::Bac
     let (length, operator, value) = match condition.matches {
         Match::Is(value) => (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value.into()),
         Match::Within(bits) => (SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(!bits), 0),
+        Match::IsThisProcess => (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, std::process::id().into()),
         Match::IsBeside(ignored, value) => (SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(!ignored), value),
     };
     SeccompCondition::new(condition.argument, length, operator, value)

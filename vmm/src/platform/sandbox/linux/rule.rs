@@ -30,6 +30,8 @@ pub enum Match {
     Within(u64),
     /// Beside these bits, it is this.
     IsBeside(u64, u64),
+    /// The number of the process that the filter is made in.
+    IsThisProcess,
 }
 
 /// The conditions on an argument, as tables have them: `argument(1).is(..)`.
@@ -46,6 +48,10 @@ impl Argument {
 
     pub(super) const fn within(self, bits: u64) -> Condition {
         Condition { argument: self.0, matches: Match::Within(bits) }
+    }
+
+    pub(super) const fn own_process(self) -> Condition {
+        Condition { argument: self.0, matches: Match::IsThisProcess }
     }
 
     pub(super) const fn equals_beside(self, ignored: u64, value: u64) -> Condition {

@@ -6,8 +6,8 @@ use crate::platform::sandbox::linux::rule::{Rule, argument, table};
 pub(super) const RULES: &[Rule] = table! {
     SYS_ioctl if [argument(1).is(KVM_IRQ_LINE)] => "the power button is pressed",
     SYS_getpid => "a kick goes to a thread of this process",
-    // Which signal is a kick the C library says; another thread of the process is all that it can reach.
-    SYS_tgkill if [argument(2).is(34)] => "a vCPU is kicked",
-    SYS_io_uring_enter if [argument(1).is(0), argument(3).within(WAITS), NO_SIGNALS]
+    // Which signal is a kick the C library says.
+    SYS_tgkill if [argument(0).own_process(), argument(2).is(34)] => "a vCPU is kicked",
+    SYS_io_uring_enter if [argument(3).within(WAITS), NO_SIGNALS]
         => "what a disk was asked for is waited for, where its thread has failed",
 };
