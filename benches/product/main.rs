@@ -19,7 +19,7 @@ use report::{Figure, Report};
 /// Figures that are measured together, by how their names begin.
 type Group = (&'static [&'static str], fn() -> Vec<Figure>);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     (&["vmlinux-size", "root-image-size"], sizes::measure),
     (&["init-instructions"], instructions::measure),
     (&["up-to-", "guest-idle-memory"], boot::measure),
@@ -28,6 +28,7 @@ const GROUPS: [Group; 10] = [
     (&["vmm-exec-to-init", "vmm-memory", "idle-cpu"], native::start),
     (&["vmm-to-"], native::stages),
     (&["blk-read", "blk-write"], native::disk),
+    (&["net-down", "net-up"], native::network),
     (&["memory-returned"], native::memory),
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], native::vsock),
 ];

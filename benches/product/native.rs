@@ -6,6 +6,7 @@
 
 mod guest;
 mod inside;
+mod network;
 mod process;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,10 @@ pub(crate) fn stages() -> Vec<Figure> {
 
 pub(crate) fn disk() -> Vec<Figure> {
     measure("disk")
+}
+
+pub(crate) fn network() -> Vec<Figure> {
+    measure("network")
 }
 
 pub(crate) fn memory() -> Vec<Figure> {

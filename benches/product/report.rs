@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::support::TOP;
 
@@ -84,9 +85,17 @@ impl Report {
         }
     }
 
+    /// What this run has not measured stays in the file as it was.
     pub(crate) fn write(&self) {
         let file = Path::new(TOP).join("target/bench.json");
-        let text = serde_json::to_string_pretty(&self.figures).expect("figures are plain data");
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        let mut all: Vec<Value> = serde_json::from_str(&before).unwrap_or_default();
+        let is_new = |old: &Value| {
+            self.figures.iter().any(|figure| old["name"] == figure.name && old["engine"] == figure.engine)
+        };
+        all.retain(|old| !is_new(old));
+        all.extend(self.figures.iter().map(|figure| json!(figure)));
+        let text = serde_json::to_string_pretty(&all).expect("figures are plain data");
         fs::create_dir_all(file.parent().expect("the file lies in a directory"))
             .expect("target/ can be made");
         fs::write(&file, text + "\n").expect("target/bench.json can be written");

@@ -9,7 +9,7 @@ fn a_guest_has_the_processors_that_it_was_given() {
         for cpus in [1, 2, 4] {
             let said = Guest::doing("describe").cpus(cpus).done();
             let online = if cpus == 1 { "0".to_owned() } else { format!("0-{}", cpus - 1) };
-            assert_eq!(said[0], format!("cpus={cpus} online={online} hypervisor=KVMKVMKVM"));
+            assert_eq!(said[0], format!("cpus={cpus} online={online}"));
             assert!(said[1].contains("kvm-clock"), "{said:?}");
         }
     });

@@ -6,6 +6,9 @@ use std::process::Command;
 
 use crate::support::{Outcome, Parts, Running, eventually, run, start};
 
+/// What a guest says first when it runs on KVM.
+const ENGINE: &str = "on KVMKVMKVM";
+
 /// What it is made of; see tests/rig/src/init/guest for what it can do.
 #[derive(Debug, Clone)]
 pub(crate) struct Guest {
@@ -76,7 +79,12 @@ impl Guest {
         eventually(&format!("\"{word}\" from the guest"), 300, || {
             let printed = fs::read_to_string(console).unwrap_or_default();
             assert!(running.is_running(), "it ended: {printed} {running:?}");
-            if said(&printed).iter().any(|line| line == word) { Ok(()) } else { Err(printed) }
+            let said = said(&printed);
+            if !said.iter().any(|line| line == word) {
+                return Err(printed);
+            }
+            assert_eq!(said[0], ENGINE, "{printed}");
+            Ok(())
         });
         running
     }
@@ -88,6 +96,7 @@ impl Guest {
         assert_eq!(outcome.status, 0, "{outcome}");
         let mut said = said(&outcome.stdout);
         assert_eq!(said.pop().as_deref(), Some("done"), "{outcome}");
+        assert!(!said.is_empty() && said.remove(0) == ENGINE, "{outcome}");
         said
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Guest {
     /// Behind the words that every guest has on its kernel's command line.
     pub(super) words: String,
     pub(super) disk: Option<PathBuf>,
+    /// The network process's.
+    pub(super) socket: Option<PathBuf>,
     /// QEMU has its guest's memory in a file then, so that it does not count as its own.
     pub(super) has_shared_memory: bool,
     /// Our own VMM says how far it has come.
@@ -42,6 +44,9 @@ impl Guest {
         command.args(["--accel", "kvm", "--cmdline", &self.line(), "--memory", &memory()]);
         if let Some(disk) = &self.disk {
             command.arg("--disk").arg(disk);
+        }
+        if let Some(socket) = &self.socket {
+            command.arg("--net").arg(socket);
         }
         if self.has_stages {
             command.arg("--stages");
@@ -75,6 +80,11 @@ impl Guest {
             let file = disk.display();
             command.args(["-drive", &format!("id=disk,if=none,format=raw,cache=writeback,file={file}")]);
             command.args(["-device", "virtio-blk-device,drive=disk"]);
+        }
+        if let Some(socket) = &self.socket {
+            let path = socket.display();
+            command.args(["-netdev", &format!("stream,id=net,server=off,addr.type=unix,addr.path={path}")]);
+            command.args(["-device", "virtio-net-device,netdev=net,host_mtu=65520"]);
         }
         command
     }

@@ -10,14 +10,18 @@ use crate::Outcome;
 /// The leaf at which a hypervisor says its name.
 const HYPERVISOR: u32 = 0x4000_0000;
 
+/// The name of whatever runs this guest.
+pub(super) fn hypervisor() -> String {
+    let leaf = __cpuid(HYPERVISOR);
+    let name: Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx].iter().flat_map(|word| word.to_le_bytes()).collect();
+    String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned()
+}
+
 pub(super) fn describe() -> Outcome<()> {
     let cpus = thread::available_parallelism()?;
     let online = fs::read_to_string("/sys/devices/system/cpu/online")?;
-    let leaf = __cpuid(HYPERVISOR);
-    let name: Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx].iter().flat_map(|word| word.to_le_bytes()).collect();
-    let hypervisor = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
     let sources = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
-    println!("rig: cpus={cpus} online={} hypervisor={hypervisor}", online.trim());
+    println!("rig: cpus={cpus} online={}", online.trim());
     println!("rig: clocks={}", fs::read_to_string(sources)?.trim().replace(' ', ","));
     Ok(())
 }

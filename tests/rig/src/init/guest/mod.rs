@@ -3,8 +3,10 @@
 mod button;
 mod console;
 mod disk;
+mod echo;
 mod machine;
 mod memory;
+mod network;
 
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use crate::arguments::Arguments;
 /// Does it, and powers off; whether it went well is the last line.
 pub(crate) fn act(action: &str, arguments: &Arguments) -> Outcome<()> {
     console::make_raw()?;
+    println!("rig: on {}", machine::hypervisor());
     match perform(action, arguments) {
         Ok(()) => println!("rig: done"),
         Err(error) => println!("rig: failed: {error}"),
@@ -39,6 +42,7 @@ fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
         "panic" => std::process::abort(),
         "reset" => Ok(reboot(RebootCommand::Restart)?),
         "wait" => wait(),
+        "echo" => echo::on_vsock(),
         "tick" => button::tick_until_pressed(),
         "random" => machine::random(),
         "free" => memory::use_and_free(arguments),
@@ -46,6 +50,8 @@ fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
         "print" => console::print(arguments),
         "read-disk" => disk::read_through(arguments),
         "write-disk" => disk::write_through(arguments),
+        "download" => network::download(arguments),
+        "upload" => network::upload(arguments),
         "write" => disk::write(arguments),
         "check" => disk::check(arguments),
         "discard" => disk::discard(arguments),
