@@ -7,7 +7,6 @@ use std::process::Command;
 use support::{TOP, run};
 
 #[test]
-#[ignore = "long: builds the machine anew"]
 fn a_bound_that_is_taken_out_of_a_device_is_missed_by_the_hostile_guest() {
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(TOP).args(["test", "--locked", "-p", "vmm", "--test", "hostile"]);

@@ -5,7 +5,13 @@ use vmm::board::x86_64::layout::{VIRTIO_SIZE, virtio};
 use crate::guest::{Access, Guest, MEMORY, area};
 use crate::random::Random;
 
-/// Console, entropy, disk, balloon, network, vsock; and one place where nothing is.
+// Devices by their places; at the one behind them nothing is.
+pub(crate) const CONSOLE: u64 = 0;
+pub(crate) const ENTROPY: u64 = 1;
+pub(crate) const DISK: u64 = 2;
+pub(crate) const BALLOON: u64 = 3;
+pub(crate) const NETWORK: u64 = 4;
+pub(crate) const VSOCK: u64 = 5;
 pub(crate) const DEVICES: u64 = 6;
 pub(crate) const QUEUES: u64 = 3;
 pub(crate) const SIZE: u16 = 16;

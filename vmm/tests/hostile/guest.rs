@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ptr::NonNull;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,8 +12,10 @@ use vmm::board::x86_64::layout::{SLEEP_CONTROL, SLEEP_ENABLE, SLEEP_TYPE_OFF};
 use vmm::hypervisor::x86_64::Registers;
 use vmm::hypervisor::{Error, Exit, Hypervisor, Kick, Vcpu, Vm};
 
-use crate::attack::{self, CLASSES, DEVICES, NEXT, QUEUES, SIZE, WRITE, address};
-use crate::host::anonymous_kib;
+use crate::attack::{
+    self, BALLOON, CLASSES, CONSOLE, DEVICES, DISK, ENTROPY, NETWORK, NEXT, QUEUES, SIZE, VSOCK, WRITE,
+    address,
+};
 use crate::random::Random;
 
 pub(crate) const MEMORY: u64 = 8 << 20;
@@ -27,6 +30,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The memory of one queue: descriptors, available ring, used ring and buffers, a page each.
 pub(crate) fn area(device: u64, queue: u64) -> u64 {
     AREAS + (device * QUEUES + queue) * 0x4000
+}
+
+/// The page for what a queue's descriptors name.
+fn buffer(device: u64, queue: u64) -> u64 {
+    area(device, queue) + 0x3000
+}
+
+/// A packet that wants a stream to port 1000 of the host (virtio 1.3, 5.10.6).
+fn dial() -> Vec<u8> {
+    const GUEST: u64 = 3;
+    const HOST: u64 = 2;
+    const STREAM: u16 = 1;
+    const REQUEST: u16 = 1;
+    let ports = [5000_u32, 1000].map(u32::to_le_bytes).concat();
+    let kind = [STREAM, REQUEST].map(u16::to_le_bytes).concat();
+    [&[GUEST, HOST].map(u64::to_le_bytes).concat()[..], &ports, &[0; 4], &kind, &[0; 12]].concat()
 }
 
 /// What came of the attack.
@@ -50,6 +69,7 @@ pub(crate) enum Access {
 #[derive(Debug, Clone)]
 pub(crate) struct Hostile {
     operations: u64,
+    meter: Sender<Sender<u64>>,
     report: Arc<Mutex<Report>>,
     memory: Arc<Mutex<Option<Region>>>,
 }
@@ -68,8 +88,9 @@ impl Region {
 }
 
 impl Hostile {
-    pub(crate) fn new(operations: u64) -> Self {
-        Self { operations, report: Arc::default(), memory: Arc::default() }
+    /// Whatever asks `meter` gets the size of this process.
+    pub(crate) fn new(operations: u64, meter: Sender<Sender<u64>>) -> Self {
+        Self { operations, meter, report: Arc::default(), memory: Arc::default() }
     }
 
     pub(crate) fn report(&self) -> Arc<Mutex<Report>> {
@@ -109,6 +130,7 @@ impl Vm for Hostile {
             limit: self.operations,
             made: 0,
             next_look: 0,
+            meter: self.meter.clone(),
             report: Arc::clone(&self.report),
             honest: None,
         })
@@ -126,6 +148,7 @@ pub(crate) struct Guest {
     limit: u64,
     made: u64,
     next_look: u64,
+    meter: Sender<Sender<u64>>,
     report: Arc<Mutex<Report>>,
     /// After the attack: how far the right use of devices has come, and until when that may take.
     honest: Option<(usize, Instant)>,
@@ -157,7 +180,7 @@ impl Vcpu for Guest {
                 self.attack();
             } else if !self.use_rightly() {
                 self.report.lock().unwrap().operations = self.made;
-                thread::sleep(Duration::from_millis(1));
+                thread::yield_now();
                 return Ok(Exit::Kicked);
             }
         }
@@ -210,11 +233,14 @@ impl Guest {
             let byte: u8 = memory.read_obj(page).unwrap();
             memory.write_obj(byte, page).unwrap();
         }
+        let (answer, size) = channel();
+        self.meter.send(answer).unwrap();
+        let size = size.recv().unwrap();
         let mut report = self.report.lock().unwrap();
         if report.base_kib == 0 {
-            report.base_kib = anonymous_kib();
+            report.base_kib = size;
         }
-        report.peak_kib = report.peak_kib.max(anonymous_kib());
+        report.peak_kib = report.peak_kib.max(size);
     }
 
     pub(crate) fn access(&mut self, access: Access) {
@@ -292,35 +318,53 @@ impl Guest {
         bytes
     }
 
-    /// After all that: randomness, a sector written and read back, and a power-off. Whether there is something to do now.
+    /// After all that, one device after the other, and a power-off. Whether there is something to do now.
     fn use_rightly(&mut self) -> bool {
         let (step, deadline) = *self.honest.get_or_insert_with(|| (0, Instant::now() + PATIENCE));
         assert!(Instant::now() < deadline, "no answer to the right use of a device, step {step}");
-        const ENTROPY: u64 = 1;
-        const DISK: u64 = 2;
-        let buffer = |device| area(device, 0) + 0x3000;
-        let is_done =
-            |guest: &Self, device, count: u16| guest.read(area(device, 0) + 0x2002, 2) == count.to_le_bytes();
         match step {
             0 => {
-                self.set_up(ENTROPY, SIZE, |_, right| right);
-                self.write(buffer(ENTROPY), &[0; 64]);
-                self.descriptor(area(ENTROPY, 0), 0, (buffer(ENTROPY), 64), WRITE, 0);
-                self.offer(ENTROPY, 0, 0);
-                self.kick(ENTROPY, 0);
+                self.set_up_rightly(ENTROPY);
+                self.give(ENTROPY, 0, &[0; 64], WRITE);
             }
-            1 if is_done(self, ENTROPY, 1) => {
-                assert_ne!(self.read(buffer(ENTROPY), 64), [0; 64]);
-                self.set_up(DISK, SIZE, |_, right| right);
+            1 if self.has_back(ENTROPY, 0, 1) => {
+                assert_ne!(self.read(buffer(ENTROPY, 0), 64), [0; 64]);
+                self.set_up_rightly(DISK);
                 self.request(DISK, 1, &[0x77; 512]);
             }
-            2 if is_done(self, DISK, 1) => {
-                assert_eq!(self.read(buffer(DISK) + 0x400, 1), [0], "the sector is written");
+            2 if self.has_back(DISK, 0, 1) => {
+                assert_eq!(self.read(buffer(DISK, 0) + 0x400, 1), [0], "the sector is written");
                 self.request(DISK, 0, &[0; 512]);
             }
-            3 if is_done(self, DISK, 2) => {
-                assert_eq!(self.read(buffer(DISK) + 0x400, 1), [0], "the sector is read");
-                assert_eq!(self.read(buffer(DISK) + 0x100, 512), [0x77; 512]);
+            3 if self.has_back(DISK, 0, 2) => {
+                assert_eq!(self.read(buffer(DISK, 0) + 0x400, 1), [0], "the sector is read");
+                assert_eq!(self.read(buffer(DISK, 0) + 0x100, 512), [0x77; 512]);
+                self.set_up_rightly(CONSOLE);
+                self.give(CONSOLE, 1, b"a line\n", 0);
+            }
+            4 if self.has_back(CONSOLE, 1, 1) => {
+                self.set_up_rightly(BALLOON);
+                let page = buffer(BALLOON, 1) as u32 / PAGE as u32;
+                self.give(BALLOON, 0, &page.to_le_bytes(), 0);
+            }
+            5 if self.has_back(BALLOON, 0, 1) => {
+                self.set_up_rightly(NETWORK);
+                self.give(NETWORK, 0, &[0; PAGE], WRITE);
+                self.give(NETWORK, 1, &[0; 72], 0);
+            }
+            6 if self.has_back(NETWORK, 1, 1) && self.has_back(NETWORK, 0, 1) => {
+                assert_eq!(self.read(buffer(NETWORK, 0) + 12, 1400), [0xaa; 1400], "a frame of the host's");
+                self.set_up_rightly(VSOCK);
+                self.give(VSOCK, 0, &[0; PAGE], WRITE);
+                self.give(VSOCK, 1, &dial(), 0);
+            }
+            7 if self.has_back(VSOCK, 0, 1) => {
+                const RESET: u16 = 3;
+                assert_eq!(
+                    self.read(buffer(VSOCK, 0) + 30, 2),
+                    RESET.to_le_bytes(),
+                    "what was dialed is refused"
+                );
                 self.access(Access::PortWrite(SLEEP_CONTROL, vec![SLEEP_TYPE_OFF << 2 | SLEEP_ENABLE]));
             }
             _ => return false,
@@ -329,9 +373,27 @@ impl Guest {
         true
     }
 
+    fn set_up_rightly(&mut self, device: u64) {
+        self.set_up(device, SIZE, |_, right| right);
+    }
+
+    /// Whether so many buffers have come back.
+    fn has_back(&self, device: u64, queue: u64, count: u16) -> bool {
+        self.read(area(device, queue) + 0x2002, 2) == count.to_le_bytes()
+    }
+
+    /// One buffer with these bytes, the queue's first.
+    fn give(&mut self, device: u64, queue: u64, bytes: &[u8], flags: u16) {
+        let at = buffer(device, queue);
+        self.write(at, bytes);
+        self.descriptor(area(device, queue), 0, (at, bytes.len() as u32), flags, 0);
+        self.offer(device, queue, 0);
+        self.kick(device, queue);
+    }
+
     /// Of the first sector.
     fn request(&mut self, device: u64, kind: u32, data: &[u8; 512]) {
-        let (table, buffer) = (area(device, 0), area(device, 0) + 0x3000);
+        let (table, buffer) = (area(device, 0), buffer(device, 0));
         self.write(buffer, &[&kind.to_le_bytes()[..], &[0; 12]].concat());
         self.write(buffer + 0x100, data);
         self.write(buffer + 0x400, &[0xff]);

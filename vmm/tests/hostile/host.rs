@@ -1,14 +1,18 @@
-//! The host's side of the network card, and how large this process is.
+//! The host's side of network card and vsock, and how large this process is.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
+
+use rustix::net::SendFlags;
+use vmm::devices::vsock::{Dial, Handle};
 
 /// Takes all frames, and sends one for each read, until the machine closes the wire.
 pub(crate) fn babble(mut wire: UnixStream) -> JoinHandle<()> {
     thread::spawn(move || {
-        let mut sending = wire.try_clone().unwrap();
-        sending.set_nonblocking(true).unwrap();
         let mut buffer = vec![0; 1 << 16];
         let frame = [&1400_u32.to_be_bytes()[..], &[0xaa; 1400]].concat();
         let mut rest: &[u8] = &[];
@@ -17,16 +21,38 @@ pub(crate) fn babble(mut wire: UnixStream) -> JoinHandle<()> {
             if rest.is_empty() {
                 rest = &frame;
             }
-            if let Ok(count) = sending.write(rest) {
+            if let Ok(count) = rustix::net::send(&wire, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 rest = &rest[count..];
             }
         }
     })
 }
 
-/// The anonymous memory of this process.
-pub(crate) fn anonymous_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// Gives the guest nothing of what it dials, until its device is gone.
+pub(crate) fn refuse(dials: Receiver<Dial>, handle: Handle) -> JoinHandle<()> {
+    thread::spawn(move || dials.iter().for_each(|dial| handle.refused(dial.id)))
+}
+
+/// Knows how much anonymous memory this process has. Opened before the sandbox shuts files away.
+pub(crate) struct Meter(File);
+
+impl Meter {
+    pub(crate) fn new() -> Self {
+        Self(File::open("/proc/self/status").unwrap())
+    }
+
+    /// From then on a thread of its own reads it: those of the machine may not.
+    pub(crate) fn start(self) -> Sender<Sender<u64>> {
+        let (asking, asked) = channel::<Sender<u64>>();
+        thread::spawn(move || asked.iter().for_each(|answer| _ = answer.send(self.kib())));
+        asking
+    }
+
+    fn kib(&self) -> u64 {
+        let mut status = [0; 4096];
+        let count = self.0.read_at(&mut status, 0).unwrap();
+        let status = String::from_utf8_lossy(&status[..count]);
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
 }
