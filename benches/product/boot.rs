@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::report::Figure;
@@ -42,24 +42,35 @@ pub(crate) fn measure() -> Vec<Figure> {
 /// Starts it, and reads the clocks at each line with which `mvm up` tells of a stage's end.
 fn up(instance: &Instance) -> Vec<Spent> {
     let mut command = instance.command();
-    command.args(["up", &instance.name]).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(["up", &instance.name]);
     let start = Instant::now();
-    let mut child = command.spawn().expect("mvm starts");
-    let (mut boot, mut said) = (Vec::new(), String::new());
+    let mut boot = Vec::new();
+    let outcome = follow(&mut command, |stage| {
+        let seconds = start.elapsed().as_secs_f64();
+        let processes = instance.processes().all();
+        let cpu_seconds = processes.iter().map(|process| cpu_seconds(process.pid)).sum();
+        boot.push(Spent { stage: stage.to_owned(), seconds, cpu_seconds });
+    });
+    if let Err(said) = outcome {
+        panic!("{said}{}", instance.logs());
+    }
+    boot
+}
+
+/// Runs `mvm up` to its end, and is told of each stage's end when that comes; an error is all that it said.
+pub(crate) fn follow(up: &mut Command, mut ended: impl FnMut(&str)) -> Result<(), String> {
+    let mut child = up.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("mvm starts");
+    let mut said = String::new();
     for line in BufReader::new(child.stderr.take().expect("stderr is a pipe")).lines() {
         let line = line.expect("mvm says it in UTF-8");
         if let Some(stage) = ended_stage(&line) {
-            let seconds = start.elapsed().as_secs_f64();
-            let processes = instance.processes().all();
-            let cpu_seconds = processes.iter().map(|process| cpu_seconds(process.pid)).sum();
-            boot.push(Spent { stage: stage.to_owned(), seconds, cpu_seconds });
+            ended(stage);
         }
         said.push_str(&line);
         said.push('\n');
     }
     let status = child.wait().expect("mvm can be waited for");
-    assert!(status.success(), "mvm up ended with {status}\n{said}{}", instance.logs());
-    boot
+    if status.success() { Ok(()) } else { Err(format!("mvm up ended with {status}\n{said}")) }
 }
 
 /// "kernel" of "  kernel     612 ms", and "ready" of the last line.

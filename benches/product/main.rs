@@ -19,7 +19,7 @@ use report::{Figure, Report};
 /// Figures that are measured together, by how their names begin.
 type Group = (&'static [&'static str], fn() -> Vec<Figure>);
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     (&["vmlinux-size", "root-image-size"], sizes::measure),
     (&["init-instructions"], instructions::measure),
     (&["up-to-", "guest-idle-memory"], boot::measure),
@@ -27,6 +27,7 @@ const GROUPS: [Group; 11] = [
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], vsock::measure),
     (&["vmm-exec-to-init", "vmm-memory", "idle-cpu"], native::start),
     (&["vmm-to-"], native::stages),
+    (&["up-to-"], native::up),
     (&["blk-read", "blk-write"], native::disk),
     (&["net-down", "net-up"], native::network),
     (&["memory-returned"], native::memory),

@@ -50,6 +50,10 @@ pub(crate) fn stages() -> Vec<Figure> {
     measure("stages")
 }
 
+pub(crate) fn up() -> Vec<Figure> {
+    measure("up")
+}
+
 pub(crate) fn disk() -> Vec<Figure> {
     measure("disk")
 }

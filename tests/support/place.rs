@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::artifact::{STATIC, built};
-use super::{Appliance, Instance, MVM, rig, skipped};
+use super::{Appliance, Instance, MVM, rig, rig_files, skipped};
 
 /// Set for a test program that runs inside the rig: the directory of the [`Parts`] there.
 const INSIDE: &str = "MVM_RIG";
@@ -17,6 +17,8 @@ pub struct Parts {
     pub mvm: PathBuf,
     /// The appliance's.
     pub kernel: PathBuf,
+    /// Debian's kernel, as it comes: compressed, and with most drivers in modules.
+    pub foreign_kernel: PathBuf,
     /// An initial ramdisk with `rig-init` and nothing else.
     pub initrd: PathBuf,
     /// What `mvm up` finds as XDG_DATA_HOME: appliance and passt.
@@ -34,6 +36,7 @@ impl Parts {
             None => Self {
                 mvm: MVM.into(),
                 kernel: Appliance::built().kernel.clone(),
+                foreign_kernel: rig_files().join("vmlinuz"),
                 initrd: rig::guests_ramdisk(&rig_init()),
                 data: Instance::data(),
                 busybox: rig::foreign_busybox(),
@@ -47,6 +50,7 @@ impl Parts {
         Self {
             mvm: path("mvm"),
             kernel: path("vmlinux"),
+            foreign_kernel: path("vmlinuz"),
             initrd: path("guest.cpio"),
             data: path("data"),
             busybox: path("busybox-arm64"),

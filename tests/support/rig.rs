@@ -138,6 +138,7 @@ fn initramfs(files: &Path, more: &[PathBuf]) -> std::io::Result<File> {
         archive.copy(name_in_archive(&library), &library)?;
     }
     archive.copy("rig/vmlinux", &Appliance::built().kernel)?;
+    archive.copy("rig/vmlinuz", &files.join("vmlinuz"))?;
     appliance_into(&mut archive)?;
     for directory in more {
         tree_into(&mut archive, directory, name_in_archive(directory))?;

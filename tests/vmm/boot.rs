@@ -1,7 +1,7 @@
 //! Guests come up, and how they end is told.
 
 use crate::guest::Guest;
-use crate::support::on_kvm;
+use crate::support::{on_kvm, run};
 
 #[test]
 fn a_guest_has_the_processors_that_it_was_given() {
@@ -12,6 +12,31 @@ fn a_guest_has_the_processors_that_it_was_given() {
             assert_eq!(said[0], format!("cpus={cpus} online={online}"));
             assert!(said[1].contains("kvm-clock"), "{said:?}");
         }
+    });
+}
+
+#[test]
+fn a_compressed_kernel_of_somebody_elses_boots() {
+    on_kvm(|| {
+        let said = Guest::doing("describe").on_a_foreign_kernel().cpus(2).done();
+        assert_eq!(said[0], "cpus=2 online=0-1");
+    });
+}
+
+#[test]
+fn a_start_is_followed_stage_by_stage() {
+    on_kvm(|| {
+        let outcome = run(Guest::doing("nothing").command().arg("--stages"));
+        let stage = |line: &str| {
+            let (stage, after) =
+                line.strip_prefix("mvm vmm: ")?.strip_suffix(" us")?.split_once(" after ")?;
+            Some((stage.to_owned(), after.parse::<u64>().ok()?))
+        };
+        let (stages, times): (Vec<_>, Vec<_>) = outcome.stderr.lines().filter_map(stage).unzip();
+        let expected =
+            ["main", "files", "hypervisor", "sandbox", "memory", "kernel", "board", "running", "driver"];
+        assert_eq!(stages, expected, "{outcome}");
+        assert!(times.is_sorted(), "{outcome}");
     });
 }
 

@@ -13,6 +13,7 @@ const ENGINE: &str = "on KVMKVMKVM";
 #[derive(Debug, Clone)]
 pub(crate) struct Guest {
     action: String,
+    is_kernel_foreign: bool,
     cpus: u8,
     disks: Vec<String>,
     console: Option<PathBuf>,
@@ -22,7 +23,19 @@ pub(crate) struct Guest {
 impl Guest {
     /// The action, and with it the words of the kernel's command line that it asks for.
     pub(crate) fn doing(action: impl Into<String>) -> Self {
-        Self { action: action.into(), cpus: 1, disks: Vec::new(), console: None, balloon: None }
+        Self {
+            action: action.into(),
+            is_kernel_foreign: false,
+            cpus: 1,
+            disks: Vec::new(),
+            console: None,
+            balloon: None,
+        }
+    }
+
+    /// On Debian's kernel, which has no driver for this console and prints to the serial port.
+    pub(crate) fn on_a_foreign_kernel(self) -> Self {
+        Self { is_kernel_foreign: true, ..self }
     }
 
     pub(crate) fn cpus(self, cpus: u8) -> Self {
@@ -48,8 +61,10 @@ impl Guest {
     pub(crate) fn command(&self) -> Command {
         let parts = Parts::here();
         let mut command = Command::new(&parts.mvm);
-        command.arg("vmm").arg("--kernel").arg(&parts.kernel).arg("--initrd").arg(&parts.initrd);
-        let line = format!("console=hvc0 quiet panic=-1 rdinit=/init rig.do={}", self.action);
+        let (kernel, console) =
+            if self.is_kernel_foreign { (&parts.foreign_kernel, "ttyS0") } else { (&parts.kernel, "hvc0") };
+        command.arg("vmm").arg("--kernel").arg(kernel).arg("--initrd").arg(&parts.initrd);
+        let line = format!("console={console} quiet panic=-1 rdinit=/init rig.do={}", self.action);
         command.args(["--accel", "kvm", "--cmdline", &line, "--cpus", &self.cpus.to_string()]);
         for disk in &self.disks {
             command.args(["--disk", disk]);

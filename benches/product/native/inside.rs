@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::guest::Guest;
 use super::process::Vmm;
 use super::{BOTH, Of, Value, network};
-use crate::support::{Parts, VsockBench, run};
+use crate::boot::follow;
+use crate::support::{KvmInstance, Parts, VsockBench, run};
 
 /// The argument by which this program knows that it is inside; the part and QEMU's command follow.
 pub(crate) const WORD: &str = "--inside";
@@ -23,6 +24,7 @@ pub(crate) fn main(arguments: &[String]) {
     match part.as_str() {
         "start" => start(qemu),
         "stages" => stages(),
+        "up" => up(),
         "disk" => disk(qemu),
         "network" => network::measure(qemu),
         "memory" => memory(qemu),
@@ -73,6 +75,21 @@ fn stages() {
             }
         }
         child.wait().expect("mvm can be waited for");
+    }
+}
+
+/// The whole appliance, to the end of each stage of `mvm up`.
+fn up() {
+    for _ in 0..RUNS {
+        let instance = KvmInstance::new();
+        let mut up =
+            instance.command(&["up", "--accel", "kvm", "--cpus", "1", "--memory", "1G", "--disk", "4G"]);
+        let started = Instant::now();
+        let outcome = follow(&mut up, |stage| {
+            report(&format!("up-to-{stage}"), "million", Of::Mvm, millions(started.elapsed()));
+        });
+        outcome.unwrap_or_else(|said| panic!("{said}"));
+        instance.mvm(&["down"]).ok();
     }
 }
 

@@ -82,61 +82,64 @@ impl Incoming {
 }
 
 /// Frames to the network process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
-    bytes: Vec<u8>,
-    sent: usize,
+    bytes: Box<[u8]>,
+    waiting: Range<usize>,
+}
+
+impl Default for Outgoing {
+    fn default() -> Self {
+        Self { bytes: vec![0; ROOM].into_boxed_slice(), waiting: 0..0 }
+    }
 }
 
 impl Outgoing {
     pub(super) fn waits(&self) -> bool {
-        self.sent < self.bytes.len()
+        !self.waiting.is_empty()
+    }
+
+    pub(super) fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.waiting.clone()).unwrap_or_default()
     }
 
     /// Whether one more frame may be added.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes.len() < ROOM.saturating_sub(FRAME.end)
+        self.waiting.end < ROOM.saturating_sub(LENGTH).saturating_sub(FRAME.end)
     }
 
-    /// Adds a frame of so many bytes, unless `fill` finds that there is none.
+    /// Adds a frame of so many bytes, unless `fill` finds that there is none. It may find older bytes in it.
     pub(super) fn add(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> Option<()>) {
-        let before = self.bytes.len();
-        let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-        self.bytes.extend_from_slice(&prefix);
-        let start = self.bytes.len();
-        self.bytes.resize(start.saturating_add(length), 0);
-        if self.bytes.get_mut(start..).and_then(fill).is_none() {
-            self.bytes.truncate(before);
+        let end = self.waiting.end.saturating_add(LENGTH).saturating_add(length);
+        let place = self.bytes.get_mut(self.waiting.end..end).unwrap_or_default();
+        let Some((prefix, frame)) = place.split_first_chunk_mut::<LENGTH>() else { return };
+        *prefix = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+        if fill(frame).is_some() {
+            self.waiting.end = end;
         }
     }
 
     /// Writes what waits, as far as it is taken.
     pub(super) fn flush(&mut self, socket: impl AsFd) -> Result<(), WireError> {
-        while let Some(rest @ [_, ..]) = self.bytes.get(self.sent..) {
-            match rustix::net::send(socket.as_fd(), rest, platform::SEND) {
-                Ok(count) => self.sent = self.sent.saturating_add(count),
+        while self.waits() {
+            match rustix::net::send(socket.as_fd(), self.waiting(), platform::SEND) {
+                Ok(count) => self.waiting.start = self.waiting.start.saturating_add(count),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => return Err(WireError::Socket(error.into())),
             }
         }
-        if self.sent >= self.bytes.len() {
+        if !self.waits() {
             self.clear();
-        } else if self.sent >= ROOM / 2 {
-            self.bytes.drain(..self.sent);
-            self.sent = 0;
+        } else if self.waiting.start >= ROOM / 2 {
+            self.bytes.copy_within(self.waiting.clone(), 0);
+            self.waiting = 0..self.waiting.len();
         }
         Ok(())
     }
 
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> &[u8] {
-        &self.bytes[self.sent..]
-    }
-
     pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.sent = 0;
+        self.waiting = 0..0;
     }
 }
 
@@ -210,7 +213,7 @@ mod tests {
                 break;
             }
         }
-        assert!(outgoing.waits() && outgoing.bytes.len() <= ROOM);
+        assert!(outgoing.waits());
         outgoing.add(100, |_| None);
         let reading = std::thread::spawn(move || {
             (0..added).all(|number| {
