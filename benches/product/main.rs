@@ -25,7 +25,7 @@ const GROUPS: [Group; 12] = [
     (&["up-to-", "guest-idle-memory"], boot::measure),
     (&["noop-build", "three-platform-build"], builds::measure),
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], vsock::measure),
-    (&["vmm-exec-to-init", "vmm-memory", "idle-cpu"], native::start),
+    (&["vmm-exec-to-init", "kvm-probe", "vmm-memory", "idle-cpu"], native::start),
     (&["vmm-to-"], native::stages),
     (&["up-to-"], native::up),
     (&["blk-read", "blk-write"], native::disk),

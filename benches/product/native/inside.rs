@@ -7,6 +7,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vmm::hypervisor::probe::probe;
+
 use super::guest::Guest;
 use super::process::Vmm;
 use super::{BOTH, Of, Value, network};
@@ -38,7 +40,7 @@ pub(super) fn report(figure: &str, unit: &str, of: Of, value: f64) {
     println!("{}", serde_json::to_string(&value).expect("a value is plain data"));
 }
 
-/// From the VMM's exec to the first process of its guest; and what is left of the VMM when the guest does nothing.
+/// From the VMM's exec to the first process of its guest; what `--accel auto` asks before; and what is left of the VMM when the guest does nothing.
 fn start(qemu: &[String]) {
     for _ in 0..RUNS {
         for of in BOTH {
@@ -47,6 +49,9 @@ fn start(qemu: &[String]) {
             report("vmm-exec-to-init", "million", of, millions(up - vmm.started));
             vmm.finish();
         }
+        let started = Instant::now();
+        probe().expect("this machine's KVM runs guest code");
+        report("kvm-probe", "million", Of::Mvm, millions(started.elapsed()));
     }
     for of in BOTH {
         let guest = Guest { has_shared_memory: true, ..Guest::doing("rig.do=wait") };

@@ -129,11 +129,13 @@ impl Supervised<'_> {
                 Event::Order(Order::Do(ToMachine::Kill, _) | Order::Gone) => self.control.stop(),
                 Event::Order(Order::Do(order, descriptor)) => obey(&self.handle, order, descriptor),
                 Event::Dial(Dial { id, port }) => self.tell(&FromMachine::Dial { id, port }),
-                Event::Stage(Stage::Running) => {
-                    let lacks = std::mem::take(&mut self.lacks);
-                    self.tell(&FromMachine::Started { lacks });
+                Event::Stage(stage) => {
+                    tracing::info!(stage = stage.name(), "the machine starts");
+                    if stage == Stage::Running {
+                        let lacks = std::mem::take(&mut self.lacks);
+                        self.tell(&FromMachine::Started { lacks });
+                    }
                 }
-                Event::Stage(stage) => tracing::debug!(?stage, "the machine is put together"),
                 Event::Ended(outcome) => return outcome,
             }
         }

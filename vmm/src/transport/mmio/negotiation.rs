@@ -98,7 +98,8 @@ impl Negotiation {
         }
     }
 
-    /// Queues are set up between the agreement and the start; one that is ready stays as it is.
+    /// Queues are set up between the agreement and the start; one that is ready stays as it is. From the start on nothing
+    /// stops a single queue: drivers reset the device, and the feature that does it otherwise (RING_RESET) is not offered.
     fn set_up_queue(&mut self, register: u64, value: u32) {
         let in_time = self.status & (FEATURES_OK | DRIVER_OK) == FEATURES_OK;
         let Some(queue) = self.queues.get_mut(self.queue).filter(|_| in_time) else { return };
