@@ -8,6 +8,7 @@ mod guest;
 mod inside;
 mod network;
 mod process;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};

@@ -11,15 +11,13 @@ use vmm::hypervisor::probe::probe;
 
 use super::guest::Guest;
 use super::process::Vmm;
-use super::{BOTH, Of, Value, network};
+use super::values::{MIB, RUNS, millions, rate, report};
+use super::{BOTH, Of, network};
 use crate::boot::follow;
 use crate::support::{KvmInstance, Parts, VsockBench, run};
 
 /// The argument by which this program knows that it is inside; the part and QEMU's command follow.
 pub(crate) const WORD: &str = "--inside";
-/// Counted instructions hardly vary.
-pub(super) const RUNS: usize = 3;
-pub(super) const MIB: u64 = 64;
 
 pub(crate) fn main(arguments: &[String]) {
     let [part, qemu @ ..] = arguments else { panic!("no part was named") };
@@ -33,11 +31,6 @@ pub(crate) fn main(arguments: &[String]) {
         "vsock" => vsock(),
         other => panic!("{other} is no part"),
     }
-}
-
-pub(super) fn report(figure: &str, unit: &str, of: Of, value: f64) {
-    let value = Value { figure: figure.to_owned(), unit: unit.to_owned(), of, value };
-    println!("{}", serde_json::to_string(&value).expect("a value is plain data"));
 }
 
 /// From the VMM's exec to the first process of its guest; what `--accel auto` asks before; and what is left of the VMM when the guest does nothing.
@@ -157,16 +150,4 @@ fn vsock() {
             }
         }
     }
-}
-
-/// A guest's run from "begins" to "ends", in MiB for each thousand million instructions.
-pub(super) fn rate(mut vmm: Vmm) -> f64 {
-    let begins = vmm.hears("begins");
-    let ends = vmm.hears("ends");
-    vmm.finish();
-    MIB as f64 / (ends - begins).as_secs_f64()
-}
-
-fn millions(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

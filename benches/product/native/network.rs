@@ -11,8 +11,8 @@ use images::{Directories, Pins, tools};
 
 use super::BOTH;
 use super::guest::Guest;
-use super::inside::{MIB, RUNS, rate, report};
 use super::process::Vmm;
+use super::values::{MIB, RUNS, rate, report};
 use crate::support::{Parts, eventually};
 
 /// L1's own address (tests/rig/src/init/serve.rs).

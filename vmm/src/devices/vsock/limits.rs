@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::platform::sandbox::STREAMS;
+
 /// Connections at a time, those that wait for an answer and those that only drain included.
 pub(super) const CONNECTIONS: usize = 1024;
 /// Requests of the guest that may wait for the host's answer, those that the guest has given up included.
@@ -11,13 +13,12 @@ pub(super) const DIALS: usize = 256;
 pub(super) const WINDOW: u32 = 256 * 1024;
 pub(super) const SMALL_WINDOW: u32 = 16 * 1024;
 pub(super) const FULL_WINDOWS: usize = 128;
-/// All that connections hold, in bytes: in both directions what waits is no more than a window, and to the guest no more
-/// than a batch either.
-pub(crate) const MOST_MEMORY: u64 = {
+// All that connections hold: in both directions what waits is no more than a window, and to the guest no more than a batch
+// either.
+const _: () = {
     let (window, small, batch) = (WINDOW as u64, SMALL_WINDOW as u64, BATCH as u64);
     let (full, all) = (FULL_WINDOWS as u64, CONNECTIONS as u64);
-    full.saturating_mul(window.saturating_add(batch))
-        .saturating_add(all.saturating_sub(full).saturating_mul(small.saturating_mul(2)))
+    assert!(full * (window + batch) + (all - full) * small * 2 <= STREAMS);
 };
 /// Bytes read from a host stream at a time, and how much a connection may send before the next has its turn.
 pub(super) const BATCH: usize = 64 * 1024;

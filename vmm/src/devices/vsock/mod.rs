@@ -14,7 +14,7 @@ mod credit;
 mod device;
 mod handle;
 mod knock;
-pub(crate) mod limits;
+mod limits;
 mod muxer;
 mod packet;
 mod queues;

@@ -16,8 +16,6 @@ pub use none::{Confinement, enter, missing};
 
 use std::io;
 
-use crate::devices::vsock::limits::MOST_MEMORY;
-
 /// How a process ends whose thread made a call that it never makes: as a shell shows an end by SIGSYS.
 pub const KILLED: u8 = 128 + 31;
 
@@ -78,8 +76,10 @@ pub struct Limits {
     pub descriptors: u64,
 }
 
-/// Heap, stacks, and what disks' requests hold; and beside these the streams between host and guest.
-const ALLOWANCE: u64 = (96 << 20) + MOST_MEMORY;
+/// What the streams between host and guest may hold.
+pub(crate) const STREAMS: u64 = 68 << 20;
+/// Heap, stacks, and what disks' requests hold; and beside these the streams.
+const ALLOWANCE: u64 = (96 << 20) + STREAMS;
 /// A thread's stack, and what its allocations may reserve.
 const ALLOWANCE_OF_CPU: u64 = 4 << 20;
 /// Some hundred for the machine, and one for each stream that its guest may have to the host.
