@@ -90,7 +90,7 @@ const PROGRAM: &[u8] = &[
     0x31, 0xc0,                                 // xor eax, eax
     0xbb, 0x01, 0x00, 0x00, 0x00,               // mov ebx, 1
     0xf0, 0x48, 0x0f, 0xc7, 0x0f,               // lock cmpxchg16b [rdi]
-    0x75, 0x1c,                                 // jnz to the end
+    0x75, 0x1d,                                 // jnz to the end
     0xbf, 0x00, 0x90, 0x00, 0x00,               // mov edi, 0x9000
     0xb8, 0x03, 0x00, 0x00, 0x00,               // mov eax, 3
     0x0f, 0xae, 0x27,                           // xsave [rdi]
@@ -206,6 +206,23 @@ mod tests {
             (registers.mode, registers.instruction_pointer),
             (Mode::Long { page_tables: TABLES }, CODE)
         );
+    }
+
+    #[test]
+    fn its_jumps_land_where_their_comments_say() {
+        let after = |bytes: &[u8]| {
+            let start = PROGRAM.windows(bytes.len()).position(|window| window == bytes).unwrap();
+            start + bytes.len()
+        };
+        // A short jump: its opcode, and how far behind itself it goes.
+        let target = |jump: usize| {
+            assert_eq!(PROGRAM[jump], 0x75, "jnz");
+            (jump + 2).checked_add_signed(PROGRAM[jump + 1].cast_signed().into()).unwrap()
+        };
+        let end = target(after(&[0xf0, 0x48, 0x0f, 0xc7, 0x0f]));
+        assert_eq!(PROGRAM[end..], [0xf4], "behind cmpxchg16b: hlt");
+        let step = [0xff, 0xc9];
+        assert_eq!(target(after(&step)), after(&step) - step.len(), "the loop's own");
     }
 
     /// On every host there is a verdict, and soon: nothing of the probe can go on for ever.
