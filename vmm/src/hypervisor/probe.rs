@@ -45,13 +45,17 @@ pub struct Usable {
 
 /// Tries this host's.
 pub fn probe() -> Result<Usable, Unusable> {
-    let host = Host::open().map_err(|error| match error.source.kind() {
+    try_out(Host::open().map_err(unopened)?)
+}
+
+/// What it means that the host's cannot even be opened.
+fn unopened(error: Error) -> Unusable {
+    match error.source.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
         io::ErrorKind::PermissionDenied => Unusable::Forbidden,
         io::ErrorKind::Unsupported => Unusable::Unserved,
         _ => Unusable::Failed(error),
-    })?;
-    try_out(host)
+    }
 }
 
 // Where things lie in the scratch machine: page tables for the first 2 MiB, code, what the code writes, its stack.
@@ -145,6 +149,11 @@ fn judge(vcpu: &mut impl Vcpu) -> Result<Usable, Unusable> {
         platform::count_down(STEPS);
         Ok(())
     })?;
+    verdict(guests, hosts)
+}
+
+/// On a hypervisor whose guest took so long for what the host does in that time.
+fn verdict(guests: Duration, hosts: Duration) -> Result<Usable, Unusable> {
     let times = guests.as_nanos().checked_div(hosts.as_nanos().max(1)).unwrap_or(0);
     let times = u64::try_from(times).unwrap_or(u64::MAX);
     if times >= SLOW { Err(Unusable::Slow { times }) } else { Ok(Usable { times }) }
@@ -193,6 +202,58 @@ mod tests {
         assert_eq!(judged(vec![out(DONE)]).unwrap_err(), faulted);
         assert!(judged(vec![Scripted::Error]).unwrap_err().starts_with("KVM is here, but the hypervisor"));
         assert!(judged(vec![Scripted::Panic]).unwrap_err().contains("scratch machine"));
+    }
+
+    #[test]
+    fn guest_code_that_takes_ten_times_as_long_is_too_slow() {
+        let hosts = Duration::from_micros(100);
+        let judged = |micros| {
+            let usable = verdict(Duration::from_micros(micros), hosts);
+            usable.map(|Usable { times }| times).map_err(|error| error.to_string())
+        };
+        for (micros, times) in [(0, 0), (99, 0), (100, 1), (999, 9)] {
+            assert_eq!(judged(micros), Ok(times), "{micros}");
+        }
+        let slow = "KVM is here but runs guest code 10 times slower than this host runs its own";
+        assert_eq!(judged(1000).unwrap_err(), slow);
+        assert!(judged(123_456).unwrap_err().contains(" 1234 times slower "));
+        assert!(matches!(verdict(Duration::MAX, Duration::ZERO), Err(Unusable::Slow { times: u64::MAX })));
+    }
+
+    /// Once of so many times: another machine of the host's may have this processor just then.
+    fn once(is_so: impl Fn() -> bool) -> bool {
+        (0..5).any(|_| is_so())
+    }
+
+    #[test]
+    fn only_a_guest_that_computes_takes_time() {
+        let judged = |acts: Scripted| try_out(Fake::new(vec![vec![out(STARTS), acts, out(DONE)]]));
+        let waits = || judged(Scripted::Waits(Duration::from_millis(200)));
+        assert!(once(|| waits().is_ok()), "{:?}", waits());
+        let computes = || judged(Scripted::Computes(1000 * STEPS));
+        assert!(once(|| matches!(computes(), Err(Unusable::Slow { .. }))), "{:?}", computes());
+    }
+
+    #[test]
+    fn a_hypervisor_that_cannot_be_opened_is_told_with_what_to_do() {
+        let told = |source: io::Error| unopened(Error { doing: "be opened", source }).to_string();
+        for (error, expected) in [
+            (
+                libc::ENOENT,
+                "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware",
+            ),
+            (
+                libc::EACCES,
+                "permission denied: /dev/kvm may not be opened; add yourself to the group kvm (sudo usermod -aG kvm $USER), then log in again",
+            ),
+            (libc::EBUSY, "KVM is here, but the hypervisor cannot be opened"),
+        ] {
+            assert_eq!(told(io::Error::from_raw_os_error(error)), expected);
+        }
+        assert_eq!(
+            told(io::ErrorKind::Unsupported.into()),
+            "no hypervisor but Linux's KVM on x86_64 is served so far"
+        );
     }
 
     #[test]
