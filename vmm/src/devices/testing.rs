@@ -126,8 +126,8 @@ impl Driver {
     }
 }
 
-/// A disk whose reads end when something is written to the other end; none on a host that does one request after the other.
-pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
+/// A disk that is a pipe, and the pipe's other end: reads wait, and nothing can be made durable.
+pub(crate) fn pipe_disk() -> (tempfile::TempDir, Disk, File) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe");
     let name = CString::new(path.as_os_str().as_bytes()).unwrap();
@@ -135,6 +135,12 @@ pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let pipe = File::options().read(true).write(true).open(&path).unwrap();
     let disk = Disk::open(&path, false).unwrap().of_size(4096);
+    (directory, disk, pipe)
+}
+
+/// A disk whose reads end when something is written to the other end; none on a host that does one request after the other.
+pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
+    let (directory, disk, pipe) = pipe_disk();
     if let Some(why) = disk.lacks() {
         let _ = writeln!(stderr(), "{why}, and nothing else was tested");
         return None;
