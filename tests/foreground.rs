@@ -10,21 +10,11 @@ mod guest;
 mod support;
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use guest::{Image, REQUESTS};
-use support::{Instance, MVM, Outcome, Parts, run, skipped};
-
-/// As in vmm/tests: a host without the device has nothing to test here; it is said.
-fn there_is_kvm() -> bool {
-    let exists = Path::new("/dev/kvm").exists();
-    if !exists {
-        let _ = writeln!(std::io::stderr(), "there is no /dev/kvm here, so nothing of mvm vmm was tested");
-    }
-    exists && !skipped("kvm")
-}
+use support::{Instance, MVM, Outcome, Parts, run, skipped, there_is_kvm};
 
 /// What a machine is made of.
 struct Files(tempfile::TempDir);

@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Write, stderr};
 use std::os::unix::ffi::OsStrExt;
 
 use virtio_queue::{Queue, QueueT};
@@ -10,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::blk::Disk;
 use crate::memory::{self, Memory};
+use crate::skip::left_out;
 
 const SIZE: u16 = 16;
 pub(crate) const DESCRIPTORS: u64 = 0x1000;
@@ -139,10 +139,11 @@ pub(crate) fn pipe_disk() -> (tempfile::TempDir, Disk, File) {
 }
 
 /// A disk whose reads end when something is written to the other end; none on a host that does one request after the other.
+#[track_caller]
 pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
     let (directory, disk, pipe) = pipe_disk();
-    if let Some(why) = disk.lacks() {
-        let _ = writeln!(stderr(), "{why}, and nothing else was tested");
+    if disk.lacks().is_some() {
+        left_out("io_uring");
         return None;
     }
     Some((directory, disk, pipe))
