@@ -168,8 +168,7 @@ impl Run {
         self.around.leases.detach();
         self.tasks.shutdown().await;
         let how = machine.wait().await;
-        outcome
-            .unwrap_or_else(|| Outcome::Failed(format!("the machine process ended without a word ({how})")))
+        outcome.unwrap_or(Outcome::Failed(how))
     }
 
     /// What the machine process says; the end of it breaks off.
