@@ -16,24 +16,32 @@ use crate::platform;
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     #[error(
-        "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware"
+        "there is no /dev/kvm; load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware"
     )]
     Missing,
     #[error(
         "permission denied: /dev/kvm may not be opened; add yourself to the group kvm (sudo usermod -aG kvm $USER), then log in again"
     )]
     Forbidden,
-    #[error("KVM is here but emulates guest code (no VT-x/SVM below it)")]
+    #[error(
+        "KVM is here but emulates guest code (no VT-x/SVM below it); switch nested virtualization on in the host below this one"
+    )]
     Emulated,
-    #[error("KVM is here but runs guest code {times} times slower than this host runs its own")]
+    #[error(
+        "KVM is here but runs guest code {times} times slower than this host runs its own; switch nested virtualization on in the host below this one"
+    )]
     Slow { times: u64 },
-    #[error("KVM is here, but a few instructions of a kernel's ended in a fault")]
+    #[error(
+        "KVM is here, but a few instructions of a kernel's ended in a fault; update the kernel of this host, and of one below it"
+    )]
     Faulted,
-    #[error("no hypervisor but Linux's KVM on x86_64 is served so far")]
+    #[error("no hypervisor but Linux's KVM on x86_64 is served so far; use such a host")]
     Unserved,
-    #[error("KVM is here, but {0}")]
+    #[error("KVM is here, but {0} ({source}); end what else uses it, such as VirtualBox, or update this host's kernel", source = .0.source)]
     Failed(#[from] Error),
-    #[error("a scratch machine cannot be made")]
+    #[error(
+        "a scratch machine cannot be made ({0}); make room in this host's memory, or raise your limits (ulimit -u, ulimit -v)"
+    )]
     Scratch(#[source] io::Error),
 }
 
@@ -194,10 +202,10 @@ mod tests {
     #[test]
     fn a_hypervisor_is_judged_by_what_it_executes() {
         judged(vec![out(STARTS), out(DONE)]).unwrap();
-        let emulates = "KVM is here but emulates guest code (no VT-x/SVM below it)";
+        let emulates = "KVM is here but emulates guest code (no VT-x/SVM below it); switch nested virtualization on in the host below this one";
         assert_eq!(judged(vec![Scripted::Failed(Failure::Emulation)]).unwrap_err(), emulates);
         assert_eq!(judged(vec![out(STARTS), Scripted::Failed(Failure::Emulation)]).unwrap_err(), emulates);
-        let faulted = "KVM is here, but a few instructions of a kernel's ended in a fault";
+        let faulted = "KVM is here, but a few instructions of a kernel's ended in a fault; update the kernel of this host, and of one below it";
         assert_eq!(judged(vec![Scripted::Shutdown]).unwrap_err(), faulted);
         assert_eq!(judged(vec![out(DONE)]).unwrap_err(), faulted);
         assert!(judged(vec![Scripted::Error]).unwrap_err().starts_with("KVM is here, but the hypervisor"));
@@ -214,7 +222,7 @@ mod tests {
         for (micros, times) in [(0, 0), (99, 0), (100, 1), (999, 9)] {
             assert_eq!(judged(micros), Ok(times), "{micros}");
         }
-        let slow = "KVM is here but runs guest code 10 times slower than this host runs its own";
+        let slow = "KVM is here but runs guest code 10 times slower than this host runs its own; switch nested virtualization on in the host below this one";
         assert_eq!(judged(1000).unwrap_err(), slow);
         assert!(judged(123_456).unwrap_err().contains(" 1234 times slower "));
         assert!(matches!(verdict(Duration::MAX, Duration::ZERO), Err(Unusable::Slow { times: u64::MAX })));
@@ -240,19 +248,22 @@ mod tests {
         for (error, expected) in [
             (
                 libc::ENOENT,
-                "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware",
+                "there is no /dev/kvm; load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware",
             ),
             (
                 libc::EACCES,
                 "permission denied: /dev/kvm may not be opened; add yourself to the group kvm (sudo usermod -aG kvm $USER), then log in again",
             ),
-            (libc::EBUSY, "KVM is here, but the hypervisor cannot be opened"),
+            (
+                libc::EBUSY,
+                "KVM is here, but the hypervisor cannot be opened (Device or resource busy (os error 16)); end what else uses it, such as VirtualBox, or update this host's kernel",
+            ),
         ] {
             assert_eq!(told(io::Error::from_raw_os_error(error)), expected);
         }
         assert_eq!(
             told(io::ErrorKind::Unsupported.into()),
-            "no hypervisor but Linux's KVM on x86_64 is served so far"
+            "no hypervisor but Linux's KVM on x86_64 is served so far; use such a host"
         );
     }
 
