@@ -39,6 +39,18 @@ impl Files {
 }
 
 #[test]
+fn mistakes_are_usage_and_the_help_leads_here() {
+    let mvm = |words: &str| run(Command::new(MVM).args(words.split(' ')));
+    mvm("vmm --kernel k --accelerate").refused(2, "mvm vmm: invalid option '--accelerate'");
+    mvm("vmm").refused(2, "mvm vmm: give --kernel FILE");
+    let misplaced = mvm("--instance default vmm --kernel k");
+    misplaced.refused(2, "vmm has no instance, and has to be the first word: `mvm vmm --help`");
+    let listed = mvm("--help").ok();
+    assert!(listed.contains("\n  vmm         Run one virtual machine from plain files"), "{listed}");
+    assert!(mvm("vmm --help").ok().starts_with("Run one virtual machine from plain files"));
+}
+
+#[test]
 fn a_guest_that_powers_off_is_a_success_in_the_sandbox_and_outside() {
     if !there_is_kvm() {
         return;
