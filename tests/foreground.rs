@@ -10,21 +10,11 @@ mod guest;
 mod support;
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use guest::{Image, REQUESTS};
-use support::{Instance, MVM, Outcome, Parts, run, skipped};
-
-/// As in vmm/tests: a host without the device has nothing to test here; it is said.
-fn there_is_kvm() -> bool {
-    let exists = Path::new("/dev/kvm").exists();
-    if !exists {
-        let _ = writeln!(std::io::stderr(), "there is no /dev/kvm here, so nothing of mvm vmm was tested");
-    }
-    exists && !skipped("kvm")
-}
+use support::{Instance, MVM, Outcome, Parts, run, skipped, there_is_kvm};
 
 /// What a machine is made of.
 struct Files(tempfile::TempDir);
@@ -46,6 +36,18 @@ impl Files {
         command.arg("vmm").arg("--kernel").arg(self.path("kernel")).arg("--disk").arg(self.path("disk"));
         run(command.args(["--accel", "kvm", "--memory", "64M"]).args(options))
     }
+}
+
+#[test]
+fn mistakes_are_usage_and_the_help_leads_here() {
+    let mvm = |words: &str| run(Command::new(MVM).args(words.split(' ')));
+    mvm("vmm --kernel k --accelerate").refused(2, "mvm vmm: invalid option '--accelerate'");
+    mvm("vmm").refused(2, "mvm vmm: give --kernel FILE");
+    let misplaced = mvm("--instance default vmm --kernel k");
+    misplaced.refused(2, "vmm has no instance, and has to be the first word: `mvm vmm --help`");
+    let listed = mvm("--help").ok();
+    assert!(listed.contains("\n  vmm         Run one virtual machine from plain files"), "{listed}");
+    assert!(mvm("vmm --help").ok().starts_with("Run one virtual machine from plain files"));
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod terminal;
 pub mod up;
 pub mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -64,6 +65,12 @@ enum Command {
     Env(env::Args),
     Image(image::Args),
     Rm(rm::Args),
+    /// Run one virtual machine from plain files, until its guest ends
+    #[command(disable_help_flag = true)]
+    Vmm {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     Version(version::Args),
     #[command(hide = true)]
     Supervise,
@@ -127,6 +134,10 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
         Command::Env(args) => env::run(&context, &args),
         Command::Image(args) => image::run(context, args).await,
         Command::Rm(args) => rm::run(&context, &args),
+        // As the first word it does not come here (src/main.rs).
+        Command::Vmm { .. } => {
+            Err(Failure::usage("vmm has no instance, and has to be the first word: `mvm vmm --help`"))
+        }
         Command::Version(args) => version::run(&args),
         Command::Supervise => {
             supervise::run(&context).await;

@@ -187,6 +187,18 @@ mod tests {
     }
 
     #[test]
+    fn table_tells_each_thing_that_the_host_lacks() {
+        let lacks = vec!["this kernel has no Landlock".into(), "io_uring is forbidden here".into()];
+        let text = table(&Status { engine: Some("kvm".into()), lacks, ..status(State::Ready) });
+        let told = "engine      kvm\n\
+                    lacks       this kernel has no Landlock\n\
+                    lacks       io_uring is forbidden here\n\
+                    processors  ";
+        assert!(text.contains(told), "{text}");
+        assert!(!table(&status(State::Ready)).contains("lacks"));
+    }
+
+    #[test]
     fn table_tells_which_platforms_run_and_why_others_do_not() {
         let platform = |platform: &str, works, emulator: Option<&str>, reason: Option<&str>| Platform {
             platform: platform.into(),

@@ -29,7 +29,7 @@ Usage: mvm vmm --kernel FILE [OPTIONS]
                          (--balloon, --stages and --no-sandbox are for kvm only; QEMU has its own sandbox)
   -h, --help             Print this
 
-Exit status: 0 the guest powered off, 1 it or its machine failed, 2 usage, 4 it reset itself, 130 it was stopped,
+Exit status: 0 the guest powered off, 1 it or its machine failed, 2 usage, 4 it reset itself, 130 Ctrl-C, 143 SIGTERM,
 159 it made a system call that it never makes: a bug, or a guest that broke out into its process and found it shut.
 ";
 

@@ -186,6 +186,7 @@ mod tests {
         let file = directory.path().join("state.json");
         let board = Board::new(file.clone(), status());
         let count = board.count();
+        board.set_lacks(vec!["a sandbox".into()]);
         board.stage("kernel", 7);
         board.ready();
         assert_eq!(*count.borrow(), 2);
@@ -194,6 +195,7 @@ mod tests {
         );
         assert!(matches!(board.events_from(1)[..], [Event::Ready { .. }]));
         assert_eq!(board.status().state, State::Ready);
+        assert_eq!(board.status().lacks, ["a sandbox"]);
         let change = |restarts| protocol::agent::ServiceChanged {
             name: "moby".into(),
             restarts,
@@ -210,5 +212,6 @@ mod tests {
         let written: Status = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         assert_eq!((written.state, written.reason.as_deref()), (State::Failed, Some("gone")));
         assert_eq!((written.supervisor_pid, written.docker_socket), (None, None));
+        assert!(written.lacks.is_empty(), "of a machine that is gone");
     }
 }

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(decided(Accel::Kvm, true).unwrap(), "engine kvm: this host's KVM runs guest code");
         assert_eq!(
             decided(Accel::Auto, false).unwrap(),
-            "engine tcg: KVM is here but emulates guest code (no VT-x/SVM below it)"
+            "engine tcg: KVM is here but emulates guest code (no VT-x/SVM below it); switch nested virtualization on in the host below this one"
         );
         assert_eq!(decided(Accel::Tcg, true).unwrap(), "engine tcg: as asked for");
     }
@@ -85,7 +85,7 @@ mod tests {
     fn an_engine_that_is_asked_for_is_not_replaced() {
         assert_eq!(
             decided(Accel::Kvm, false).unwrap_err(),
-            "--accel kvm cannot be had: KVM is here but emulates guest code (no VT-x/SVM below it); --accel tcg works everywhere"
+            "--accel kvm cannot be had: KVM is here but emulates guest code (no VT-x/SVM below it); switch nested virtualization on in the host below this one; --accel tcg works everywhere"
         );
     }
 }

@@ -1,17 +1,21 @@
 //! The processes of one machine: the one that runs it (`mvm machine`) and the network process beside it.
 
+use std::fmt::Display;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 use vmm::control::{
     ChannelError, Engine, MachineConfig, MachineReceiver, MachineSender, SupervisorEnd, ToMachine,
 };
+use vmm::sandbox::KILLED;
 
 use super::passt;
 use crate::instance::{Config, Paths};
@@ -66,17 +70,17 @@ impl Machine {
         Ok(Self { sender, receiver, process, network })
     }
 
-    /// Sees both processes to their end; returns how the machine process ended.
+    /// Sees both processes to their end; returns what is known of a machine process that did not say how its guest ended.
     pub(super) async fn wait(self) -> String {
         let Self { sender, receiver, mut process, mut network } = self;
         // The lifeline.
         drop((sender, receiver));
         let how = match tokio::time::timeout(PATIENCE, process.wait()).await {
-            Ok(Ok(status)) => status.to_string(),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Ok(status)) => meaning(status),
+            Ok(Err(error)) => without_a_word(error),
             Err(_) => {
                 let _ = process.kill().await;
-                "it did not end by itself".to_owned()
+                without_a_word("it did not end by itself")
             }
         };
         if tokio::time::timeout(PATIENCE, network.wait()).await.is_err() {
@@ -84,6 +88,21 @@ impl Machine {
         }
         how
     }
+}
+
+fn without_a_word(how: impl Display) -> String {
+    format!("the machine process ended without a word ({how})")
+}
+
+fn meaning(status: ExitStatus) -> String {
+    // Where the process cannot handle that signal the kernel ends it.
+    let is_forbidden = status.code() == Some(KILLED.into()) || status.signal() == Some(Signal::SYS.as_raw());
+    if is_forbidden {
+        return "the machine process was ended for a system call that it never makes: this is a bug of mvm, or an attack by \
+                the guest; report it with what `mvm logs supervisor` shows last"
+            .to_owned();
+    }
+    without_a_word(status)
 }
 
 impl Launch {
@@ -112,10 +131,28 @@ pub(super) fn own_program() -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{Engine, Launch};
+    use rustix::process::Signal;
+
+    use super::{Engine, Launch, meaning};
     use crate::instance::{Config, tests::scratch};
+
+    #[test]
+    fn an_end_for_a_forbidden_call_is_told_as_one() {
+        // As wait(2) has them: a status in the second byte, a signal in the first.
+        let forbidden = "the machine process was ended for a system call that it never makes: this is a bug of mvm, or an attack by the guest; report it with what `mvm logs supervisor` shows last";
+        for (raw, expected) in [
+            (159 << 8, forbidden),
+            (Signal::SYS.as_raw(), forbidden),
+            (1 << 8, "the machine process ended without a word (exit status: 1)"),
+            (9, "the machine process ended without a word (signal: 9 (SIGKILL))"),
+        ] {
+            assert_eq!(meaning(ExitStatus::from_raw(raw)), expected);
+        }
+    }
 
     #[test]
     fn kernel_gets_clock_and_network_behind_the_appliances_own_words() {

@@ -94,25 +94,7 @@ pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> En
         Err(error) => return End::Failed(trouble(&around, error.to_string(), Vec::new())),
     };
     let (news, receiver) = mpsc::channel(64);
-    let sender = machine.sender.clone();
-    let through = sender.clone();
-    let agent = Agent::over(move || connect(through.clone(), protocol::ports::AGENT));
-    let mut run = Run {
-        around,
-        sender,
-        agent,
-        news,
-        tasks: JoinSet::new(),
-        sockets: None,
-        published: None,
-        was_ready: false,
-        stopping: false,
-        killed: false,
-        deadline: Instant::now() + BOOT_SILENCE,
-        network_lost: None,
-        dials: 0,
-        trouble: None,
-    };
+    let mut run = Run::new(around, machine.sender.clone(), news);
     run.follow_guest();
     let end = run.attend(machine, receiver, down).await;
     run.finish(end)
@@ -123,6 +105,27 @@ fn trouble(around: &Surroundings, reason: String, last_lines: Vec<String>) -> Tr
 }
 
 impl Run {
+    fn new(around: Surroundings, sender: MachineSender, news: mpsc::Sender<News>) -> Self {
+        let through = sender.clone();
+        let agent = Agent::over(move || connect(through.clone(), protocol::ports::AGENT));
+        Self {
+            around,
+            sender,
+            agent,
+            news,
+            tasks: JoinSet::new(),
+            sockets: None,
+            published: None,
+            was_ready: false,
+            stopping: false,
+            killed: false,
+            deadline: Instant::now() + BOOT_SILENCE,
+            network_lost: None,
+            dials: 0,
+            trouble: None,
+        }
+    }
+
     /// The loop: returns why the machine ended.
     async fn attend(
         &mut self,
@@ -165,8 +168,7 @@ impl Run {
         self.around.leases.detach();
         self.tasks.shutdown().await;
         let how = machine.wait().await;
-        outcome
-            .unwrap_or_else(|| Outcome::Failed(format!("the machine process ended without a word ({how})")))
+        outcome.unwrap_or(Outcome::Failed(how))
     }
 
     /// What the machine process says; the end of it breaks off.
@@ -416,3 +418,6 @@ async fn wait_for(down: &mut watch::Receiver<bool>) {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

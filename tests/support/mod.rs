@@ -32,7 +32,7 @@ pub use place::{Parts, is_inside_rig, on_kvm};
 pub use processes::{Process, Processes};
 pub use registry::Registry;
 pub use rig::Rig;
-pub use skip::skipped;
+pub use skip::{left_out, skipped, there_is_kvm};
 pub use tools::{docker, old_qemu, rig_files, tool};
 pub use vsock_bench::VsockBench;
 

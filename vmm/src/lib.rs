@@ -25,6 +25,9 @@ mod log_gate;
 pub mod memory;
 pub mod platform;
 pub mod process;
+#[cfg(test)]
+#[path = "../../tests/support/skip.rs"]
+mod skip;
 pub mod transport;
 mod vcpu;
 mod worker;

@@ -1,33 +1,20 @@
 //! KVM itself, with guests of a few bytes: they run wherever there is a `/dev/kvm`, also where that cannot run a kernel.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-// It is made for the tests of the whole product.
-#[allow(unreachable_pub)]
 #[path = "../../tests/support/skip.rs"]
 mod skip;
 
-use std::io::Write;
-use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use skip::skipped;
+use skip::there_is_kvm;
 use vmm::hypervisor::kvm::{Kvm, KvmVcpu};
 use vmm::hypervisor::x86_64::{Mode, Registers};
 use vmm::hypervisor::{Exit, Hypervisor, Kick, Vcpu, Vm};
 use vmm::memory::{self, Memory};
 
 const CODE: u64 = 0x1000;
-
-/// A host without the device has nothing to test here; it is said, so that nobody takes silence for a test.
-fn there_is_kvm() -> bool {
-    let exists = Path::new("/dev/kvm").exists();
-    if !exists {
-        let _ = writeln!(std::io::stderr(), "there is no /dev/kvm here, so nothing of it was tested");
-    }
-    exists && !skipped("kvm")
-}
 
 /// A vCPU that is about to execute these bytes in protected mode, and the memory that they lie in.
 fn guest(code: &[u8]) -> (KvmVcpu, Memory) {

@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
-use images::{DEFAULT_REFERENCE, Store};
-use vmm::engine::tcg::TcgError;
-use vmm::hypervisor::probe;
+use images::{DEFAULT_REFERENCE, Store, StoreError};
+use vmm::engine::tcg::{TcgError, Version};
+use vmm::hypervisor::probe::{self, Unusable, Usable};
 use vmm::platform::memory_bytes;
-use vmm::{ring, sandbox};
+use vmm::ring::{self, NoRing};
+use vmm::sandbox::{self, Missing, SandboxError};
 
+use crate::cli::failure::Chain;
 use crate::cli::{Context, appliance};
-use crate::instance::Home;
+use crate::instance::{Home, runtime_dir};
 use crate::supervisor::{programs, requirements};
 
 /// What came of one check.
@@ -48,12 +50,21 @@ const MEMORY: u64 = 2 * GIB;
 const DISK: u64 = 4 * GIB;
 
 pub(super) fn all(context: &Context) -> Vec<Check> {
-    let (kvm, has_kvm) = kvm();
-    let mut checks = vec![host(), kvm];
-    checks.push(if has_kvm { io_uring() } else { qemu() });
-    checks.extend([network(), sandbox(), memory(), disk(&context.home), runtime(&context.home)]);
-    checks.push(appliance(context));
-    checks
+    let kvm = kvm(probe::probe());
+    // Machines on KVM make use of io_uring; QEMU has its own ways.
+    let disks =
+        if kvm.verdict == Verdict::Fine { io_uring(ring::try_out()) } else { qemu(programs::host_qemu()) };
+    vec![
+        host(requirements::check()),
+        kvm,
+        disks,
+        network(),
+        sandbox(sandbox::missing()),
+        memory(memory_bytes()),
+        disk(least_room(&context.home)),
+        runtime(context.home.check()),
+        appliance(context),
+    ]
 }
 
 fn check(name: &'static str, verdict: Verdict, words: impl Into<String>) -> Check {
@@ -61,33 +72,32 @@ fn check(name: &'static str, verdict: Verdict, words: impl Into<String>) -> Chec
 }
 
 /// Kind of host, and namespaces, of which kernel and network need some.
-fn host() -> Check {
+fn host(found: Result<(), requirements::Lack>) -> Check {
     let host = format!("{} on {}, with user namespaces", std::env::consts::OS, std::env::consts::ARCH);
     let fine = |()| check("host", Verdict::Fine, host);
-    requirements::check().map_or_else(|error| check("host", Verdict::Fails, error.to_string()), fine)
+    found.map_or_else(|error| check("host", Verdict::Fails, error.to_string()), fine)
 }
 
-fn kvm() -> (Check, bool) {
-    match probe::probe() {
+fn kvm(tried: Result<Usable, Unusable>) -> Check {
+    match tried {
         Ok(usable) => {
             let words = format!("guest code runs, in {} times the host's own time", usable.times.max(1));
-            (check("kvm", Verdict::Fine, words), true)
+            check("kvm", Verdict::Fine, words)
         }
         Err(error) => {
             let words = format!("{error}; machines run on --accel tcg, several times slower");
-            (check("kvm", Verdict::Slow, words), false)
+            check("kvm", Verdict::Slow, words)
         }
     }
 }
 
-/// Of which machines on KVM make use; QEMU has its own ways.
-fn io_uring() -> Check {
+fn io_uring(tried: Result<(), NoRing>) -> Check {
     let fine = |()| check("io_uring", Verdict::Fine, "a disk does many requests at a time");
-    ring::try_out().map_or_else(|why| check("io_uring", Verdict::Slow, why.to_string()), fine)
+    tried.map_or_else(|why| check("io_uring", Verdict::Slow, why.to_string()), fine)
 }
 
-fn qemu() -> Check {
-    let words = match programs::host_qemu() {
+fn qemu(found: Result<Version, TcgError>) -> Check {
+    let words = match found {
         Ok(version) => format!("the host's, version {version}"),
         Err(error @ TcgError::Host) => return check("qemu", Verdict::Fails, error.to_string()),
         Err(TcgError::Spawn { .. }) => "the host has none; mvm unpacks its own at the first start".to_owned(),
@@ -104,8 +114,8 @@ fn network() -> Check {
     check("network", Verdict::Fine, words)
 }
 
-fn sandbox() -> Check {
-    match sandbox::missing() {
+fn sandbox(missing: Result<Vec<Missing>, SandboxError>) -> Check {
+    match missing {
         Ok(missing) if missing.is_empty() => {
             check("sandbox", Verdict::Fine, "Landlock and seccomp, all that mvm knows of")
         }
@@ -113,30 +123,37 @@ fn sandbox() -> Check {
             let all: Vec<String> = missing.iter().map(ToString::to_string).collect();
             check("sandbox", Verdict::Weak, all.join("; "))
         }
-        Err(error) => check("sandbox", Verdict::Fails, error.to_string()),
+        Err(error) => {
+            let words =
+                format!("{}; run mvm outside of a container or a filter that forbids it", Chain(&error));
+            check("sandbox", Verdict::Fails, words)
+        }
     }
 }
 
-fn memory() -> Check {
-    let has = memory_bytes();
+fn memory(has: u64) -> Check {
     let words = format!("{} of memory", gib(has));
     if has >= MEMORY {
         return check("memory", Verdict::Fine, words);
     }
-    check("memory", Verdict::Fails, format!("{words}; a machine needs {} of it", gib(MEMORY)))
+    check(
+        "memory",
+        Verdict::Fails,
+        format!("{words}; a machine needs {} of it: use a host that has more", gib(MEMORY)),
+    )
 }
 
-fn disk(home: &Home) -> Check {
+/// How much room there is where there is least.
+fn least_room(home: &Home) -> Option<(u64, &Path)> {
     let places = [&home.data, &home.state, &home.cache];
-    let mut least: Option<(u64, &Path)> = None;
-    for place in places {
-        let Some(free) = free_bytes(place) else { continue };
-        if least.is_none_or(|(other, _)| free < other) {
-            least = Some((free, place));
-        }
-    }
+    places.into_iter().filter_map(|place| Some((free_bytes(place)?, place.as_path()))).min()
+}
+
+fn disk(least: Option<(u64, &Path)>) -> Check {
     let Some((free, place)) = least else {
-        return check("disk", Verdict::Fails, "cannot tell how much room there is for appliances and disks");
+        let words = "cannot tell how much room there is for appliances and disks; set XDG_DATA_HOME, XDG_STATE_HOME and \
+                     XDG_CACHE_HOME to directories that you may write to";
+        return check("disk", Verdict::Fails, words);
     };
     let words = format!("{} free at {}", gib(free), place.display());
     if free >= DISK {
@@ -152,9 +169,9 @@ fn free_bytes(directory: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-fn runtime(home: &Home) -> Check {
+fn runtime(found: Result<(), runtime_dir::Error>) -> Check {
     let fine = |()| check("sockets", Verdict::Fine, "their directory is yours alone");
-    home.check().map_or_else(|error| check("sockets", Verdict::Fails, error.to_string()), fine)
+    found.map_or_else(|error| check("sockets", Verdict::Fails, error.to_string()), fine)
 }
 
 fn appliance(context: &Context) -> Check {
@@ -163,8 +180,16 @@ fn appliance(context: &Context) -> Check {
     match found {
         Ok(Some(made)) => check("appliance", Verdict::Fine, format!("made: {}", made.digest)),
         Ok(None) => check("appliance", Verdict::Fine, appliance::estimate(&directories)),
-        Err(error) => check("appliance", Verdict::Fails, error.to_string()),
+        Err(error) => no_store(&error),
     }
+}
+
+fn no_store(error: &StoreError) -> Check {
+    let mut words = Chain(error).to_string();
+    if let StoreError::Io { .. } = error {
+        words += "; make it yours to write to, or set XDG_DATA_HOME to a directory that is";
+    }
+    check("appliance", Verdict::Fails, words)
 }
 
 fn gib(bytes: u64) -> String {
@@ -173,7 +198,108 @@ fn gib(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use images::tools::IsolationError;
+
     use super::*;
+
+    /// It stands behind what is wrong.
+    #[track_caller]
+    fn assert_remedy(check: &Check, remedy: &str) {
+        assert_ne!(check.verdict, Verdict::Fine, "{check:?}");
+        let (_, behind) = check.words.split_once("; ").unwrap_or_else(|| panic!("no remedy: {check:?}"));
+        assert!(behind.contains(remedy), "{check:?}");
+    }
+
+    fn denied() -> io::Error {
+        io::ErrorKind::PermissionDenied.into()
+    }
+
+    #[test]
+    fn a_machine_that_is_slower_than_it_could_be_comes_with_a_remedy() {
+        let failed = vmm::hypervisor::Error { doing: "create a machine", source: denied() };
+        for (why, remedy) in [
+            (Unusable::Missing, "load the module kvm_intel or kvm_amd"),
+            (Unusable::Forbidden, "add yourself to the group kvm"),
+            (Unusable::Emulated, "switch nested virtualization on"),
+            (Unusable::Slow { times: 20 }, "switch nested virtualization on"),
+            (Unusable::Faulted, "update the kernel"),
+            (Unusable::Unserved, "use such a host"),
+            (Unusable::Failed(failed), "end what else uses it"),
+            (Unusable::Scratch(denied()), "raise your limits"),
+        ] {
+            assert_remedy(&kvm(Err(why)), remedy);
+        }
+        for (why, remedy) in [
+            (NoRing::Elsewhere, "Linux has it"),
+            (NoRing::Unknown, "Linux 5.10 and newer have it"),
+            (NoRing::Forbidden, "set kernel.io_uring_disabled to 0"),
+            (NoRing::Failed(denied()), "raise your limits"),
+        ] {
+            assert_remedy(&io_uring(Err(why)), remedy);
+        }
+    }
+
+    #[test]
+    fn a_weaker_sandbox_comes_with_a_remedy() {
+        for (missing, remedy) in [
+            (Missing::Everything, "Linux on x86_64 has one"),
+            (Missing::Landlock, "Linux 5.13 and newer have it"),
+            (Missing::LandlockIsOff, "add landlock to its argument lsm="),
+            (Missing::LandlockFiles, "Linux 6.10 does"),
+            (Missing::LandlockNetwork, "Linux 6.7 does"),
+            (Missing::LandlockScopes, "Linux 6.12 does"),
+            (Missing::Seccomp, "one with CONFIG_SECCOMP_FILTER has them"),
+        ] {
+            let check = sandbox(Ok(vec![missing]));
+            assert_eq!(check.verdict, Verdict::Weak);
+            assert_remedy(&check, remedy);
+        }
+        let failed = sandbox(Err(SandboxError::Trial(denied())));
+        assert!(failed.words.contains("permission denied"), "{failed:?}");
+        assert_remedy(&failed, "run mvm outside of a container");
+    }
+
+    #[test]
+    fn what_mvm_does_not_work_without_comes_with_a_remedy() {
+        let refused = IsolationError::Refused { message: "no".into(), remedy: "do this".into() };
+        let store = |action| StoreError::Io { action, path: "/s".into(), source: denied() };
+        let malformed = StoreError::Incomplete { reference: "r".into(), layout: "/s".into(), part: "kernel" };
+        let not_ours = runtime_dir::Error::NotOurs { path: "/r".into(), why: "no".into() };
+        for (check, remedy) in [
+            (host(Err(requirements::Lack::Architecture("arm".into()))), "use an x86_64 machine"),
+            (host(Err(refused.into())), "do this"),
+            (qemu(Err(TcgError::Host)), "run mvm on one"),
+            (memory(MEMORY - 1), "use a host that has more"),
+            (disk(Some((DISK - 1, Path::new("/d")))), "make room"),
+            (disk(None), "set XDG_DATA_HOME"),
+            (runtime(Err(not_ours)), "remove it, or set XDG_RUNTIME_DIR"),
+            (no_store(&store("read")), "set XDG_DATA_HOME"),
+            (no_store(&malformed), "delete /s and build it again"),
+        ] {
+            assert_eq!(check.verdict, Verdict::Fails);
+            assert_remedy(&check, remedy);
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_fine() {
+        let version = Version { major: 10, minor: 0, patch: 13 };
+        for check in [
+            host(Ok(())),
+            kvm(Ok(Usable { times: 1 })),
+            io_uring(Ok(())),
+            qemu(Ok(version)),
+            qemu(Err(TcgError::NoCommand)),
+            sandbox(Ok(vec![])),
+            memory(MEMORY),
+            disk(Some((DISK, Path::new("/d")))),
+            runtime(Ok(())),
+        ] {
+            assert_eq!(check.verdict, Verdict::Fine, "{check:?}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_by_people() {

@@ -3,7 +3,6 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 #[path = "../../support/skip.rs"]
-#[allow(unreachable_pub)]
 mod skip;
 
 use std::fs;

@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Write, stderr};
 use std::os::unix::ffi::OsStrExt;
 
 use virtio_queue::{Queue, QueueT};
@@ -10,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::blk::Disk;
 use crate::memory::{self, Memory};
+use crate::skip::left_out;
 
 const SIZE: u16 = 16;
 pub(crate) const DESCRIPTORS: u64 = 0x1000;
@@ -126,8 +126,8 @@ impl Driver {
     }
 }
 
-/// A disk whose reads end when something is written to the other end; none on a host that does one request after the other.
-pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
+/// A disk that is a pipe, and the pipe's other end: reads wait, and nothing can be made durable.
+pub(crate) fn pipe_disk() -> (tempfile::TempDir, Disk, File) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pipe");
     let name = CString::new(path.as_os_str().as_bytes()).unwrap();
@@ -135,8 +135,15 @@ pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let pipe = File::options().read(true).write(true).open(&path).unwrap();
     let disk = Disk::open(&path, false).unwrap().of_size(4096);
-    if let Some(why) = disk.lacks() {
-        let _ = writeln!(stderr(), "{why}, and nothing else was tested");
+    (directory, disk, pipe)
+}
+
+/// A disk whose reads end when something is written to the other end; none on a host that does one request after the other.
+#[track_caller]
+pub(crate) fn slow_disk() -> Option<(tempfile::TempDir, Disk, File)> {
+    let (directory, disk, pipe) = pipe_disk();
+    if disk.lacks().is_some() {
+        left_out("io_uring");
         return None;
     }
     Some((directory, disk, pipe))

@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::x86_64::Registers;
 use super::{Error, Exit, Failure, Hypervisor, Kick, Vcpu, Vm};
+use crate::platform;
 
 /// One exit of the script, or what stands for many of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,10 @@ pub enum Scripted {
     Panic,
     /// The guest computes until somebody kicks.
     Busy,
+    /// The thread waits, and no guest runs meanwhile.
+    Waits(Duration),
+    /// The guest counts down from so many.
+    Computes(u32),
 }
 
 /// What the script's guest saw and what was done to its machine.
@@ -164,6 +171,14 @@ impl Vcpu for FakeVcpu {
             Scripted::Panic => panic!("the script says so"),
             Scripted::Busy => {
                 self.wait_for_kick();
+                Exit::Kicked
+            }
+            Scripted::Waits(time) => {
+                thread::sleep(time);
+                Exit::Kicked
+            }
+            Scripted::Computes(steps) => {
+                platform::count_down(steps);
                 Exit::Kicked
             }
         })

@@ -16,24 +16,32 @@ use crate::platform;
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     #[error(
-        "there is no /dev/kvm: load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware"
+        "there is no /dev/kvm; load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware"
     )]
     Missing,
     #[error(
         "permission denied: /dev/kvm may not be opened; add yourself to the group kvm (sudo usermod -aG kvm $USER), then log in again"
     )]
     Forbidden,
-    #[error("KVM is here but emulates guest code (no VT-x/SVM below it)")]
+    #[error(
+        "KVM is here but emulates guest code (no VT-x/SVM below it); switch nested virtualization on in the host below this one"
+    )]
     Emulated,
-    #[error("KVM is here but runs guest code {times} times slower than this host runs its own")]
+    #[error(
+        "KVM is here but runs guest code {times} times slower than this host runs its own; switch nested virtualization on in the host below this one"
+    )]
     Slow { times: u64 },
-    #[error("KVM is here, but a few instructions of a kernel's ended in a fault")]
+    #[error(
+        "KVM is here, but a few instructions of a kernel's ended in a fault; update the kernel of this host, and of one below it"
+    )]
     Faulted,
-    #[error("no hypervisor but Linux's KVM on x86_64 is served so far")]
+    #[error("no hypervisor but Linux's KVM on x86_64 is served so far; use such a host")]
     Unserved,
-    #[error("KVM is here, but {0}")]
+    #[error("KVM is here, but {0} ({source}); end what else uses it, such as VirtualBox, or update this host's kernel", source = .0.source)]
     Failed(#[from] Error),
-    #[error("a scratch machine cannot be made")]
+    #[error(
+        "a scratch machine cannot be made ({0}); make room in this host's memory, or raise your limits (ulimit -u, ulimit -v)"
+    )]
     Scratch(#[source] io::Error),
 }
 
@@ -45,13 +53,17 @@ pub struct Usable {
 
 /// Tries this host's.
 pub fn probe() -> Result<Usable, Unusable> {
-    let host = Host::open().map_err(|error| match error.source.kind() {
+    try_out(Host::open().map_err(unopened)?)
+}
+
+/// What it means that the host's cannot even be opened.
+fn unopened(error: Error) -> Unusable {
+    match error.source.kind() {
         io::ErrorKind::NotFound => Unusable::Missing,
         io::ErrorKind::PermissionDenied => Unusable::Forbidden,
         io::ErrorKind::Unsupported => Unusable::Unserved,
         _ => Unusable::Failed(error),
-    })?;
-    try_out(host)
+    }
 }
 
 // Where things lie in the scratch machine: page tables for the first 2 MiB, code, what the code writes, its stack.
@@ -90,7 +102,7 @@ const PROGRAM: &[u8] = &[
     0x31, 0xc0,                                 // xor eax, eax
     0xbb, 0x01, 0x00, 0x00, 0x00,               // mov ebx, 1
     0xf0, 0x48, 0x0f, 0xc7, 0x0f,               // lock cmpxchg16b [rdi]
-    0x75, 0x1c,                                 // jnz to the end
+    0x75, 0x1d,                                 // jnz to the end
     0xbf, 0x00, 0x90, 0x00, 0x00,               // mov edi, 0x9000
     0xb8, 0x03, 0x00, 0x00, 0x00,               // mov eax, 3
     0x0f, 0xae, 0x27,                           // xsave [rdi]
@@ -145,6 +157,11 @@ fn judge(vcpu: &mut impl Vcpu) -> Result<Usable, Unusable> {
         platform::count_down(STEPS);
         Ok(())
     })?;
+    verdict(guests, hosts)
+}
+
+/// On a hypervisor whose guest took so long for what the host does in that time.
+fn verdict(guests: Duration, hosts: Duration) -> Result<Usable, Unusable> {
     let times = guests.as_nanos().checked_div(hosts.as_nanos().max(1)).unwrap_or(0);
     let times = u64::try_from(times).unwrap_or(u64::MAX);
     if times >= SLOW { Err(Unusable::Slow { times }) } else { Ok(Usable { times }) }
@@ -185,14 +202,69 @@ mod tests {
     #[test]
     fn a_hypervisor_is_judged_by_what_it_executes() {
         judged(vec![out(STARTS), out(DONE)]).unwrap();
-        let emulates = "KVM is here but emulates guest code (no VT-x/SVM below it)";
+        let emulates = "KVM is here but emulates guest code (no VT-x/SVM below it); switch nested virtualization on in the host below this one";
         assert_eq!(judged(vec![Scripted::Failed(Failure::Emulation)]).unwrap_err(), emulates);
         assert_eq!(judged(vec![out(STARTS), Scripted::Failed(Failure::Emulation)]).unwrap_err(), emulates);
-        let faulted = "KVM is here, but a few instructions of a kernel's ended in a fault";
+        let faulted = "KVM is here, but a few instructions of a kernel's ended in a fault; update the kernel of this host, and of one below it";
         assert_eq!(judged(vec![Scripted::Shutdown]).unwrap_err(), faulted);
         assert_eq!(judged(vec![out(DONE)]).unwrap_err(), faulted);
         assert!(judged(vec![Scripted::Error]).unwrap_err().starts_with("KVM is here, but the hypervisor"));
         assert!(judged(vec![Scripted::Panic]).unwrap_err().contains("scratch machine"));
+    }
+
+    #[test]
+    fn guest_code_that_takes_ten_times_as_long_is_too_slow() {
+        let hosts = Duration::from_micros(100);
+        let judged = |micros| {
+            let usable = verdict(Duration::from_micros(micros), hosts);
+            usable.map(|Usable { times }| times).map_err(|error| error.to_string())
+        };
+        for (micros, times) in [(0, 0), (99, 0), (100, 1), (999, 9)] {
+            assert_eq!(judged(micros), Ok(times), "{micros}");
+        }
+        let slow = "KVM is here but runs guest code 10 times slower than this host runs its own; switch nested virtualization on in the host below this one";
+        assert_eq!(judged(1000).unwrap_err(), slow);
+        assert!(judged(123_456).unwrap_err().contains(" 1234 times slower "));
+        assert!(matches!(verdict(Duration::MAX, Duration::ZERO), Err(Unusable::Slow { times: u64::MAX })));
+    }
+
+    /// Once of so many times: another machine of the host's may have this processor just then.
+    fn once(is_so: impl Fn() -> bool) -> bool {
+        (0..5).any(|_| is_so())
+    }
+
+    #[test]
+    fn only_a_guest_that_computes_takes_time() {
+        let judged = |acts: Scripted| try_out(Fake::new(vec![vec![out(STARTS), acts, out(DONE)]]));
+        let waits = || judged(Scripted::Waits(Duration::from_millis(200)));
+        assert!(once(|| waits().is_ok()), "{:?}", waits());
+        let computes = || judged(Scripted::Computes(1000 * STEPS));
+        assert!(once(|| matches!(computes(), Err(Unusable::Slow { .. }))), "{:?}", computes());
+    }
+
+    #[test]
+    fn a_hypervisor_that_cannot_be_opened_is_told_with_what_to_do() {
+        let told = |source: io::Error| unopened(Error { doing: "be opened", source }).to_string();
+        for (error, expected) in [
+            (
+                libc::ENOENT,
+                "there is no /dev/kvm; load the module kvm_intel or kvm_amd, and switch virtualization on in the firmware",
+            ),
+            (
+                libc::EACCES,
+                "permission denied: /dev/kvm may not be opened; add yourself to the group kvm (sudo usermod -aG kvm $USER), then log in again",
+            ),
+            (
+                libc::EBUSY,
+                "KVM is here, but the hypervisor cannot be opened (Device or resource busy (os error 16)); end what else uses it, such as VirtualBox, or update this host's kernel",
+            ),
+        ] {
+            assert_eq!(told(io::Error::from_raw_os_error(error)), expected);
+        }
+        assert_eq!(
+            told(io::ErrorKind::Unsupported.into()),
+            "no hypervisor but Linux's KVM on x86_64 is served so far; use such a host"
+        );
     }
 
     #[test]
@@ -206,6 +278,23 @@ mod tests {
             (registers.mode, registers.instruction_pointer),
             (Mode::Long { page_tables: TABLES }, CODE)
         );
+    }
+
+    #[test]
+    fn its_jumps_land_where_their_comments_say() {
+        let after = |bytes: &[u8]| {
+            let start = PROGRAM.windows(bytes.len()).position(|window| window == bytes).unwrap();
+            start + bytes.len()
+        };
+        // A short jump: its opcode, and how far behind itself it goes.
+        let target = |jump: usize| {
+            assert_eq!(PROGRAM[jump], 0x75, "jnz");
+            (jump + 2).checked_add_signed(PROGRAM[jump + 1].cast_signed().into()).unwrap()
+        };
+        let end = target(after(&[0xf0, 0x48, 0x0f, 0xc7, 0x0f]));
+        assert_eq!(PROGRAM[end..], [0xf4], "behind cmpxchg16b: hlt");
+        let step = [0xff, 0xc9];
+        assert_eq!(target(after(&step)), after(&step) - step.len(), "the loop's own");
     }
 
     /// On every host there is a verdict, and soon: nothing of the probe can go on for ever.

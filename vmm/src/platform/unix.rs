@@ -63,10 +63,7 @@ fn counted(result: isize) -> io::Result<usize> {
 /// Gives the whole pages of a piece of guest memory back to the host, as it releases them.
 pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
     let pointer = piece.ptr_guard_mut();
-    let page = rustix::param::page_size();
-    let before = pointer.as_ptr().align_offset(page);
-    // A page's size is a power of two.
-    let length = piece.len().saturating_sub(before) & !page.saturating_sub(1);
+    let (before, length) = whole_pages(pointer.as_ptr().addr(), piece.len(), rustix::param::page_size());
     if length == 0 {
         return;
     }
@@ -78,6 +75,14 @@ pub(crate) fn give_back<B: BitmapSlice>(piece: &VolatileSlice<'_, B>) {
     }
 }
 
+/// How far behind `start` whole pages begin, and how many bytes of `length` they are.
+fn whole_pages(start: usize, length: usize, page: usize) -> (usize, usize) {
+    // A page's size is a power of two.
+    let within = page.saturating_sub(1);
+    let before = start.wrapping_neg() & within;
+    (before, length.saturating_sub(before) & !within)
+}
+
 #[cfg(test)]
 mod tests {
     use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -85,9 +90,27 @@ mod tests {
     use super::*;
     use crate::memory;
 
+    /// Firecracker #4916, #5222: pages were taken to be of 4 KiB.
+    #[test]
+    fn pages_are_as_large_as_the_hosts() {
+        const KIB: usize = 1 << 10;
+        for page in [4 * KIB, 16 * KIB, 64 * KIB] {
+            for start in [0, 7 * page, usize::MAX - 4 * page + 1] {
+                let whole = |from: usize, length| whole_pages(start + from, length, page);
+                assert_eq!(whole(0, 3 * page), (0, 3 * page), "{page} from {start}");
+                assert_eq!(whole(1, 3 * page), (page - 1, 2 * page), "{page} from {start}");
+                assert_eq!(whole(page - 1, 2 * page), (1, page), "{page} from {start}");
+                assert_eq!(whole(0, 2 * page - 1), (0, page), "{page} from {start}");
+                for (from, length) in [(0, 0), (0, page - 1), (1, page), (page / 2, page), (page - 1, 1)] {
+                    assert_eq!(whole(from, length).1, 0, "{page}: {length} from {start} and {from}");
+                }
+            }
+        }
+        assert_eq!(whole_pages(4 * KIB, 40 * KIB, 16 * KIB), (12 * KIB, 16 * KIB));
+    }
+
     #[test]
     fn what_is_no_whole_page_of_the_hosts_is_not_given_back() {
-        // Firecracker #4916, #5222: pages were taken to be of 4 KiB.
         let page = rustix::param::page_size() as u64;
         let memory = memory::of_size(4 * page);
         let given = |start: u64, length: u64| -> Vec<bool> {

@@ -19,6 +19,7 @@ use vmm::sandbox::Confinement;
 use crate::child::{enter, start};
 use crate::guest::{Image, LINES, REQUESTS, script};
 use crate::lacking::answer;
+use crate::skip::there_is_kvm;
 
 const DISK: usize = 64 << 10;
 
@@ -199,16 +200,6 @@ pub(crate) fn console(words: &[&str]) {
     }
     drop(printed);
     console.finish();
-}
-
-/// As in kvm.rs: a host without the device has nothing to test, and MVM_SKIP may say so.
-fn there_is_kvm() -> bool {
-    let skip = std::env::var("MVM_SKIP").unwrap_or_default();
-    let exists = Path::new("/dev/kvm").exists() && !skip.split(',').any(|name| name.trim() == "kvm");
-    if !exists {
-        let _ = writeln!(std::io::stderr(), "there is no /dev/kvm here, so no machine on it was tested");
-    }
-    exists
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod lacking;
 mod limits;
 mod machines;
 mod rules;
+#[path = "../../../tests/support/skip.rs"]
+mod skip;
 
 /// What [`child::start`] starts. It comes before `main`, and so before the harness has a thread: a process enters its
 /// sandbox on its first and only one.

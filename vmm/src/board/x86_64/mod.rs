@@ -134,6 +134,8 @@ fn generation_id() -> Result<[u8; 16], BoardError> {
 mod tests {
     use std::io::Write;
 
+    use vm_memory::{Bytes, GuestAddress};
+
     use super::*;
     use crate::hypervisor::x86_64::Mode;
 
@@ -176,5 +178,35 @@ mod tests {
         let registers = prepare(&memory, &contents).unwrap();
         assert_eq!(registers.mode, Mode::Protected);
         assert_eq!((registers.instruction_pointer, registers.rbx), (0x10_0000, layout::START_INFO));
+    }
+    /// The address that a guest computes from `Name (ADDR, Package () { low, high })` of the device VGEN.
+    fn generation_id_in_the_tables(memory: &Memory) -> u64 {
+        let mut tables = vec![0; usize::try_from(ACPI.end - ACPI.start).unwrap()];
+        memory.read_slice(&mut tables, GuestAddress(ACPI.start)).unwrap();
+        let behind = |bytes: &[u8], name: &[u8]| {
+            let start = bytes.windows(name.len()).position(|window| window == name).unwrap();
+            bytes[start + name.len()..].to_vec()
+        };
+        let address = behind(&behind(&tables, b"VGEN"), b"\x08ADDR");
+        // A package of nine bytes with two elements: a number of 32 bits, and zero.
+        assert_eq!((&address[..4], address[8]), (&[0x12, 8, 2, 0x0c][..], 0));
+        u32::from_le_bytes(address[4..8].try_into().unwrap()).into()
+    }
+
+    #[test]
+    fn each_machine_has_a_generation_id_of_its_own_where_the_tables_say() {
+        let ids = [(); 2].map(|()| {
+            let memory = memory::allocate(&layout::memory(16 << 20)).unwrap();
+            let kernel = file(&kernel::tests_image());
+            let contents =
+                Contents { kernel: &kernel, initrd: None, command_line: "quiet", cpus: 1, virtio: &[] };
+            prepare(&memory, &contents).unwrap();
+            let at = GuestAddress(generation_id_in_the_tables(&memory));
+            let mut id = [[0; 8]; 2];
+            memory.read_slice(id.as_flattened_mut(), at).unwrap();
+            id
+        });
+        let [[low, high], [other_low, other_high]] = ids;
+        assert!(low != other_low && high != other_high, "{ids:x?}");
     }
 }

@@ -14,7 +14,7 @@ use virtio_bindings::virtio_blk::{
 };
 
 use super::*;
-use crate::devices::testing::{Buffer, Driver, PAGES_APART, slow_disk};
+use crate::devices::testing::{Buffer, Driver, PAGES_APART, pipe_disk, slow_disk};
 
 struct Guest {
     driver: Driver,
@@ -83,6 +83,18 @@ fn what_is_written_is_read_again_however_the_buffers_are_cut() {
         assert_eq!(guest.driver.bytes(1, 1), [0]);
         assert_eq!(std::fs::read(path).unwrap()[1536..2560], data);
     });
+}
+
+/// On a pipe, which the host cannot make durable, and says so.
+#[test]
+fn a_flush_is_done_by_the_host_and_fails_when_the_host_cannot() {
+    for one_by_one in [false, true] {
+        let (_directory, disk, _pipe) = pipe_disk();
+        let mut guest = Guest::new(if one_by_one { disk.one_by_one() } else { disk });
+        let flush = header(VIRTIO_BLK_T_FLUSH, 0);
+        assert_eq!(guest.request(&[Buffer::Filled(&flush), Buffer::ToFill(1)]), 1);
+        assert_eq!(guest.driver.bytes(1, 1), [1], "one by one: {one_by_one}");
+    }
 }
 
 /// Reads beside writes of the same content, five at a time.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, fcntl_lock, flock};
+use rustix::io::retry_on_intr;
 
 /// Locks a whole file for as long as this opening of it is open, against every other one: for itself alone, or together
 /// with others that only read. QEMU's locks are of the same kind, and are heeded as ours are by it.
@@ -35,9 +36,16 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// does, and against those that lock ranges of the file, as QEMU does. The second lock is given back at once, since that
 /// machine wants it.
 pub fn reserve(file: &File) -> io::Result<()> {
-    flock(file, FlockOperation::NonBlockingLockExclusive)?;
-    fcntl_lock(file, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(fcntl_lock(file, FlockOperation::Unlock)?)
+    Ok(reserve_by(|how| flock(file, how), |how| fcntl_lock(file, how))?)
+}
+
+fn reserve_by(
+    mut whole: impl FnMut(FlockOperation) -> rustix::io::Result<()>,
+    mut ranges: impl FnMut(FlockOperation) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    retry_on_intr(|| whole(FlockOperation::NonBlockingLockExclusive))?;
+    retry_on_intr(|| ranges(FlockOperation::NonBlockingLockExclusive))?;
+    retry_on_intr(|| ranges(FlockOperation::Unlock))
 }
 
 /// Major and minor number of a device, as a file's metadata has them.
@@ -63,6 +71,10 @@ fn allocate(file: &File, what: FallocateFlags, range: Range<u64>) -> rustix::io:
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -73,5 +85,23 @@ mod tests {
         let error = uninterrupted(&mut call).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         uninterrupted(&mut call).unwrap();
+    }
+
+    #[test]
+    fn a_disk_is_reserved_whatever_signals_come() {
+        const TAKE: FlockOperation = FlockOperation::NonBlockingLockExclusive;
+        // Each call is ended by a signal once.
+        let calls = RefCell::new(Vec::new());
+        let call = |what, how| {
+            let is_first = !calls.borrow().contains(&(what, how));
+            calls.borrow_mut().push((what, how));
+            if is_first { Err(Errno::INTR) } else { Ok(()) }
+        };
+        reserve_by(|how| call("whole", how), |how| call("ranges", how)).unwrap();
+        let each = [("whole", TAKE), ("ranges", TAKE), ("ranges", FlockOperation::Unlock)];
+        assert_eq!(calls.into_inner(), each.map(|call| [call; 2]).concat());
+        // What another one has is no signal's doing.
+        let taken = reserve_by(|_| Err(Errno::WOULDBLOCK), |_| panic!("it is not ours"));
+        assert_eq!(taken, Err(Errno::WOULDBLOCK));
     }
 }

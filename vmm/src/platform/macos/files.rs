@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FlockOperation, flock, fstatfs};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::memory::last_error;
 use crate::platform::blocks;
@@ -20,14 +20,14 @@ pub(crate) fn lock(file: &File, is_exclusive: bool) -> io::Result<()> {
     } else {
         FlockOperation::NonBlockingLockShared
     };
-    Ok(rustix::io::retry_on_intr(|| flock(file, kind))?)
+    Ok(retry_on_intr(|| flock(file, kind))?)
 }
 
 /// Keeps a disk for a machine of ours, in another process, that will [`lock`] it. All locks are of one kind here, so that one
 /// that stayed would keep that machine out, too: it is given back at once.
 pub fn reserve(file: &File) -> io::Result<()> {
-    flock(file, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(flock(file, FlockOperation::Unlock)?)
+    retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive))?;
+    Ok(retry_on_intr(|| flock(file, FlockOperation::Unlock))?)
 }
 
 /// Major and minor number of a device, as a file's metadata has them: 32 bits, extended.

@@ -20,7 +20,7 @@ use std::io;
 /// Why there is none, as a sentence for the host's user. A disk then carries its requests out one after the other.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRing {
-    #[error("this kind of host has no io_uring, so a disk does one request after the other")]
+    #[error("this kind of host has no io_uring, so a disk does one request after the other; Linux has it")]
     Elsewhere,
     #[error(
         "this kernel has no io_uring that can be restricted, so a disk does one request after the other; Linux 5.10 and \
@@ -28,10 +28,13 @@ pub enum NoRing {
     )]
     Unknown,
     #[error(
-        "io_uring is forbidden here, so a disk does one request after the other; the setting kernel.io_uring_disabled \
-         or a container's filter forbids it"
+        "io_uring is forbidden here, so a disk does one request after the other; set kernel.io_uring_disabled to 0, or \
+         let the filter of the container allow it"
     )]
     Forbidden,
-    #[error("io_uring cannot be had, so a disk does one request after the other: {0}")]
+    #[error(
+        "io_uring cannot be had ({0}), so a disk does one request after the other; raise your limits of open files and \
+         of locked memory (ulimit -n, ulimit -l)"
+    )]
     Failed(#[from] io::Error),
 }

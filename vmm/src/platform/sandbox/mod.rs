@@ -106,7 +106,7 @@ pub struct Applied {
 /// What this host does not have, as a sentence for its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    #[error("there is no sandbox for this kind of host")]
+    #[error("there is no sandbox for this kind of host; Linux on x86_64 has one")]
     Everything,
     #[error(
         "this kernel has no Landlock, which keeps files and sockets of the host shut; Linux 5.13 and newer have it"
@@ -123,7 +123,9 @@ pub enum Missing {
     LandlockNetwork,
     #[error("this kernel's Landlock does not keep signals and abstract sockets inside; Linux 6.12 does")]
     LandlockScopes,
-    #[error("this kernel has no seccomp filters, so threads may make any system call")]
+    #[error(
+        "this kernel has no seccomp filters, so threads may make any system call; one with CONFIG_SECCOMP_FILTER has them"
+    )]
     Seccomp,
 }
 

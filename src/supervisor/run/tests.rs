@@ -1,0 +1,39 @@
+//! What a machine process says, without a machine.
+
+use std::os::unix::net::UnixStream;
+
+use vmm::control::{Engine, SupervisorEnd};
+
+use super::*;
+use crate::instance::{Config, tests::scratch};
+use crate::supervisor::protocol::{Event, State, Status};
+
+/// A run, and the machine process's end of its channel.
+fn run(paths: Paths) -> (Run, UnixStream) {
+    let config = Config::for_host(2, 0);
+    let status = Status::new(&"test".parse().unwrap(), State::Starting, config.clone());
+    let launch = Launch {
+        config,
+        kernel: "/k".into(),
+        root: "/r".into(),
+        cmdline: String::new(),
+        engine: Engine::Kvm,
+        passt: vec!["passt".into()],
+    };
+    let board = Arc::new(Board::new(paths.state(), status));
+    let around = Surroundings { launch: Arc::new(launch), paths, board, leases: Leases::default() };
+    let (ours, machines) = UnixStream::pair().unwrap();
+    let SupervisorEnd { sender, .. } = SupervisorEnd::new(ours).unwrap();
+    (Run::new(around, sender, mpsc::channel(1).0), machines)
+}
+
+#[tokio::test]
+async fn what_a_started_machine_lacks_stands_in_its_status() {
+    let (_directory, paths) = scratch();
+    let (mut run, _machine) = run(paths);
+    let lacks = vec!["this kernel has no Landlock".to_owned(), "io_uring is forbidden here".to_owned()];
+    assert!(run.told(Ok(Some(FromMachine::Started { lacks: lacks.clone() }))).is_continue());
+    let board = &run.around.board;
+    assert_eq!(board.status().lacks, lacks);
+    assert!(matches!(&board.events_from(0)[..], [Event::Stage { name, .. }] if name == "machine"));
+}
