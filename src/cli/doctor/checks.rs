@@ -199,6 +199,7 @@ fn gib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::time::Duration;
 
     use images::tools::IsolationError;
 
@@ -225,6 +226,7 @@ mod tests {
             (Unusable::Emulated, "switch nested virtualization on"),
             (Unusable::Slow { times: 20 }, "switch nested virtualization on"),
             (Unusable::Faulted, "update the kernel"),
+            (Unusable::Stuck(Duration::from_secs(30)), "update the kernel"),
             (Unusable::Unserved, "use such a host"),
             (Unusable::Failed(failed), "end what else uses it"),
             (Unusable::Scratch(denied()), "raise your limits"),

@@ -4,11 +4,13 @@
 //! in an instruction emulator. So a scratch machine executes a few instructions of a kernel's.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use super::x86_64::{Mode, Registers};
-use super::{Error, Exit, Failure, Host, Hypervisor, Vcpu, Vm};
+use super::{Error, Exit, Failure, Host, Hypervisor, Kick, Vcpu, Vm};
 use crate::memory::{self, Memory, MemoryError};
 use crate::platform;
 
@@ -35,6 +37,10 @@ pub enum Unusable {
         "KVM is here, but a few instructions of a kernel's ended in a fault; update the kernel of this host, and of one below it"
     )]
     Faulted,
+    #[error(
+        "KVM is here, but its guest got nowhere within {} s; update the kernel of this host, and of one below it", .0.as_secs()
+    )]
+    Stuck(Duration),
     #[error("no hypervisor but Linux's KVM on x86_64 is served so far; use such a host")]
     Unserved,
     #[error("KVM is here, but {0} ({source}); end what else uses it, such as VirtualBox, or update this host's kernel", source = .0.source)]
@@ -53,7 +59,7 @@ pub struct Usable {
 
 /// Tries this host's.
 pub fn probe() -> Result<Usable, Unusable> {
-    try_out(Host::open().map_err(unopened)?)
+    try_out(Host::open().map_err(unopened)?, PATIENCE)
 }
 
 /// What it means that the host's cannot even be opened.
@@ -82,6 +88,9 @@ const LARGE: u64 = 0x83;
 const STEPS: u32 = 200_000;
 /// Guest code that is so many times slower than the host's is not executed but emulated.
 const SLOW: u64 = 10;
+
+/// Far longer than the busiest host takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ports that the guest writes to: before it counts down, and after.
 const STARTS: u8 = 0x10;
@@ -117,7 +126,7 @@ const PROGRAM: &[u8] = &[
 ];
 
 /// A vCPU belongs to the thread that made it, so the scratch machine has one.
-fn try_out<H: Hypervisor + Send + 'static>(hypervisor: H) -> Result<Usable, Unusable> {
+fn try_out<H: Hypervisor + Send + 'static>(hypervisor: H, patience: Duration) -> Result<Usable, Unusable> {
     let trial = thread::Builder::new().name("probe".to_owned()).spawn(move || {
         let memory = scratch().map_err(|error| Unusable::Scratch(io::Error::other(error)))?;
         let vm = hypervisor.create_vm()?;
@@ -133,7 +142,21 @@ fn try_out<H: Hypervisor + Send + 'static>(hypervisor: H) -> Result<Usable, Unus
             rsi: 0,
             rsp: STACK,
         })?;
-        judge(&mut vcpu)
+        let is_late = &AtomicBool::new(false);
+        let kick = vcpu.kick();
+        let (judged, waiting) = channel::<()>();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                if waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                    is_late.store(true, Ordering::Relaxed);
+                    kick.kick();
+                }
+            });
+            let verdict =
+                judge(&mut vcpu, || is_late.load(Ordering::Relaxed).then_some(Unusable::Stuck(patience)));
+            drop(judged);
+            verdict
+        })
     });
     let trial = trial.map_err(Unusable::Scratch)?.join();
     trial.unwrap_or_else(|_| Err(Unusable::Scratch(io::Error::other("its thread panicked"))))
@@ -150,9 +173,9 @@ fn scratch() -> Result<Memory, MemoryError> {
 }
 
 /// Times are of this thread, so that neither a busy host nor one that is itself a guest is taken for a slow one.
-fn judge(vcpu: &mut impl Vcpu) -> Result<Usable, Unusable> {
-    expect(vcpu, STARTS)?;
-    let guests = timed(|| expect(vcpu, DONE))?;
+fn judge(vcpu: &mut impl Vcpu, is_late: impl Fn() -> Option<Unusable>) -> Result<Usable, Unusable> {
+    expect(vcpu, STARTS, &is_late)?;
+    let guests = timed(|| expect(vcpu, DONE, &is_late))?;
     let hosts = timed(|| {
         platform::count_down(STEPS);
         Ok(())
@@ -174,8 +197,11 @@ fn timed(act: impl FnOnce() -> Result<(), Unusable>) -> Result<Duration, Unusabl
 }
 
 /// Runs the guest until it writes to the port.
-fn expect(vcpu: &mut impl Vcpu, port: u8) -> Result<(), Unusable> {
+fn expect(vcpu: &mut impl Vcpu, port: u8, is_late: impl Fn() -> Option<Unusable>) -> Result<(), Unusable> {
     loop {
+        if let Some(late) = is_late() {
+            return Err(late);
+        }
         match vcpu.run()? {
             Exit::PortWrite(written, _) if written == u16::from(port) => return Ok(()),
             // A signal of somebody else's.
@@ -192,7 +218,7 @@ mod tests {
     use crate::hypervisor::fake::{Fake, Scripted};
 
     fn judged(script: Vec<Scripted>) -> Result<Usable, String> {
-        try_out(Fake::new(vec![script])).map_err(|error| error.to_string())
+        try_out(Fake::new(vec![script]), PATIENCE).map_err(|error| error.to_string())
     }
 
     fn out(port: u8) -> Scripted {
@@ -235,11 +261,22 @@ mod tests {
 
     #[test]
     fn only_a_guest_that_computes_takes_time() {
-        let judged = |acts: Scripted| try_out(Fake::new(vec![vec![out(STARTS), acts, out(DONE)]]));
+        let judged = |acts: Scripted| try_out(Fake::new(vec![vec![out(STARTS), acts, out(DONE)]]), PATIENCE);
         let waits = || judged(Scripted::Waits(Duration::from_millis(200)));
         assert!(once(|| waits().is_ok()), "{:?}", waits());
         let computes = || judged(Scripted::Computes(1000 * STEPS));
         assert!(once(|| matches!(computes(), Err(Unusable::Slow { .. }))), "{:?}", computes());
+    }
+
+    #[test]
+    fn a_guest_that_gets_nowhere_is_given_up() {
+        for script in [vec![], vec![out(STARTS), Scripted::Busy]] {
+            let error = try_out(Fake::new(vec![script]), Duration::from_millis(20)).unwrap_err().to_string();
+            assert!(
+                error.starts_with("KVM is here, but its guest got nowhere within 0 s; update the kernel"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -270,7 +307,7 @@ mod tests {
     #[test]
     fn the_scratch_machine_lies_where_its_code_says() {
         let fake = Fake::new(vec![vec![out(STARTS), out(DONE)]]);
-        try_out(fake.clone()).unwrap();
+        try_out(fake.clone(), PATIENCE).unwrap();
         let seen = fake.seen();
         assert_eq!(seen.mapped, [(0, SIZE as usize)]);
         let registers = seen.registers.unwrap();

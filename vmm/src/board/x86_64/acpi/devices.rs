@@ -9,7 +9,7 @@ use crate::board::x86_64::layout::{
     GENERATION_ID, POWER_BUTTON_LINE, SERIAL, SERIAL_LINE, SLEEP_TYPE_OFF, VIRTIO_SIZE,
 };
 
-/// A notification that a power button was pressed (ACPI 6.5, table 5.205), and one that a device's status changed.
+/// A notification that a power button was pressed (ACPI 6.5, table 5.205).
 const PRESSED: u8 = 0x80;
 
 /// All of them, as the content of a DSDT.
