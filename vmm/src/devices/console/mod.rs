@@ -1,6 +1,6 @@
 //! The console (virtio 1.3, 5.3): what the guest prints goes to a socket of the host's. It has one port and no input.
 
-mod queue;
+mod queues;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -82,7 +82,7 @@ impl Device for Console {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [_, transmit, ..] = queues {
-            let done = queue::take(transmit, memory, |bytes| {
+            let done = queues::take(transmit, memory, |bytes| {
                 self.pending.extend_from_slice(bytes);
                 self.flush()
             });
