@@ -8,7 +8,7 @@ mod device;
 mod line;
 pub mod net;
 pub mod rng;
-pub(crate) mod serial;
+pub mod serial;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod vsock;

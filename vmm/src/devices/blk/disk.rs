@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::flight::Step;
 use super::now;
-use super::queue::Storage;
+use super::queues::Storage;
 use super::request::SECTOR;
 use crate::memory::Memory;
 use crate::platform;

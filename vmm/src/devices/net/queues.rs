@@ -1,6 +1,6 @@
 //! The queues (virtio 1.3, 5.1.6), pure: generic over memory, between the rings and the frames of the wire.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemory;
@@ -145,12 +145,14 @@ fn hand_out<M: GuestMemory>(
         }
     }
     let header = header::for_driver(agreed, u16::try_from(chains.len()).unwrap_or(u16::MAX));
-    let mut bytes = header.chain(frame);
+    let mut rest = [header.as_slice(), frame];
     let mut used = Vec::with_capacity(chains.len());
     for mut chain in chains {
         // Each but the last is filled; together they have the room.
-        let _ =
-            std::io::copy(&mut bytes.by_ref().take(chain.writable.available() as u64), &mut chain.writable);
+        for bytes in &mut rest {
+            let count = chain.writable.write(bytes).unwrap_or(0);
+            *bytes = bytes.get(count..).unwrap_or_default();
+        }
         used.push((chain.head, u32::try_from(chain.writable.done()).unwrap_or(u32::MAX)));
     }
     chain::give_back(queue, memory, &used)?;

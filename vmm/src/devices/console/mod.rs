@@ -1,6 +1,6 @@
 //! The console (virtio 1.3, 5.3): what the guest prints goes to a socket of the host's. It has one port and no input.
 
-mod queue;
+mod queues;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -82,15 +82,17 @@ impl Device for Console {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [_, transmit, ..] = queues {
-            let done = queue::take(transmit, memory, |bytes| {
+            let done = queues::take(transmit, memory, |bytes| {
                 self.pending.extend_from_slice(bytes);
                 self.flush()
             });
             let pass = done?;
             signals.add(TRANSMIT, pass.signal);
             signals.go_on(pass.goes_on);
+        } else {
+            // Not with a queue: what it was stopped for has to wait until the descriptor says that it need not.
+            self.flush();
         }
-        self.flush();
         self.watch();
         Ok(signals)
     }
@@ -102,10 +104,42 @@ impl Device for Console {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
+    use crate::devices::testing::{Buffer, Driver};
     use crate::memory;
+
+    #[test]
+    fn no_buffer_is_left_behind_by_a_reader_that_takes_a_little_at_a_time() {
+        let (output, mut reader) = UnixStream::pair().unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&output, 4096).unwrap();
+        let mut console = Console::new(output.into()).unwrap();
+        let reading = thread::spawn(move || while let Ok(1..) = reader.read(&mut [0]) {});
+        let mut driver = Driver::new();
+        for round in 1..=2000 {
+            for place in 0..16 {
+                driver.send_from(place, &[Buffer::Filled(b"sixteen letters\n")]);
+            }
+            loop {
+                let mut queues = [Queue::default(), std::mem::take(&mut driver.queue)];
+                console.process(&driver.memory, &mut queues, Instant::now()).unwrap();
+                [_, driver.queue] = queues;
+                if driver.used().0 == 16 * round {
+                    break;
+                }
+                let mut descriptor = [PollFd::new(&console.poller, PollFlags::IN)];
+                let ready = poll(&mut descriptor, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap();
+                assert_eq!(ready, 1, "nothing is there to bring the device back");
+            }
+        }
+        drop(console);
+        reading.join().unwrap();
+    }
 
     #[test]
     fn a_reader_that_is_gone_is_told_once() {

@@ -12,13 +12,22 @@ use vm_superio::{Serial as Port, Trigger};
 use super::line::Line;
 use crate::bus::Registers;
 
+/// The data register of the 16550.
+const DATA: u64 = 0;
+
 /// The port, on a socket or a pipe that does not block.
-pub(crate) struct Serial(Mutex<Port<Interrupt, NoEvents, Lossy>>);
+pub struct Serial(Mutex<Port<Interrupt, NoEvents, Lossy>>);
 
 impl Serial {
-    pub(crate) fn new(line: Line, output: OwnedFd) -> io::Result<Self> {
+    pub fn new(line: Line, output: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&output, true)?;
         Ok(Self(Mutex::new(Port::new(Interrupt(line), Lossy(output)))))
+    }
+
+    /// As a vCPU does it that writes a byte to the port. For the benchmark, which has no bus.
+    #[doc(hidden)]
+    pub fn send(&self, byte: u8) {
+        self.write(DATA, &[byte]);
     }
 }
 
@@ -75,8 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Registers of the 16550: data, and interrupt enable with its bit for an empty transmitter.
-    const DATA: u64 = 0;
+    /// Its register of interrupts that are wanted, with the bit for an empty transmitter.
     const ENABLE: u64 = 1;
     const TRANSMITTER_IS_EMPTY: u8 = 2;
 

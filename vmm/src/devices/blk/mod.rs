@@ -2,7 +2,7 @@
 //!
 //! - [`request`]: what the driver wants, checked against the disk's size; pure.
 //! - [`flight`]: a request under way, as steps; pure.
-//! - [`queue`]: the queue, generic over memory and over what carries steps out.
+//! - [`queues`]: the queue, generic over memory and over what carries steps out.
 //! - [`disk`]: the file, with its lock; it has steps carried out by the kernel's queue ([`platform::ring`]), or
 //!   where there is none by [`now`].
 //!
@@ -11,7 +11,7 @@
 mod disk;
 mod flight;
 mod now;
-mod queue;
+mod queues;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::Queue;
 
 pub use disk::{Disk, DiskError};
-use queue::{Flights, Storage};
+use queues::{Flights, Storage};
 use request::{MOST_RANGES, MOST_SECTORS, SECTOR};
 
 use super::{Device, RingError, Signals, read_space};
@@ -112,7 +112,7 @@ impl Device for Blk {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [queue] = queues {
-            let pass = queue::serve(&mut self.flights, queue, memory, &mut self.disk)?;
+            let pass = queues::serve(&mut self.flights, queue, memory, &mut self.disk)?;
             signals.add(0, pass.signal);
             signals.go_on(pass.goes_on);
         }
@@ -122,7 +122,7 @@ impl Device for Blk {
     fn settle(&mut self, memory: &Memory, queues: &mut [Queue]) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [queue] = queues {
-            signals.add(0, queue::settle(&mut self.flights, queue, memory, &mut self.disk)?);
+            signals.add(0, queues::settle(&mut self.flights, queue, memory, &mut self.disk)?);
         }
         Ok(signals)
     }

@@ -1,6 +1,6 @@
 //! The entropy device (virtio 1.3, 5.4): one queue of buffers, filled from the host's generator.
 
-mod queue;
+mod queues;
 
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ impl Device for Rng {
     ) -> Result<Signals, RingError> {
         let mut signals = Signals::default();
         if let [queue] = queues {
-            let pass = queue::fill(queue, memory, crate::platform::random)?;
+            let pass = queues::fill(queue, memory, crate::platform::random)?;
             signals.add(0, pass.signal);
             signals.go_on(pass.goes_on);
         }

@@ -20,7 +20,6 @@ pub(super) fn take<M: GuestMemory>(
     let mut used = 0_usize;
     // Nothing may wait from before.
     let mut goes_on = take(&[]);
-    let mut bytes = vec![0; MOST];
     while goes_on && used < CHAINS {
         let Some(mut chain) = chain::next(queue, memory)? else {
             if chain::await_more(queue, memory)? {
@@ -28,12 +27,10 @@ pub(super) fn take<M: GuestMemory>(
             }
             break;
         };
-        let mut room = bytes.as_mut_slice();
-        while let Ok(count @ 1..) = chain.readable.read(room) {
-            room = room.get_mut(count..).unwrap_or_default();
-        }
-        let left = room.len();
-        goes_on = take(bytes.get(..MOST.saturating_sub(left)).unwrap_or_default());
+        let mut bytes = vec![0; chain.readable.available().min(MOST)];
+        // There are as many.
+        let _ = chain.readable.read_exact(&mut bytes);
+        goes_on = take(&bytes);
         queue.add_used(memory, chain.head, 0)?;
         used = used.saturating_add(1);
     }
