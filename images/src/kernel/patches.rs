@@ -135,6 +135,17 @@ mod tests {
     }
 
     #[test]
+    fn those_of_the_kernel_can_be_read_and_come_in_order() {
+        let Patches(patches) = Patches::of("kernel");
+        assert!(!patches.is_empty() && patches.is_sorted());
+        for (name, text) in patches {
+            assert!(name.ends_with(".patch"), "{name}");
+            let files: Result<Vec<_>, _> = PatchSet::parse(text, ParseOptions::unidiff()).collect();
+            assert!(files.is_ok_and(|files| !files.is_empty()), "{name}");
+        }
+    }
+
+    #[test]
     fn each_counts_in_the_key_and_none_leaves_it_as_it_was() {
         let key = |patches: &[(&str, &'static str)]| {
             let patches = patches.iter().map(|(name, text)| ((*name).to_owned(), *text)).collect();
