@@ -148,6 +148,17 @@ impl Component {
         found
     }
 
+    /// The texts in the component's directory `patches/`, by their files' names.
+    pub(crate) fn patches(name: &str) -> Vec<(String, &'static str)> {
+        let files = COMPONENTS.get_dir(format!("{name}/patches")).into_iter().flat_map(Dir::files);
+        let named = |file: &'static include_dir::File<'static>| {
+            Some((file.path().file_name()?.to_str()?.to_owned(), file.contents_utf8()?))
+        };
+        let mut found: Vec<_> = files.filter_map(named).collect();
+        found.sort();
+        found
+    }
+
     /// All that stands in the component's directory, for the key of a build.
     pub(crate) fn sources(name: &str) -> Vec<(String, &'static [u8])> {
         let mut found = Vec::new();

@@ -1,10 +1,11 @@
 //! The kernel: Debian's source with our configuration, compiled in a root of its own.
 //!
-//! It takes minutes and depends on three things only, so its result is kept under their key: the source package, the
-//! fragment, and the toolchain.
+//! It takes minutes and depends on four things only, so its result is kept under their key: the source package, the
+//! fragment, the patches, and the toolchain.
 
 mod compile;
 mod options;
+mod patches;
 mod source;
 
 use std::fs;
@@ -20,6 +21,7 @@ use crate::scratch::Scratch;
 use crate::tools::isolated::{self, IsolationError};
 use crate::tools::{self, ToolError};
 
+pub(crate) use patches::PatchError;
 pub(crate) use source::SourceError;
 
 /// The tool root that it is built in.
@@ -43,6 +45,8 @@ pub enum KernelError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
+    Patch(#[from] PatchError),
+    #[error(transparent)]
     Tool(#[from] ToolError),
     #[error(transparent)]
     Recipe(#[from] RecipeError),
@@ -59,6 +63,7 @@ pub enum KernelError {
 /// A kernel's recipe, read and checked.
 pub(crate) struct Kernel {
     fragment: &'static str,
+    patches: patches::Patches,
     archive: String,
     source: Name,
     architecture: Architecture,
@@ -82,7 +87,8 @@ impl Kernel {
                 component: component.to_owned(),
                 architecture: architecture.debian,
             })?;
-        Ok(Self { fragment, archive: kernel.archive, source, architecture })
+        let patches = patches::Patches::of(component);
+        Ok(Self { fragment, patches, archive: kernel.archive, source, architecture })
     }
 
     /// The key of everything that it is made of.
@@ -90,7 +96,7 @@ impl Kernel {
         let source = packages.lock.pin(&self.source).map_err(PackagesError::from)?;
         let toolchain = tools::key(TOOLCHAIN, packages)?;
         let key = Key::default().with(METHOD).with(&source.sha256).with(self.fragment).with(toolchain);
-        Ok(key.short())
+        Ok(self.patches.add_to(key).short())
     }
 
     /// The `vmlinux`, from the cache or compiled now.
@@ -109,6 +115,9 @@ impl Kernel {
         let work =
             Scratch::below(&kernels).map_err(|source| io_error("create a directory in", &kernels, source))?;
         source::unpack(self, packages, &toolchain, work.path())?;
+        let version = &packages.lock.pin(&self.source).map_err(PackagesError::from)?.version;
+        let source = format!("{} {version}", self.source.package);
+        self.patches.apply(&work.path().join("linux"), &source)?;
         let build = compile::Build {
             toolchain: &toolchain,
             work: work.path(),
