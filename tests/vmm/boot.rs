@@ -15,6 +15,23 @@ fn a_guest_has_the_processors_that_it_was_given() {
     });
 }
 
+/// Builds are guarded from one another against what their processor does ahead of time, as far as it can be had without a
+/// newer microcode.
+#[test]
+fn the_appliances_kernel_guards_itself() {
+    on_kvm(|| {
+        let said = Guest::doing("describe").done();
+        for flaw in ["meltdown", "retbleed", "spectre_v1", "spectre_v2"] {
+            let found = said.iter().find_map(|line| line.strip_prefix(flaw)?.strip_prefix('='));
+            let found = found.unwrap_or_else(|| panic!("{flaw} is not told: {said:#?}"));
+            assert!(
+                ["Mitigation: ", "Not affected"].iter().any(|good| found.starts_with(good)),
+                "{flaw}: {found}"
+            );
+        }
+    });
+}
+
 #[test]
 fn a_compressed_kernel_of_somebody_elses_boots() {
     on_kvm(|| {

@@ -23,6 +23,12 @@ pub(super) fn describe() -> Outcome<()> {
     let sources = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
     println!("rig: cpus={cpus} online={}", online.trim());
     println!("rig: clocks={}", fs::read_to_string(sources)?.trim().replace(' ', ","));
+    let mut flaws =
+        fs::read_dir("/sys/devices/system/cpu/vulnerabilities")?.collect::<Result<Vec<_>, _>>()?;
+    flaws.sort_by_key(fs::DirEntry::file_name);
+    for flaw in flaws {
+        println!("rig: {}={}", flaw.file_name().display(), fs::read_to_string(flaw.path())?.trim());
+    }
     Ok(())
 }
 
