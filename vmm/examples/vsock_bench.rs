@@ -1,7 +1,7 @@
 //! Boots a kernel with `vsock_guest` as its init through [`vmm::process::run`], checks the vsock path and measures it.
 //!
 //! `vsock_bench KERNEL GUEST-PROGRAM [QEMU...]` runs it on KVM, or on the QEMU that is named, and prints one JSON object a line, `{"name", "unit", "value"}`.
-//! `MVM_BENCH_MIB` sets how much is moved each way (256). The guest program has to be static:
+//! `MVM_BENCH_MIB` sets how much is moved each way (256), `MVM_BENCH_CPUS` how many processors the guest has (2). The guest program has to be static:
 //! `cargo rustc --release -p vmm --example vsock_guest -- -C target-feature=+crt-static`.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::indexing_slicing)]
@@ -59,7 +59,7 @@ fn main() -> Result<()> {
     report("first-answer", "ms", started.elapsed().as_secs_f64() * 1e3);
 
     round_trips(&mut first)?;
-    let total = std::env::var("MVM_BENCH_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(256) * MIB;
+    let total = number("MVM_BENCH_MIB").unwrap_or(256) * MIB;
     to_guest(&channel, total)?;
     to_host(&channel, total)?;
     both_ways(&channel, total)?;
@@ -77,6 +77,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// What the environment says.
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 fn machine(directory: &Path, kernel: &str, guest: &str, qemu: &[String]) -> Result<MachineConfig> {
     let initrd = directory.join("initrd");
     std::fs::write(&initrd, archive(&std::fs::read(guest).context("cannot read the guest program")?))?;
@@ -86,7 +91,7 @@ fn machine(directory: &Path, kernel: &str, guest: &str, qemu: &[String]) -> Resu
     let engine = if qemu.is_empty() { Engine::Kvm } else { Engine::Tcg { command: qemu.to_vec() } };
     Ok(MachineConfig {
         engine,
-        cpus: 2,
+        cpus: number("MVM_BENCH_CPUS").map_or(2, |cpus| cpus as u8),
         memory_mib: 512,
         kernel: kernel.into(),
         initrd: Some(initrd),
