@@ -3,12 +3,14 @@
 //! - [`limits`]: what the process may use.
 //! - [`landlock`]: no file, no port, no process beside itself.
 //! - [`rules`]: which calls a class of threads makes, and why; data, to be reviewed.
-//! - [`filter`]: the rules as programs of the kernel's.
+//! - [`program`]: the rules as programs of the kernel's.
+//! - [`filter`]: the threads that put themselves under them.
 //! - [`trap`]: what is said of a call that is none of them.
 
 mod filter;
 mod landlock;
 mod limits;
+mod program;
 mod rule;
 mod rules;
 mod trap;
