@@ -11,7 +11,7 @@ mod process;
 mod values;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rig::{Job, Machine, Stream};
@@ -21,8 +21,8 @@ pub(crate) use self::inside::{WORD, main as inside};
 use crate::report::Figure;
 use crate::support::{Appliance, Rig};
 
-/// Every instruction is emulated, on one of this host's processors.
-const WITHIN: Duration = Duration::from_secs(3600);
+/// Every instruction is emulated, on one of this host's processors; the longest part takes two minutes.
+const WITHIN: Duration = Duration::from_secs(900);
 
 /// One run's value, as it comes from inside.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,19 +87,29 @@ pub(crate) fn run_by_hand(words: &[String]) {
     println!("{printed}it ended with {status}");
 }
 
-/// A command's status, and what it printed.
+/// A command's status, and what it printed. QEMU's emulation stands still now and then where it counts (its processor is
+/// busy, and its clock gets nowhere); then the command is run once more, in a new machine.
 fn run(words: &[&str]) -> (u8, String) {
-    static MACHINE: OnceLock<Mutex<Machine>> = OnceLock::new();
-    let machine = MACHINE.get_or_init(|| Mutex::new(Rig::counting()));
-    let mut machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut printed = Vec::new();
-    let output = |stream, bytes: &[u8]| match stream {
-        Stream::Stdout => printed.extend_from_slice(bytes),
-        Stream::Stderr => eprint!("{}", String::from_utf8_lossy(bytes)),
-    };
-    let report = machine.run(Job { words, within: WITHIN }, output);
-    let report = report.unwrap_or_else(|error| panic!("{error}"));
-    (report.status, String::from_utf8_lossy(&printed).into_owned())
+    static MACHINE: Mutex<Option<Machine>> = Mutex::new(None);
+    let mut place = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tries = 2;
+    loop {
+        let mut machine = place.take().unwrap_or_else(Rig::counting);
+        let mut printed = Vec::new();
+        let output = |stream, bytes: &[u8]| match stream {
+            Stream::Stdout => printed.extend_from_slice(bytes),
+            Stream::Stderr => eprint!("{}", String::from_utf8_lossy(bytes)),
+        };
+        match machine.run(Job { words, within: WITHIN }, output) {
+            Ok(report) => {
+                *place = Some(machine);
+                return (report.status, String::from_utf8_lossy(&printed).into_owned());
+            }
+            Err(error) if tries > 1 => eprintln!("{error}; once more"),
+            Err(error) => panic!("{error}"),
+        }
+        tries -= 1;
+    }
 }
 
 fn figures(printed: &str) -> Vec<Figure> {
