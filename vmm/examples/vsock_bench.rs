@@ -1,7 +1,8 @@
 //! Boots a kernel with `vsock_guest` as its init through [`vmm::process::run`], checks the vsock path and measures it.
 //!
-//! `vsock_bench KERNEL GUEST-PROGRAM [QEMU...]` runs it on KVM, or on the QEMU that is named, and prints one JSON object a line, `{"name", "unit", "value"}`.
-//! `MVM_BENCH_MIB` sets how much is moved each way (256), `MVM_BENCH_CPUS` how many processors the guest has (2). The guest program has to be static:
+//! `vsock_bench KERNEL GUEST-PROGRAM [QEMU...]` runs it on KVM, or on the QEMU that is named, and prints one JSON object a
+//! line, `{"name", "unit", "value"}`. `MVM_BENCH_MIB` sets how much is moved each way (256), `MVM_BENCH_CPUS` how many
+//! processors the guest has (2). The guest program has to be static:
 //! `cargo rustc --release -p vmm --example vsock_guest -- -C target-feature=+crt-static`.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::indexing_slicing)]

@@ -33,7 +33,8 @@ pub(crate) fn main(arguments: &[String]) {
     }
 }
 
-/// From the VMM's exec to the first process of its guest; what `--accel auto` asks before; and what is left of the VMM when the guest does nothing.
+/// From the VMM's exec to the first process of its guest; what `--accel auto` asks before; and what is left of the VMM when
+/// the guest does nothing.
 fn start(qemu: &[String]) {
     for _ in 0..RUNS {
         for of in BOTH {

@@ -179,6 +179,7 @@ mod tests {
         assert_eq!(registers.mode, Mode::Protected);
         assert_eq!((registers.instruction_pointer, registers.rbx), (0x10_0000, layout::START_INFO));
     }
+
     /// The address that a guest computes from `Name (ADDR, Package () { low, high })` of the device VGEN.
     fn generation_id_in_the_tables(memory: &Memory) -> u64 {
         let mut tables = vec![0; usize::try_from(ACPI.end - ACPI.start).unwrap()];

@@ -303,7 +303,6 @@ fn what_is_nothing_is_answered_at_once() {
     assert!(guest.bench.host.begun.is_empty());
 }
 
-/// Cloud Hypervisor #8356: what was under way when a machine paused was answered by nobody.
 /// Stop, pause and reset wait for a pass, and hosts carry some steps out at once.
 #[test]
 fn a_pass_sees_to_so_many_steps_and_comes_back_for_the_others() {
@@ -319,6 +318,7 @@ fn a_pass_sees_to_so_many_steps_and_comes_back_for_the_others() {
     assert_eq!(guest.driver.heads(), [0]);
 }
 
+/// Cloud Hypervisor #8356: what was under way when a machine paused was answered by nobody.
 #[test]
 fn settling_answers_what_is_under_way_and_takes_nothing_new() {
     let mut guest = Guest::new();
