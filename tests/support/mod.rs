@@ -29,7 +29,7 @@ pub use instance::{Instance, Options};
 pub use kvm_instance::KvmInstance;
 pub use page::page;
 pub use place::{Parts, is_inside_rig, on_kvm};
-pub use processes::{Process, Processes};
+pub use processes::{Process, Processes, anonymous_beside};
 pub use registry::Registry;
 pub use rig::Rig;
 pub use skip::{left_out, skipped, there_is_kvm};

@@ -91,6 +91,23 @@ impl Process {
     }
 }
 
+/// A machine's anonymous memory that is not its guest's, in KiB: no other mapping is as large as the guest's. Zero once it
+/// has ended.
+pub fn anonymous_beside(pid: u32, guest_kib: u64) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let (mut own, mut is_guests) = (0, false);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (name, number) = (words.next(), words.next().and_then(|word| word.parse::<u64>().ok()));
+        match (name, number) {
+            (Some("Size:"), Some(size)) => is_guests = size >= guest_kib,
+            (Some("Anonymous:"), Some(size)) if !is_guests => own += size,
+            _ => {}
+        }
+    }
+    own
+}
+
 /// Zero when its leader is outside of our PID namespace, which is why `getsid` of a library that rules zero out will not
 /// do.
 fn own_session() -> u32 {

@@ -16,6 +16,7 @@ pub(crate) struct Guest {
     is_kernel_foreign: bool,
     cpus: u8,
     disks: Vec<String>,
+    network: Option<PathBuf>,
     console: Option<PathBuf>,
     balloon: Option<String>,
 }
@@ -28,6 +29,7 @@ impl Guest {
             is_kernel_foreign: false,
             cpus: 1,
             disks: Vec::new(),
+            network: None,
             console: None,
             balloon: None,
         }
@@ -46,6 +48,11 @@ impl Guest {
     pub(crate) fn disk(mut self, disk: impl Into<String>) -> Self {
         self.disks.push(disk.into());
         self
+    }
+
+    /// A network process's socket.
+    pub(crate) fn network(self, socket: &Path) -> Self {
+        Self { network: Some(socket.to_owned()), ..self }
     }
 
     /// As `--balloon` takes it.
@@ -68,6 +75,9 @@ impl Guest {
         command.args(["--accel", "kvm", "--cmdline", &line, "--cpus", &self.cpus.to_string()]);
         for disk in &self.disks {
             command.args(["--disk", disk]);
+        }
+        if let Some(socket) = &self.network {
+            command.arg("--net").arg(socket);
         }
         if let Some(balloon) = &self.balloon {
             command.args(["--balloon", balloon]);
@@ -92,7 +102,7 @@ impl Guest {
         let _ = fs::remove_file(console);
         let mut running = start(&mut self.command());
         eventually(&format!("\"{word}\" from the guest"), 300, || {
-            let printed = fs::read_to_string(console).unwrap_or_default();
+            let printed = String::from_utf8_lossy(&fs::read(console).unwrap_or_default()).into_owned();
             assert!(running.is_running(), "it ended: {printed} {running:?}");
             let said = said(&printed);
             if !said.iter().any(|line| line == word) {

@@ -9,6 +9,7 @@ mod devices;
 mod disk;
 mod endings;
 mod guest;
+mod hostile;
 mod memory;
 mod rig;
 #[path = "../support/mod.rs"]

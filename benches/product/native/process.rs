@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::anonymous_beside;
+
 /// Ends with the value.
 #[derive(Debug)]
 pub(super) struct Vmm {
@@ -54,19 +56,10 @@ impl Vmm {
         Duration::from_nanos(tasks.flatten().filter_map(time).sum())
     }
 
-    /// Anonymous memory that is not the guest's, in MiB: no other mapping is as large as the guest's.
+    /// Anonymous memory that is not the guest's, in MiB.
     pub(super) fn own_memory(&self) -> f64 {
-        let maps =
-            fs::read_to_string(format!("/proc/{}/smaps", self.child.id())).expect("the VMM's mappings");
-        let (mut own, mut is_guests) = (0_u64, false);
-        for line in maps.lines() {
-            let mut words = line.split_whitespace();
-            match words.next() {
-                Some("Size:") => is_guests = number(words.next()) >= super::guest::MEMORY_MIB * 1024,
-                Some("Anonymous:") if !is_guests => own += number(words.next()),
-                _ => {}
-            }
-        }
+        let own = anonymous_beside(self.child.id(), super::guest::MEMORY_MIB * 1024);
+        assert!(own > 0, "the VMM has ended");
         own as f64 / 1024.0
     }
 

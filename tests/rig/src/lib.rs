@@ -10,6 +10,7 @@
 pub mod archive;
 pub mod blocks;
 pub mod frame;
+pub mod hostile;
 pub mod machine;
 pub mod modules;
 

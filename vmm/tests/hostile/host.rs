@@ -1,32 +1,11 @@
-//! The host's side of network card and vsock, and how large this process is.
+//! The host's side of vsock, and how large this process is.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
-use rustix::net::SendFlags;
 use vmm::devices::vsock::{Dial, Handle};
-
-/// Takes all frames, and sends one for each read, until the machine closes the wire.
-pub(crate) fn babble(mut wire: UnixStream) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 16];
-        let frame = [&1400_u32.to_be_bytes()[..], &[0xaa; 1400]].concat();
-        let mut rest: &[u8] = &[];
-        // A frame that was begun has to be ended.
-        while let Ok(1..) = wire.read(&mut buffer) {
-            if rest.is_empty() {
-                rest = &frame;
-            }
-            if let Ok(count) = rustix::net::send(&wire, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                rest = &rest[count..];
-            }
-        }
-    })
-}
 
 /// Gives the guest nothing of what it dials, until its device is gone.
 pub(crate) fn refuse(dials: Receiver<Dial>, handle: Handle) -> JoinHandle<()> {

@@ -5,14 +5,12 @@
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::cast_possible_truncation)]
 
-mod attack;
 // It starts more kinds of children than this one.
 #[allow(dead_code)]
 #[path = "../sandbox/child.rs"]
 mod child;
 mod guest;
 mod host;
-mod random;
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -66,7 +64,7 @@ fn attack(image: &Path) {
     let confinement = child::enter();
     let (console, printed) = Console::to(std::io::sink(), confinement.clone()).unwrap();
     // Threads of the host's side, which are none of the machine's and have no filter.
-    let network = host::babble(network);
+    let network = rig::hostile::babble(network);
     let refusing = host::refuse(dials, handle);
     let config = Config {
         cpus: 1,

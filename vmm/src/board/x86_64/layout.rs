@@ -22,6 +22,8 @@ pub(super) const LOW_MEMORY_END: u64 = 0xa_0000;
 pub(super) const ACPI: Range<u64> = 0xe_0000..0xf_0000;
 /// The generation id of the machine, after the tables: 16 bytes that a restored machine finds changed.
 pub(super) const GENERATION_ID: u64 = 0xf_0000;
+/// Where real mode begins after a reset: 16 bytes below the first MiB.
+pub(super) const RESET_VECTOR: u64 = 0xf_fff0;
 /// All of the other memory.
 pub(super) const HIGH_MEMORY: u64 = 0x10_0000;
 
@@ -52,6 +54,8 @@ pub const SERIAL: Range<u16> = 0x3f8..0x400;
 pub const SERIAL_LINE: u32 = 4;
 /// The line of the power button, through ACPI's generic event device.
 pub const POWER_BUTTON_LINE: u32 = 5;
+/// The keyboard controller's command and status register.
+pub(super) const KEYBOARD_COMMAND: u16 = 0x64;
 /// ACPI's sleep control and sleep status registers, and the reset register (ACPI 6.5, 4.8.3.7 and 4.8.3.6).
 pub const SLEEP_CONTROL: u16 = 0x600;
 pub const SLEEP_STATUS: u16 = 0x601;

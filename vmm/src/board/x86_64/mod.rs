@@ -13,10 +13,10 @@ use std::sync::Arc;
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 use self::layout::{
-    ACPI, COMMAND_LINE, COMMAND_LINE_LENGTH, GAP, GENERATION_ID, HIGH_MEMORY, RESET, SERIAL, SERIAL_LINE,
-    SLEEP_CONTROL,
+    ACPI, COMMAND_LINE, COMMAND_LINE_LENGTH, GAP, GENERATION_ID, HIGH_MEMORY, KEYBOARD_COMMAND, RESET,
+    RESET_VECTOR, SERIAL, SERIAL_LINE, SLEEP_CONTROL,
 };
-use self::power::Power;
+use self::power::{AT_RESET, KeyboardController, Power};
 use super::kernel::{self, Kernel, KernelError, Protocol};
 use super::{Place, Wish};
 use crate::devices::Line;
@@ -74,6 +74,7 @@ pub fn prepare(memory: &Memory, contents: &Contents<'_>) -> Result<Registers, Bo
     let (tables, rsdp) = acpi::build(ACPI.start, &machine);
     memory::write(memory, ACPI.start, &tables)?;
     memory::write(memory, GENERATION_ID, &generation_id()?)?;
+    memory::write(memory, RESET_VECTOR, &AT_RESET)?;
     let initrd = contents.initrd.map(|file| place_initrd(memory, file, &kernel)).transpose()?;
     let boot = Boot { rsdp, initrd, map: boot::map(memory_end(memory)) };
     Ok(match &kernel.protocol {
@@ -91,8 +92,13 @@ pub(crate) fn add_fixed(
 ) -> io::Result<()> {
     let serial = Serial::new(line(SERIAL_LINE), console)?;
     buses.ports.insert(SERIAL.start.into()..SERIAL.end.into(), Arc::new(serial));
+    let wish = Arc::new(wish);
+    let reset = Arc::clone(&wish);
     let ports = u64::from(SLEEP_CONTROL)..u64::from(RESET).saturating_add(1);
-    buses.ports.insert(ports, Arc::new(Power::new(wish)));
+    buses.ports.insert(ports, Arc::new(Power::new(move |end| wish(end))));
+    let controller = KeyboardController::new(move || reset(Wish::Reset));
+    let port = u64::from(KEYBOARD_COMMAND);
+    buses.ports.insert(port..port.saturating_add(1), Arc::new(controller));
     Ok(())
 }
 

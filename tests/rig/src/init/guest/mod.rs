@@ -4,6 +4,8 @@ mod button;
 mod console;
 mod disk;
 mod echo;
+#[cfg(target_arch = "x86_64")]
+mod hostile;
 mod machine;
 mod memory;
 mod network;
@@ -43,6 +45,8 @@ fn perform(action: &str, arguments: &Arguments) -> Outcome<()> {
         "reset" => Ok(reboot(RebootCommand::Restart)?),
         "wait" => wait(),
         "echo" => echo::on_vsock(),
+        #[cfg(target_arch = "x86_64")]
+        "hostile" => hostile::attack(arguments),
         "tick" => button::tick_until_pressed(),
         "random" => machine::random(),
         "free" => memory::use_and_free(arguments),
