@@ -292,6 +292,8 @@ impl Guest {
     /// A connection of the host that the guest has accepted with a window of `window` bytes.
     pub(super) fn connected(&mut self, port: u32, window: u32) -> (UnixStream, Header) {
         let (ours, theirs) = UnixStream::pair().unwrap();
+        // What Linux gives a socket unless its administrator says otherwise.
+        rustix::net::sockopt::set_socket_send_buffer_size(&theirs, 106_496).unwrap();
         self.handle.connect(port, Vec::new(), theirs.into());
         let (request, _) = self.until(Op::Request);
         let mut answer = reply(&request, Op::Response);
