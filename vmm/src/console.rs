@@ -42,7 +42,7 @@ impl Console {
                 copy(ours, &mut sink);
             }
         };
-        let thread = std::thread::Builder::new().name("console".to_owned()).spawn(copy)?;
+        let thread = crate::thread::named("console").spawn(copy)?;
         confined.recv().map_err(io::Error::other)?.map_err(io::Error::other)?;
         Ok((Self { thread }, engines.into()))
     }

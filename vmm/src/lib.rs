@@ -28,6 +28,7 @@ pub mod process;
 #[cfg(test)]
 #[path = "../../tests/support/skip.rs"]
 mod skip;
+mod thread;
 pub mod transport;
 mod vcpu;
 mod worker;

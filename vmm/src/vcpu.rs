@@ -93,7 +93,7 @@ type KickOf<V> = <<V as Vm>::Vcpu as Vcpu>::Kick;
 pub(crate) fn spawn<V: Vm>(start: Start<V>) -> std::io::Result<Handle<KickOf<V>>> {
     let (orders, received) = channel();
     let (kicks, kick) = channel();
-    let thread = std::thread::Builder::new().name(format!("vcpu{}", start.index)).spawn(move || {
+    let thread = crate::thread::named(format!("vcpu{}", start.index)).spawn(move || {
         let ended = catch_unwind(AssertUnwindSafe(|| live(&start, &received, &kicks)));
         (start.news)(News::Ended(start.index, ended.unwrap_or(Ended::Panicked)));
     })?;

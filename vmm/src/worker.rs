@@ -54,7 +54,7 @@ impl Worker {
         }
         let label = name.to_owned();
         let woken = Arc::clone(&wake);
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let thread = crate::thread::named(name).spawn(move || {
             let work = || match confinement.confine(class) {
                 Ok(()) => work(poller, &slots, &woken, &received).map_err(|error| error.to_string()),
                 Err(error) => Err(with_causes(&error)),

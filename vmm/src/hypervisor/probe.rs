@@ -127,7 +127,7 @@ const PROGRAM: &[u8] = &[
 
 /// A vCPU belongs to the thread that made it, so the scratch machine has one.
 fn try_out<H: Hypervisor + Send + 'static>(hypervisor: H, patience: Duration) -> Result<Usable, Unusable> {
-    let trial = thread::Builder::new().name("probe".to_owned()).spawn(move || {
+    let trial = crate::thread::named("probe").spawn(move || {
         let memory = scratch().map_err(|error| Unusable::Scratch(io::Error::other(error)))?;
         let vm = hypervisor.create_vm()?;
         for (address, region) in memory::regions(&memory) {

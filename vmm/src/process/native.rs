@@ -106,7 +106,7 @@ fn open(path: &Path) -> Result<File, NativeError> {
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NativeError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(NativeError::Thread)
+    crate::thread::named(name).spawn(work).map_err(NativeError::Thread)
 }
 
 fn panicked() -> Outcome {

@@ -48,7 +48,7 @@ impl Supervisor {
     ) -> io::Result<()> {
         let Some(reader) = self.reader.take() else { return Ok(()) };
         let events = events.clone();
-        let listening = std::thread::Builder::new().name("orders".to_owned()).spawn(move || {
+        let listening = crate::thread::named("orders").spawn(move || {
             match confinement.confine(Class::Channel) {
                 Ok(()) => read_orders(reader, |order| events.send(event(order)).is_ok()),
                 Err(error) => {

@@ -98,10 +98,7 @@ pub fn serve(
         }
         lost(Lost::Connection);
     };
-    let waiting = std::thread::Builder::new()
-        .name("vsock-wait".to_owned())
-        .spawn(wait)
-        .map_err(VhostUserError::Thread)?;
+    let waiting = crate::thread::named("vsock-wait").spawn(wait).map_err(VhostUserError::Thread)?;
     Ok((Served { shutdown, waiting: Some(waiting) }, peer))
 }
 

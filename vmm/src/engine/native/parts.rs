@@ -39,7 +39,7 @@ pub(super) fn assemble<H: Hypervisor>(
     }
     // Linux is long about making a machine, and waits most of that time: meanwhile the memory is filled.
     let (vm, filled) = thread::scope(|scope| {
-        let vm = thread::Builder::new().name("vm".to_owned());
+        let vm = crate::thread::named("vm");
         let vm = vm.spawn_scoped(scope, || hypervisor.create_vm()).map_err(Error::Thread)?;
         let filled = fill(config, &places);
         Ok::<_, Error>((vm.join().unwrap_or_else(|panic| resume_unwind(panic)), filled))

@@ -141,7 +141,7 @@ fn thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, ProcessorError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(ProcessorError::Thread)
+    crate::thread::named(name).spawn(work).map_err(ProcessorError::Thread)
 }
 
 /// Logs what QEMU says until it closes its standard error, and returns the end of it.

@@ -44,7 +44,7 @@ pub fn enter(limits: &Limits) -> Result<Applied, SandboxError> {
 /// What of the sandbox this host does not have. It is tried out by a thread that ends right after: privileges and Landlock
 /// are a thread's own.
 pub fn missing() -> Result<Vec<Missing>, SandboxError> {
-    let trial = std::thread::Builder::new().name("trial".to_owned()).spawn(|| {
+    let trial = crate::thread::named("trial").spawn(|| {
         rustix::thread::set_no_new_privs(true).map_err(|errno| SandboxError::Privileges(errno.into()))?;
         let mut missing = landlock::restrict()?;
         if !filter::are_filters_known() {
