@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     };
     match (action.as_str(), rest) {
         ("lock", rest) => {
-            let source = rest.first().map_or(Source::Embedded, |path| Source::File(PathBuf::from(path)));
+            let source = rest.first().map_or(Source::Embedded, |path| Source::from(PathBuf::from(path)));
             for change in images::lock(&source, &directories, &progress)?.0 {
                 println!("{change}");
             }

@@ -1,12 +1,10 @@
 //! One build, from the request to the stored appliance.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::component::{self, ComponentError};
-use crate::embedded;
 use crate::error::Error;
 use crate::exclusive::Exclusive;
 use crate::files::Key;
@@ -23,6 +21,7 @@ use crate::scratch::Scratch;
 use crate::spec::Definition;
 use crate::store::{Appliance, Parts, Store};
 use crate::tools;
+use crate::unserved;
 
 /// The hash of this crate's code, by build.rs: the same inputs may become something else when it changes.
 const CODE: &str = env!("MVM_IMAGES_CODE");
@@ -35,8 +34,7 @@ pub struct Changes(pub Vec<String>);
 /// nothing is cached: an async caller gives it a thread of its own. Two builds at once wait for each other.
 pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
     let _alone = Exclusive::wait(request.directories)?;
-    let definition =
-        Definition::parse(&request.source.name().display().to_string(), &text(&request.source)?)?;
+    let definition = request.source.read()?;
     locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
         build_with(request, &definition, lock)
     })
@@ -50,6 +48,7 @@ pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress)
 }
 
 fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Result<Appliance, Error> {
+    unserved::check(definition)?;
     let packages = Packages { directories: request.directories, lock, progress: request.progress };
     let kernel = Kernel::load(component::name_of(&definition.kernel.image)?)?;
     let components = component_names(definition)?;
@@ -113,7 +112,7 @@ fn inputs(
             key = key.with(&packages.lock.pin(&package).map_err(PackagesError::from)?.sha256);
         }
     }
-    for (path, bytes) in root::sources(request, definition)? {
+    for (path, bytes) in root::sources(definition)? {
         key = key.with(path).with(bytes);
     }
     Ok(key.finish())
@@ -131,13 +130,6 @@ fn fetch(components: &BTreeSet<&str>, packages: &Packages<'_>) -> Result<(), Err
         names.extend(Component::load(component)?.package_names(architecture));
     }
     Ok(packages.fetch(&names)?)
-}
-
-fn text(source: &Source) -> Result<String, Error> {
-    match source {
-        Source::Embedded => Ok(embedded::DEFINITION.to_owned()),
-        Source::File(path) => fs::read_to_string(path).map_err(|source| io_error("read", path, source)),
-    }
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {

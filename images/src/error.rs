@@ -11,9 +11,9 @@ use crate::packages::PackagesError;
 use crate::recipe::RecipeError;
 use crate::rootfs::bundle::BundleError;
 use crate::rootfs::erofs::ErofsError;
-use crate::spec::SpecError;
 use crate::store::StoreError;
 use crate::tools::ToolError;
+use crate::yaml::Problems;
 
 /// Why there is no appliance.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,11 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Spec(#[from] SpecError),
+    Spec(#[from] Problems),
+    #[error("the definition names no kernel; give one with an image")]
+    NoKernel,
+    #[error("{part} is not built in yet")]
+    Unserved { part: String },
     #[error(transparent)]
     Locking(#[from] LockingError),
     #[error(transparent)]

@@ -32,11 +32,14 @@ mod scratch;
 pub mod spec;
 pub mod store;
 pub mod tools;
+mod unserved;
+mod yaml;
 
 pub use build::{Changes, build, lock};
 pub use error::Error;
-pub use request::{Directories, Pins, Request, Source};
+pub use request::{Directories, Part, Pins, Request, Source};
 pub use store::{Appliance, Store, StoreError};
+pub use yaml::{Problem, Problems};
 
 /// The name of the appliance that `mvm up` boots.
 pub const DEFAULT_REFERENCE: &str = "mvm/appliance:latest";

@@ -44,9 +44,9 @@ pub(crate) fn effective(source: &Source, directories: &Directories) -> Result<Lo
     let path = place(source, directories);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match source {
-            Source::Embedded => embedded::LOCK.to_owned(),
-            Source::File(_) => return effective(&Source::Embedded, directories),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match source.file() {
+            None => embedded::LOCK.to_owned(),
+            Some(_) => return effective(&Source::Embedded, directories),
         },
         Err(source) => return Err(LockingError::Io { action: "read", path, source }),
     };
@@ -107,9 +107,9 @@ fn is_gone(error: &(dyn Error + 'static)) -> bool {
 
 /// What makes the lock of a definition anew.
 fn command(source: &Source) -> String {
-    match source {
-        Source::Embedded => "mvm image lock".to_owned(),
-        Source::File(path) => format!("mvm image lock {}", path.display()),
+    match source.file() {
+        None => "mvm image lock".to_owned(),
+        Some(path) => format!("mvm image lock {}", path.display()),
     }
 }
 
@@ -140,12 +140,12 @@ pub(crate) fn relock(
 /// A definition of the user's has its lock beside it. The embedded one's stands for exactly the embedded lock: a newer
 /// mvm brings a newer lock, and an older answer to it must not come back.
 fn place(source: &Source, directories: &Directories) -> PathBuf {
-    match source {
-        Source::Embedded => {
+    match source.file() {
+        None => {
             let key = Key::default().with(embedded::LOCK).short();
             directories.locks().join(format!("{key}.lock"))
         }
-        Source::File(path) => path.with_extension("lock"),
+        Some(path) => path.with_extension("lock"),
     }
 }
 
@@ -256,7 +256,7 @@ mod tests {
     fn a_file_without_a_lock_has_the_one_that_holds_for_the_embedded_definition() {
         let dir = tempfile::tempdir().unwrap();
         let directories = Directories { data: dir.path().join("d"), cache: dir.path().join("c") };
-        let source = Source::File(dir.path().join("my.yml"));
+        let source = Source::from(dir.path().join("my.yml"));
         assert_eq!(effective(&source, &directories).unwrap(), Lock::parse(embedded::LOCK).unwrap());
         fs::create_dir_all(directories.locks()).unwrap();
         let made_here = place(&Source::Embedded, &directories);
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(error.to_string(), "a new lock is needed; run `mvm image lock`");
         let causes = [error.source().unwrap(), error.source().unwrap().source().unwrap()];
         assert_eq!(causes.map(ToString::to_string), ["cannot get the packages", "git 1 is gone"]);
-        let error = work_that_lacks_a_package(&Source::File("dir/my.yml".into()), &directories);
+        let error = work_that_lacks_a_package(&Source::from(PathBuf::from("dir/my.yml")), &directories);
         assert_eq!(error.to_string(), "a new lock is needed; run `mvm image lock dir/my.yml`");
     }
 

@@ -9,10 +9,10 @@ use crate::component;
 use crate::deb::root_path;
 use crate::error::Error;
 use crate::recipe::Component;
-use crate::request::{Request, Source};
+use crate::request::Request;
 use crate::rootfs::bundle::{self, Container};
 use crate::rootfs::{Entry, Tree};
-use crate::spec::{Definition, FileSpec, Image};
+use crate::spec::{Definition, FileSpec, Ids, Image};
 
 /// The whole tree.
 pub(crate) fn assemble(
@@ -27,23 +27,21 @@ pub(crate) fn assemble(
         }
     }
     root.put("init", Entry::file(0o755, request.guest));
-    put_containers(&mut root, definition, trees)?;
-    let sources: BTreeMap<_, _> = sources(request, definition)?.into_iter().collect();
+    let ids = Ids::of(definition);
+    put_containers(&mut root, definition, trees, &ids)?;
+    let sources: BTreeMap<_, _> = sources(definition)?.into_iter().collect();
     for file in &definition.files {
-        put_file(&mut root, file, &sources);
+        put_file(&mut root, file, &sources, &ids);
     }
     Ok(root)
 }
 
 /// The host's files that the definition names, with their contents.
-pub(crate) fn sources(
-    request: &Request<'_>,
-    definition: &Definition,
-) -> Result<Vec<(String, Vec<u8>)>, Error> {
+pub(crate) fn sources(definition: &Definition) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let mut found = Vec::new();
     for file in &definition.files {
         let Some(source) = &file.source else { continue };
-        match fs::read(resolve(source, &request.source)) {
+        match fs::read(resolve(source)) {
             Ok(bytes) => found.push((file.path.clone(), bytes)),
             Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(Error::File { path: file.path.clone(), source }),
@@ -56,6 +54,7 @@ fn put_containers(
     root: &mut Tree,
     definition: &Definition,
     trees: &BTreeMap<&str, Tree>,
+    ids: &Ids,
 ) -> Result<(), Error> {
     let onboot = definition.onboot.iter().enumerate();
     let onboot = onboot.map(|(index, image)| (format!("containers/onboot/{index:03}-{}", image.name), image));
@@ -65,7 +64,7 @@ fn put_containers(
     for (place, image) in onboot.chain(services) {
         containers.push(container(place, image)?);
     }
-    bundle::put_all(root, &containers, trees)?;
+    bundle::put_all(root, &containers, trees, ids)?;
     Ok(())
 }
 
@@ -75,7 +74,7 @@ fn container(place: String, image: &Image) -> Result<Container<'_>, Error> {
     Ok(Container { place, name: &image.name, image: component, config })
 }
 
-fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Vec<u8>>) {
+fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Vec<u8>>, ids: &Ids) {
     let mode = file.mode_bits().unwrap_or(0o600);
     let entry = if file.directory {
         Entry::directory(mode)
@@ -90,18 +89,17 @@ fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Vec<u8>
     };
     // The place that was checked: below a link of the merged root, such as /bin, nothing can lie.
     if let Some(path) = root_path(Path::new(&file.path)) {
-        root.put(&path, Entry { uid: file.uid, gid: file.gid, ..entry });
+        // Names were looked up when the definition was read.
+        let number = |id| ids.number(id).unwrap_or_default();
+        root.put(&path, Entry { uid: number(&file.uid), gid: number(&file.gid), ..entry });
     }
 }
 
-/// `~/` is the home directory; another relative path is relative to the definition.
-fn resolve(source: &Path, definition: &Source) -> PathBuf {
-    if let (Ok(rest), Some(home)) = (source.strip_prefix("~"), std::env::home_dir()) {
-        return home.join(rest);
-    }
-    match definition {
-        Source::File(path) => path.parent().unwrap_or(Path::new(".")).join(source),
-        Source::Embedded => source.to_owned(),
+/// `~/` is the home directory.
+fn resolve(source: &Path) -> PathBuf {
+    match (source.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => source.to_owned(),
     }
 }
 
@@ -109,7 +107,7 @@ fn resolve(source: &Path, definition: &Source) -> PathBuf {
 mod tests {
     use super::*;
     use crate::progress::Silent;
-    use crate::request::{Directories, Pins};
+    use crate::request::{Directories, Pins, Source};
 
     #[test]
     fn a_file_lies_where_a_merged_root_has_it() {
@@ -117,7 +115,7 @@ mod tests {
         let definition = Definition::parse("a.yml", text).unwrap();
         let directories = Directories { data: "/nonexistent".into(), cache: "/nonexistent".into() };
         let request = Request {
-            source: Source::File("a.yml".into()),
+            source: Source::Embedded,
             guest: b"guest",
             directories: &directories,
             pins: Pins::Exact,

@@ -76,7 +76,7 @@ files:
   - {path: bin/below-a-link, contents: x, mode: '0755'}
 ";
     fs::write(&definition, text).unwrap();
-    let made = build(&directories, Source::File(definition), &Mutex::default());
+    let made = build(&directories, Source::from(definition), &Mutex::default());
 
     let described = |path: &str| {
         let mut dump = erofs_utils(&directories, "dump.erofs");

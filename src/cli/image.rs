@@ -1,9 +1,12 @@
 //! `mvm image`: the appliances themselves.
 
+mod definition;
+
 use std::path::{Path, PathBuf};
 
-use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store};
+use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store, spec};
 
+use self::definition::STDIN;
 use super::output::{print, print_line};
 use super::{Context, Failure, appliance, progress};
 use crate::supervisor::programs;
@@ -20,11 +23,16 @@ enum Command {
     /// Make the appliance of a linuxkit.yml, and unpack what this machine lacks to run it; nothing is made anew when
     /// nothing has changed
     Build {
-        /// The linuxkit.yml [default: the one that this mvm carries]
-        file: Option<PathBuf>,
-        /// The name under which it is kept, for `mvm up --image` [default: the file's, without .yml]
-        #[arg(long, requires = "file")]
+        /// The linuxkit.yml: a file, an http(s) URL, or - for standard input; each adds to those before it [default: the one
+        /// that this mvm carries]
+        #[arg(value_name = "YML")]
+        files: Vec<String>,
+        /// The name under which it is kept, for `mvm up --image` [default: the last file's, without .yml]
+        #[arg(long, requires = "files")]
         name: Option<String>,
+        /// Check the definition and print it, merged; make nothing
+        #[arg(long, conflicts_with_all = ["name", "relock"])]
+        dry_run: bool,
         /// When a pinned package is gone from its mirror, pin all of them anew and say what changed
         #[arg(long)]
         relock: bool,
@@ -37,6 +45,12 @@ enum Command {
         /// The linuxkit.yml [default: the one that this mvm carries]
         file: Option<PathBuf>,
     },
+    /// Print the JSON schema of a linuxkit.yml, for editors
+    Schema {
+        /// The reference page instead, in Markdown
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Show the appliances that there are
     Ls {
         /// As one JSON array
@@ -46,13 +60,24 @@ enum Command {
 }
 
 pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
-    let work = tokio::task::spawn_blocking(move || match args.command {
-        Command::Build { file, name, relock, json } => build(&context, file, name, relock, json),
-        Command::Lock { file } => lock(&context, file),
-        Command::Ls { json } => list(&context, json),
-    });
+    let work = async {
+        let blocking: Box<dyn FnOnce() -> Result<(), Failure> + Send> = match args.command {
+            Command::Build { files, name, dry_run, relock, json } => {
+                if dry_run {
+                    return merged(&definition::source(files).await?, json);
+                }
+                let name = reference(files.last().map(String::as_str), name).map_err(Failure::usage)?;
+                let source = definition::source(files).await?;
+                Box::new(move || build(&context, source, &name, relock, json))
+            }
+            Command::Lock { file } => Box::new(move || lock(&context, file)),
+            Command::Ls { json } => Box::new(move || list(&context, json)),
+            Command::Schema { markdown } => Box::new(move || schema(markdown)),
+        };
+        tokio::task::spawn_blocking(blocking).await?
+    };
     tokio::select! {
-        done = work => done?,
+        done = work => done,
         _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
     }
 }
@@ -62,43 +87,52 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
 enum UsageError {
     #[error("{DEFAULT_REFERENCE} is the appliance that this mvm carries and makes; give another --name")]
     Reserved,
-    #[error("{} has no name that an appliance could have; give one with --name", .0.display())]
-    NoName(PathBuf),
+    #[error("{0} has no name that an appliance could have; give one with --name")]
+    NoName(String),
 }
 
 /// The name of an appliance: of the one that this mvm carries, or one that says from which file it was made.
-fn reference(file: Option<&Path>, name: Option<String>) -> Result<String, UsageError> {
+fn reference(file: Option<&str>, name: Option<String>) -> Result<String, UsageError> {
     match (file, name) {
         (_, Some(name)) if name == DEFAULT_REFERENCE => Err(UsageError::Reserved),
         (_, Some(name)) => Ok(name),
         (None, None) => Ok(DEFAULT_REFERENCE.to_owned()),
-        (Some(file), None) => match file.file_stem().and_then(|stem| stem.to_str()) {
-            Some(stem) => Ok(stem.to_owned()),
-            None => Err(UsageError::NoName(file.to_owned())),
+        (Some(file), None) => match Path::new(file).file_stem().and_then(|stem| stem.to_str()) {
+            Some(stem) if file != STDIN => Ok(stem.to_owned()),
+            _ => Err(UsageError::NoName(file.to_owned())),
         },
     }
 }
 
-fn source(file: Option<PathBuf>) -> Source {
-    file.map_or(Source::Embedded, Source::File)
+/// A definition, whole and checked, as it would be built.
+fn merged(source: &Source, json: bool) -> Result<(), Failure> {
+    let definition = source.read()?;
+    if json {
+        print_line(serde_json::to_string(&definition)?)?;
+    } else {
+        print(definition.to_yaml()?)?;
+    }
+    Ok(())
 }
 
-fn build(
-    context: &Context,
-    file: Option<PathBuf>,
-    name: Option<String>,
-    relock: bool,
-    json: bool,
-) -> Result<(), Failure> {
-    let name = reference(file.as_deref(), name).map_err(Failure::usage)?;
+fn schema(markdown: bool) -> Result<(), Failure> {
+    if markdown {
+        print(spec::reference())?;
+    } else {
+        print_line(serde_json::to_string_pretty(spec::schema())?)?;
+    }
+    Ok(())
+}
+
+fn build(context: &Context, source: Source, name: &str, relock: bool, json: bool) -> Result<(), Failure> {
     let pins = if relock { Pins::RelockIfGone } else { Pins::Exact };
     let progress = progress::to_stderr();
     let directories = appliance::directories(context);
     programs::qemu(&directories, pins, progress.as_ref())?;
     programs::passt(&directories, pins, progress.as_ref())?;
-    let made = appliance::build(&directories, source(file), pins, &name, progress.as_ref())?;
+    let made = appliance::build(&directories, source, pins, name, progress.as_ref())?;
     if json {
-        print_line(as_json(&name, &made))?;
+        print_line(as_json(name, &made))?;
     } else {
         print_line(format_args!("{name} {}", made.digest))?;
     }
@@ -110,7 +144,8 @@ fn build(
 
 fn lock(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
     let progress = progress::to_stderr();
-    let changes = images::lock(&source(file), &appliance::directories(context), progress.as_ref())?;
+    let source = file.map_or(Source::Embedded, Source::from);
+    let changes = images::lock(&source, &appliance::directories(context), progress.as_ref())?;
     for change in changes.0 {
         print_line(change)?;
     }
@@ -141,8 +176,6 @@ fn as_json(name: &str, made: &Appliance) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use images::DEFAULT_REFERENCE;
 
     use super::reference;
@@ -151,10 +184,14 @@ mod tests {
     fn what_is_made_of_a_file_never_takes_the_place_of_what_mvm_up_makes() {
         let named = |name: &str| Some(name.to_owned());
         assert_eq!(reference(None, None).unwrap(), DEFAULT_REFERENCE);
-        assert_eq!(reference(Some(Path::new("dir/my.yml")), None).unwrap(), "my");
-        assert_eq!(reference(Some(Path::new("my.yml")), named("other")).unwrap(), "other");
-        assert!(reference(Some(Path::new("my.yml")), named(DEFAULT_REFERENCE)).is_err());
-        let error = reference(Some(Path::new("..")), None).unwrap_err().to_string();
-        assert_eq!(error, ".. has no name that an appliance could have; give one with --name");
+        assert_eq!(reference(Some("dir/my.yml"), None).unwrap(), "my");
+        assert_eq!(reference(Some("my.yml"), named("other")).unwrap(), "other");
+        assert!(reference(Some("my.yml"), named(DEFAULT_REFERENCE)).is_err());
+        for nameless in ["..", "-"] {
+            let error = reference(Some(nameless), None).unwrap_err().to_string();
+            let expected =
+                format!("{nameless} has no name that an appliance could have; give one with --name");
+            assert_eq!(error, expected);
+        }
     }
 }

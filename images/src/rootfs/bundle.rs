@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::spec::{ImageConfig, MountSpec};
+use crate::spec::{Ids, ImageConfig, MountSpec};
 
 use super::{Entry, Node, OciError, Tree, mounts, oci};
 
@@ -34,13 +34,14 @@ pub(crate) fn put_all(
     root: &mut Tree,
     containers: &[Container<'_>],
     images: &BTreeMap<&str, Tree>,
+    ids: &Ids,
 ) -> Result<(), BundleError> {
     let empty = Tree::default();
     let mut shared = Tree::default();
     for container in containers {
         let uses = containers.iter().filter(|other| other.image == container.image).count();
         let image = images.get(container.image).unwrap_or(&empty);
-        put(root, &mut shared, container, image, uses)
+        put(root, &mut shared, container, image, (uses, ids))
             .map_err(|source| BundleError { name: container.name.to_owned(), source })?;
     }
     root.graft("", &shared);
@@ -53,7 +54,7 @@ fn put(
     shared: &mut Tree,
     container: &Container<'_>,
     image: &Tree,
-    uses: usize,
+    (uses, ids): (usize, &Ids),
 ) -> Result<(), OciError> {
     let place = &container.place;
     let rootfs = format!("{place}/rootfs");
@@ -79,7 +80,7 @@ fn put(
     }
     own_mounts.extend(runtime.mounts.take().unwrap_or_default());
     runtime.mounts = (!own_mounts.is_empty()).then_some(own_mounts);
-    let spec = oci::spec(container.name, &container.config)?;
+    let spec = oci::spec(container.name, &container.config, ids)?;
     root.put(&format!("{place}/config.json"), Entry::file(0o644, sorted_json(&spec)?));
     root.put(&format!("{place}/runtime.json"), Entry::file(0o644, sorted_json(&runtime)?));
     Ok(())
@@ -107,6 +108,7 @@ fn bind(below: &str, rootfs: &str) -> MountSpec {
         kind: Some("bind".to_owned()),
         source: Some(format!("/{below}")),
         options: vec!["bind".to_owned()],
+        ..MountSpec::default()
     }
 }
 
@@ -116,7 +118,7 @@ fn overlay(below: &str, place: &str) -> Vec<MountSpec> {
         destination: format!("/{place}/tmp"),
         kind: Some("tmpfs".to_owned()),
         source: Some("tmpfs".to_owned()),
-        options: vec![],
+        ..MountSpec::default()
     };
     let overlay = MountSpec {
         destination: format!("/{place}/rootfs"),
@@ -127,6 +129,7 @@ fn overlay(below: &str, place: &str) -> Vec<MountSpec> {
             format!("upperdir=/{place}/tmp/upper"),
             format!("workdir=/{place}/tmp/work"),
         ],
+        ..MountSpec::default()
     };
     vec![memory, overlay]
 }
@@ -166,7 +169,7 @@ mod tests {
 
     fn built(containers: &[Container<'_>]) -> Tree {
         let mut root = Tree::default();
-        put_all(&mut root, containers, &BTreeMap::from([("mvm/x", image())])).unwrap();
+        put_all(&mut root, containers, &BTreeMap::from([("mvm/x", image())]), &Ids::default()).unwrap();
         root
     }
 
@@ -210,7 +213,8 @@ mod tests {
     #[test]
     fn the_container_that_cannot_be_is_named() {
         let containers = [container("containers/services/x", "{readonly: true}")];
-        let error = put_all(&mut Tree::default(), &containers, &BTreeMap::new()).unwrap_err();
+        let error =
+            put_all(&mut Tree::default(), &containers, &BTreeMap::new(), &Ids::default()).unwrap_err();
         assert_eq!(error.to_string(), "the container x cannot be described");
         assert_eq!(error.source.to_string(), "there is no command to run; give one");
     }

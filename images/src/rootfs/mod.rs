@@ -2,8 +2,8 @@
 
 pub(crate) mod bundle;
 pub(crate) mod erofs;
-mod mounts;
-mod oci;
+pub(crate) mod mounts;
+pub(crate) mod oci;
 mod tarball;
 mod tree;
 

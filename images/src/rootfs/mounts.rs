@@ -36,6 +36,7 @@ fn defaults(read_only: bool) -> Vec<MountSpec> {
         kind: Some(kind.to_owned()),
         source: Some(kind.to_owned()),
         options: options.iter().map(|&option| option.to_owned()).collect(),
+        ..MountSpec::default()
     };
     let sys =
         if read_only { &["nosuid", "noexec", "nodev", "ro"][..] } else { &["nosuid", "noexec", "nodev"] };
@@ -49,7 +50,7 @@ fn defaults(read_only: bool) -> Vec<MountSpec> {
 }
 
 /// `SOURCE:DESTINATION[:OPTIONS]`; without options, what the machine mounts below later shows, and the other way round.
-fn bind(text: &str) -> Result<MountSpec, OciError> {
+pub(crate) fn bind(text: &str) -> Result<MountSpec, OciError> {
     let mut parts = text.splitn(3, ':');
     let (Some(source), Some(destination)) = (parts.next(), parts.next()) else {
         return Err(OciError::Bind(text.to_owned()));
@@ -63,11 +64,12 @@ fn bind(text: &str) -> Result<MountSpec, OciError> {
         kind: Some("bind".to_owned()),
         source: Some(source.to_owned()),
         options,
+        ..MountSpec::default()
     })
 }
 
 /// `DESTINATION[:OPTIONS]`.
-fn tmpfs(text: &str) -> Result<MountSpec, OciError> {
+pub(crate) fn tmpfs(text: &str) -> Result<MountSpec, OciError> {
     let mut parts = text.split(':');
     let destination = parts.next().unwrap_or_default();
     let options = parts.next().map(|options| options.split(',').map(str::to_owned).collect());
@@ -79,6 +81,7 @@ fn tmpfs(text: &str) -> Result<MountSpec, OciError> {
         kind: Some("tmpfs".to_owned()),
         source: Some("tmpfs".to_owned()),
         options: options.unwrap_or_default(),
+        ..MountSpec::default()
     })
 }
 

@@ -8,14 +8,14 @@ use std::collections::{HashMap, HashSet};
 
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDeviceBuilder, LinuxDeviceCgroupBuilder,
-    LinuxDeviceType, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, Mount,
-    MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder,
-    Spec, SpecBuilder, UserBuilder,
+    LinuxDeviceType, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxResources, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use serde::de::DeserializeOwned;
 
 use super::mounts;
-use crate::spec::{DeviceSpec, ImageConfig};
+use crate::spec::{DeviceSpec, Id, IdMapping, Ids, ImageConfig, Resources};
 
 /// Why an image object cannot become a container.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,8 @@ pub(crate) enum OciError {
     Unknown { what: &'static str, text: String },
     #[error("cannot parse rlimit {0:?}; it is NAME,SOFT,HARD")]
     Rlimit(String),
+    #[error("cannot find id: {0:?}; no container has this name")]
+    Id(Id),
     #[error("there is no command to run; give one")]
     NoCommand,
     #[error("cannot describe the container")]
@@ -41,14 +43,14 @@ pub(crate) enum OciError {
 }
 
 /// The container of an image object.
-pub(super) fn spec(name: &str, config: &ImageConfig) -> Result<Spec, OciError> {
+pub(super) fn spec(name: &str, config: &ImageConfig, ids: &Ids) -> Result<Spec, OciError> {
     let root = RootBuilder::default().path("rootfs").readonly(config.readonly.unwrap_or_default()).build()?;
     let mounts: Vec<_> = mounts::all(config)?.iter().map(mount).collect::<Result<_, _>>()?;
     let mut builder = SpecBuilder::default()
         .version("1.0.2")
         .root(root)
         .mounts(mounts)
-        .process(process(config)?)
+        .process(process(config, ids)?)
         .linux(linux(name, config)?);
     if let Some(hostname) = &config.hostname {
         builder = builder.hostname(hostname);
@@ -74,12 +76,14 @@ fn mount(mount: &crate::spec::MountSpec) -> Result<Mount, OciError> {
     Ok(builder.build()?)
 }
 
-fn process(config: &ImageConfig) -> Result<Process, OciError> {
+fn process(config: &ImageConfig, ids: &Ids) -> Result<Process, OciError> {
     let args = config.command.clone().filter(|command| !command.is_empty()).ok_or(OciError::NoCommand)?;
+    let number = |id: &Id| ids.number(id).ok_or_else(|| OciError::Id(id.clone()));
+    let own = |id: Option<&Id>| id.map_or(Ok(0), number);
     let user = UserBuilder::default()
-        .uid(config.uid.unwrap_or_default())
-        .gid(config.gid.unwrap_or_default())
-        .additional_gids(config.additional_gids.clone().unwrap_or_default())
+        .uid(own(config.uid.as_ref())?)
+        .gid(own(config.gid.as_ref())?)
+        .additional_gids(config.additional_gids.iter().flatten().map(number).collect::<Result<Vec<_>, _>>()?)
         .build()?;
     let granted = capabilities(config.capabilities.as_deref())?;
     let capabilities = LinuxCapabilitiesBuilder::default()
@@ -114,6 +118,8 @@ fn linux(name: &str, config: &ImageConfig) -> Result<oci_spec::runtime::Linux, O
         .readonly_paths(config.readonly_paths.clone().unwrap_or_default())
         .resources(resources(config)?)
         .devices(nodes(config)?)
+        .uid_mappings(mappings(config.uid_mappings.as_ref())?)
+        .gid_mappings(mappings(config.gid_mappings.as_ref())?)
         .sysctl(config.sysctl.clone().unwrap_or_default().into_iter().collect::<HashMap<_, _>>());
     if let Some(propagation) = &config.rootfs_propagation {
         builder = builder.rootfs_propagation(propagation);
@@ -136,28 +142,46 @@ fn namespaces(config: &ImageConfig) -> Result<Vec<LinuxNamespace>, OciError> {
     let mut namespaces = Vec::new();
     for (kind, asked, default) in asked {
         let builder = LinuxNamespaceBuilder::default().typ(kind);
-        match asked.filter(|text| !text.is_empty()).unwrap_or(default) {
-            "host" | "root" => {}
-            "new" | "none" => namespaces.push(builder.build()?),
-            path if path.starts_with('/') => namespaces.push(builder.path(path).build()?),
-            other => return Err(OciError::Unknown { what: "namespace", text: other.to_owned() }),
+        match namespace(asked.filter(|text| !text.is_empty()).unwrap_or(default))? {
+            Namespace::Machine => {}
+            Namespace::New => namespaces.push(builder.build()?),
+            Namespace::Of(path) => namespaces.push(builder.path(path).build()?),
         }
     }
     Ok(namespaces)
 }
 
+/// Which namespace a text asks for.
+pub(crate) enum Namespace<'a> {
+    Machine,
+    New,
+    /// That of a path.
+    Of(&'a str),
+}
+
+pub(crate) fn namespace(text: &str) -> Result<Namespace<'_>, OciError> {
+    match text {
+        "" | "host" | "root" => Ok(Namespace::Machine),
+        "new" | "none" => Ok(Namespace::New),
+        path if path.starts_with('/') => Ok(Namespace::Of(path)),
+        other => Err(OciError::Unknown { what: "namespace", text: other.to_owned() }),
+    }
+}
+
 fn capabilities(names: Option<&[String]>) -> Result<HashSet<Capability>, OciError> {
     let mut set = HashSet::new();
     for name in names.unwrap_or_default() {
-        if name.eq_ignore_ascii_case("all") {
-            for known in ALL_CAPABILITIES {
-                set.insert(capability(known)?);
-            }
-        } else {
-            set.insert(capability(name)?);
-        }
+        set.extend(capability_set(name)?);
     }
     Ok(set)
+}
+
+/// The capabilities of one name: one, or all.
+pub(crate) fn capability_set(name: &str) -> Result<HashSet<Capability>, OciError> {
+    if name.eq_ignore_ascii_case("all") {
+        return ALL_CAPABILITIES.into_iter().map(capability).collect();
+    }
+    Ok(HashSet::from([capability(name)?]))
 }
 
 fn capability(name: &str) -> Result<Capability, OciError> {
@@ -166,7 +190,7 @@ fn capability(name: &str) -> Result<Capability, OciError> {
 
 /// What the definition allows of devices; each is allowed, and each but `all` is made.
 fn resources(config: &ImageConfig) -> Result<LinuxResources, OciError> {
-    let mut resources = config.resources.clone().unwrap_or_default();
+    let mut resources = config.resources.as_ref().map_or_else(|| Ok(LinuxResources::default()), limits)?;
     let mut rules = resources.devices().clone().unwrap_or_default();
     for device in config.devices.iter().flatten() {
         let mut rule = LinuxDeviceCgroupBuilder::default()
@@ -180,6 +204,25 @@ fn resources(config: &ImageConfig) -> Result<LinuxResources, OciError> {
     }
     resources.set_devices(Some(rules));
     Ok(resources)
+}
+
+/// The runtime specification spells one of them in another way.
+fn limits(resources: &Resources) -> Result<LinuxResources, OciError> {
+    let mut json = serde_json::to_value(resources)?;
+    if let Some(fields) = json.as_object_mut()
+        && let Some(block_io) = fields.remove("blockio")
+    {
+        fields.insert("blockIO".to_owned(), block_io);
+    }
+    Ok(serde_json::from_value(json)?)
+}
+
+fn mappings(ids: Option<&Vec<IdMapping>>) -> Result<Vec<LinuxIdMapping>, OciError> {
+    let mapping = |id: &IdMapping| {
+        let mapping = LinuxIdMappingBuilder::default().container_id(id.container_id).host_id(id.host_id);
+        Ok(mapping.size(id.size).build()?)
+    };
+    ids.into_iter().flatten().map(mapping).collect()
 }
 
 fn nodes(config: &ImageConfig) -> Result<Vec<oci_spec::runtime::LinuxDevice>, OciError> {
@@ -204,7 +247,7 @@ fn device_type(device: &DeviceSpec) -> Result<LinuxDeviceType, OciError> {
         .ok_or_else(|| OciError::Unknown { what: "device type", text: device.kind.clone() })
 }
 
-fn rlimit(text: &str) -> Result<PosixRlimit, OciError> {
+pub(crate) fn rlimit(text: &str) -> Result<PosixRlimit, OciError> {
     let bad = || OciError::Rlimit(text.to_owned());
     let mut parts = text.split(',').map(str::trim);
     let (Some(name), Some(soft), Some(hard), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -212,7 +255,8 @@ fn rlimit(text: &str) -> Result<PosixRlimit, OciError> {
         return Err(bad());
     };
     let value = |text: &str| if text == "unlimited" { Some(u64::MAX) } else { text.parse().ok() };
-    let kind: PosixRlimitType = from_text(&format!("RLIMIT_{}", name.to_uppercase())).ok_or_else(bad)?;
+    let kind: PosixRlimitType = from_text(&format!("RLIMIT_{}", name.to_uppercase()))
+        .ok_or_else(|| OciError::Unknown { what: "limit", text: name.to_owned() })?;
     let (soft, hard) = (value(soft).ok_or_else(bad)?, value(hard).ok_or_else(bad)?);
     Ok(PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build()?)
 }
@@ -223,7 +267,7 @@ fn from_text<T: DeserializeOwned>(text: &str) -> Option<T> {
 }
 
 /// `all`: linux/capability.h of Linux 6.12.
-const ALL_CAPABILITIES: [&str; 41] = [
+pub(crate) const ALL_CAPABILITIES: [&str; 41] = [
     "CAP_AUDIT_CONTROL",
     "CAP_AUDIT_READ",
     "CAP_AUDIT_WRITE",
@@ -276,11 +320,11 @@ mod tests {
     }
 
     fn json(yaml: &str) -> serde_json::Value {
-        serde_json::to_value(spec("a", &config(yaml)).unwrap()).unwrap()
+        serde_json::to_value(spec("a", &config(yaml), &Ids::default()).unwrap()).unwrap()
     }
 
     fn message(yaml: &str) -> String {
-        spec("a", &config(yaml)).unwrap_err().to_string()
+        spec("a", &config(yaml), &Ids::default()).unwrap_err().to_string()
     }
 
     #[test]

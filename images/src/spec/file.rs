@@ -2,46 +2,75 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::deb::root_path;
+use super::Id;
 
-/// A file, a link or a directory that the definition puts into the root.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// A file, a link or a directory that the definition puts into the root. One of `contents`, `source`, `metadata`, `symlink` and
+/// `directory` says what it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct FileSpec {
+    /// Where it lies in the root. Directories above it are made.
+    #[schemars(extend("format" = "path"))]
     pub path: String,
+    /// Whether it is a directory.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub directory: bool,
+    /// What the link leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symlink: Option<String>,
+    /// What is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<String>,
     /// A file of the host; `~/` is the home directory, another relative path is relative to the definition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<PathBuf>,
+    /// This definition itself, merged: `yaml` or `json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
     /// Leave it out where `source` does not exist.
+    #[serde(default, skip_serializing_if = "is_false")]
     pub optional: bool,
-    /// Octal, in quotes; 0600 for files and 0700 for directories unless given.
+    /// Octal permissions; 0600 for files and 0700 for directories unless given.
+    #[schemars(extend("format" = "mode"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    pub uid: u32,
-    pub gid: u32,
+    /// Whom it belongs to. Root unless given.
+    #[serde(default, skip_serializing_if = "Id::is_root")]
+    pub uid: Id,
+    /// Which group it belongs to. Root's unless given.
+    #[serde(default, skip_serializing_if = "Id::is_root")]
+    pub gid: Id,
+}
+
+/// How a definition is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Metadata {
+    Yaml,
+    Json,
+}
+
+// serde hands a reference over.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl FileSpec {
+    /// With a relative source below this directory, unless it is in the home directory.
+    pub(super) fn below(self, directory: &Path) -> Self {
+        let source = self.source.map(|path| if path.starts_with("~") { path } else { directory.join(path) });
+        Self { source, ..self }
+    }
+
     /// The mode's bits.
     #[must_use]
     pub fn mode_bits(&self) -> Option<u32> {
         let default = if self.directory { "0700" } else { "0600" };
         let text = self.mode.as_deref().unwrap_or(default);
         u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777)
-    }
-
-    pub(super) fn problem(&self) -> Option<String> {
-        let kinds = [self.directory, self.symlink.is_some(), self.contents.is_some(), self.source.is_some()];
-        if kinds.into_iter().filter(|given| *given).count() != 1 {
-            return Some("give one of contents, source, symlink or directory".to_owned());
-        }
-        if root_path(Path::new(&self.path)).is_none_or(|path| path.is_empty()) {
-            return Some("the path leads out of the root".to_owned());
-        }
-        let mode = self.mode.as_deref().unwrap_or_default();
-        self.mode_bits().is_none().then(|| format!("mode {mode:?} is not octal"))
     }
 }

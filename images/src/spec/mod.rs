@@ -1,163 +1,312 @@
 //! `linuxkit.yml`: what a user writes, as types, and what must hold for it.
 //!
-//! The format is LinuxKit's; a field that it has and this version does not serve is refused by name, with its line, as
-//! is a field that does not exist.
+//! The types are the source of all that is said about the format: [`schema`] is made of them, with the comments at their
+//! fields; what a user writes is held against that schema, and so [everything that is wrong](Problems) is shown at once and
+//! where it stands; `docs/linuxkit-reference.md` is that schema for readers. What the types cannot say is in `checks`, and
+//! in `formats` for a single text.
 
+mod checks;
 mod file;
+mod formats;
+mod id;
 mod image;
+mod merge;
+mod reference;
+mod resources;
+mod runtime;
+mod schema;
+mod validate;
 
-use std::collections::BTreeSet;
+use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use file::FileSpec;
-pub use image::{DeviceSpec, Id, Image, ImageConfig, MountSpec, Runtime};
+pub use file::{FileSpec, Metadata};
+pub use id::Id;
+pub(crate) use id::Ids;
+pub use image::{DeviceSpec, IdMapping, Image, ImageConfig, MountSpec};
+pub use reference::reference;
+pub use resources::Resources;
+pub use runtime::{BindNs, Interface, Runtime};
+pub use schema::schema;
 
-/// Why a definition cannot be built.
-#[derive(Debug, thiserror::Error)]
-pub enum SpecError {
-    #[error("{file} is not a valid appliance definition")]
-    Syntax { file: String, source: serde_yaml::Error },
-    #[error("{file}: {problem}")]
-    Invalid { file: String, problem: String },
-}
+use crate::yaml::{self, Problems};
 
 /// A whole definition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
+    /// The kernel, and what it is told.
+    #[serde(default, skip_serializing_if = "KernelSpec::is_empty")]
     pub kernel: KernelSpec,
-    /// Images that are unpacked onto the root itself.
-    #[serde(default)]
+    /// Images that are unpacked onto the root itself, one over the other.
+    #[schemars(extend("format" = "image"))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub init: Vec<String>,
-    /// Run once, in order.
-    #[serde(default)]
+    /// File systems of their own, which containers see by their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeSpec>,
+    /// Containers that run once at the start, in this order, each to its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub onboot: Vec<Image>,
-    /// Run until shutdown.
-    #[serde(default)]
+    /// Containers that run once at the end, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub onshutdown: Vec<Image>,
+    /// Containers that run until the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<Image>,
-    #[serde(default)]
+    /// What else is in the root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileSpec>,
+    /// Of old definitions; without effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
 }
 
 /// The kernel, and what it is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KernelSpec {
+    /// The image that it comes in.
+    #[schemars(extend("format" = "image"))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub image: String,
-    #[serde(default)]
+    /// Its command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cmdline: String,
+    /// The kernel's file in the image. `kernel` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// The archive in the image that is unpacked onto the root: its modules. `kernel.tar` unless given; `none` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tar: Option<String>,
+    /// An archive in the image with microcode, which comes before the initial ramdisk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ucode: Option<String>,
+}
+
+impl KernelSpec {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A file system of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// What binds call it.
+    #[schemars(extend("format" = "volume"))]
+    pub name: String,
+    /// What is in it; nothing unless given.
+    #[schemars(extend("format" = "image"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Whether it can only be read.
+    #[serde(default)]
+    pub readonly: bool,
+    /// Whether it holds the image's files, or the image itself as an OCI layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<VolumeFormat>,
+    /// Of which platforms, where it holds the image itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
+}
+
+/// What a volume holds of its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeFormat {
+    Filesystem,
+    Oci,
+}
+
+/// Whose signatures were asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Trust {
+    pub image: Vec<String>,
+    pub org: Vec<String>,
+}
+
+/// A file of a definition.
+#[derive(Debug, Clone, Copy)]
+pub struct Document<'a> {
+    /// What messages call it.
+    pub file: &'a str,
+    pub text: &'a str,
+    /// What its relative paths are relative to.
+    pub directory: &'a Path,
 }
 
 impl Definition {
-    /// Reads and checks a definition; `file` is what messages call it.
-    pub fn parse(file: &str, text: &str) -> Result<Self, SpecError> {
-        let definition: Self = serde_yaml::from_str(text)
-            .map_err(|source| SpecError::Syntax { file: file.to_owned(), source })?;
-        match definition.problem() {
-            Some(problem) => Err(SpecError::Invalid { file: file.to_owned(), problem }),
-            None => Ok(definition),
+    /// Reads a definition of one file.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
+        Self::read(&[Document { file, text, directory: Path::new("") }])
+    }
+
+    /// Reads a definition of several files, each of which adds to those before it.
+    pub fn read(documents: &[Document<'_>]) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut parts = Vec::new();
+        let mut merged = Self::default();
+        for document in documents {
+            let node = yaml::compose(document.file, document.text)?;
+            let (part, found) = validate::against_schema(document, &node);
+            parts.push((document, node));
+            problems.append(found);
+            if let Some(part) = part {
+                merged.append(part, document.directory);
+            }
         }
+        problems.append(checks::all(&parts));
+        problems.or(merged)
     }
 
     /// Every image that it refers to, without the kernel's.
     pub fn images(&self) -> impl Iterator<Item = &str> {
-        let containers = self.onboot.iter().chain(&self.services).map(|image| image.image.as_str());
+        let containers = self.containers().map(|image| image.image.as_str());
         self.init.iter().map(String::as_str).chain(containers)
     }
 
-    fn problem(&self) -> Option<String> {
-        let sections = [("onboot", &self.onboot), ("services", &self.services)];
-        let mut services = BTreeSet::new();
-        let bad_name = sections.into_iter().find_map(|(section, images)| {
-            images.iter().enumerate().find_map(|(index, image)| {
-                let problem = format!(
-                    "{section}.{index}: name {:?} may hold letters, digits, '.', '_' and '-' only, \
-                     and be neither '.' nor '..'",
-                    image.name
-                );
-                (!is_name(&image.name)).then_some(problem)
-            })
-        });
-        let duplicate = || {
-            let found = self.services.iter().find(|image| !services.insert(image.name.as_str()));
-            found.map(|image| format!("duplicate service name: {}", image.name))
-        };
-        let bad_file = || {
-            self.files.iter().enumerate().find_map(|(index, file)| {
-                file.problem().map(|problem| format!("files.{index} ({}): {problem}", file.path))
-            })
-        };
-        bad_name.or_else(duplicate).or_else(bad_file)
+    /// All containers, in LinuxKit's order.
+    pub fn containers(&self) -> impl Iterator<Item = &Image> {
+        self.onboot.iter().chain(&self.onshutdown).chain(&self.services)
     }
-}
 
-/// Names become names of directories and of control groups.
-fn is_name(name: &str) -> bool {
-    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    !matches!(name, "" | "." | "..") && name.bytes().all(is_name_byte)
+    /// It as `linuxkit.yml` has it.
+    pub fn to_yaml(&self) -> Result<String, serde_yaml::Error> {
+        serde_yaml::to_string(self)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn message(text: &str) -> String {
-        let error = Definition::parse("a.yml", text).unwrap_err();
-        let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-        format!("{error}{}", source.unwrap_or_default())
+    fn parsed(text: &str) -> Definition {
+        Definition::parse("a.yml", text).unwrap()
     }
 
     #[test]
-    fn the_embedded_definition_is_valid() {
-        let definition = Definition::parse("linuxkit.yml", crate::embedded::DEFINITION).unwrap();
+    fn the_embedded_definition_is_valid_and_survives_its_text() {
+        let definition = parsed(crate::embedded::DEFINITION);
         let names: Vec<_> = definition.onboot.iter().map(|image| image.name.as_str()).collect();
         assert_eq!(names, ["sysctl", "binfmt", "format", "mount", "network"]);
+        assert_eq!(parsed(&definition.to_yaml().unwrap()), definition);
     }
 
+    /// What is written by one library is read by another.
     #[test]
-    fn an_unknown_field_is_named_with_its_line() {
-        let text = "kernel:\n  image: mvm/kernel\nservices:\n  - name: a\n    image: mvm/moby\n    capabilites: [all]\n";
-        let message = message(text);
-        assert!(message.contains("unknown field `capabilites`"), "{message}");
-        assert!(message.contains("line "), "{message}");
-    }
-
-    #[test]
-    fn what_init_does_not_do_is_refused_before_the_build() {
-        for field in ["interfaces: [{name: wg0}]", "bindNS: {net: /run/netns/x}"] {
-            let text = format!(
-                "kernel:\n  image: k\nservices:\n  - name: a\n    image: x\n    runtime:\n      {field}\n"
-            );
-            let message = message(&text);
-            let name = field.split(':').next().unwrap();
-            let expected = format!("services[0].runtime: unknown field `{name}`, expected one of ");
-            assert!(message.contains(&expected) && message.contains(" at line 7 "), "{message}");
+    fn texts_that_look_like_something_else_survive() {
+        for text in [
+            "0b11",
+            "0o17",
+            "0x1f",
+            "017",
+            "+3",
+            "-1",
+            "1e3",
+            ".5",
+            "~",
+            "null",
+            "True",
+            "yes",
+            "- a",
+            "# x",
+            "a: b",
+            "",
+            "  x",
+            "x ",
+            "x\n y\n",
+            "\t",
+            "1_000",
+            "=",
+            "<<",
+            "!x",
+            "&a",
+            "*a",
+            "é",
+            "\u{7f}",
+            "\u{85}x",
+            "'",
+            "\"",
+            "x: |",
+            "? y",
+            "%z",
+            "@a",
+            "`b`",
+            "[",
+            "}",
+            "a\n\n\nb",
+            "\r\n",
+            "---",
+            "...",
+            "\u{feff}x",
+            "\\",
+        ] {
+            let kernel = KernelSpec { cmdline: text.to_owned(), ..KernelSpec::default() };
+            let files =
+                vec![FileSpec { path: "x".into(), contents: Some(text.into()), ..FileSpec::default() }];
+            let definition = Definition { kernel, files, ..Definition::default() };
+            let yaml = definition.to_yaml().unwrap();
+            let again = Definition::parse("a.yml", &yaml);
+            assert_eq!(again.unwrap_or_else(|error| panic!("{text:?}: {error}")), definition, "{yaml}");
         }
     }
 
     #[test]
-    fn names_are_checked() {
-        let kernel = "kernel: {image: mvm/kernel}\n";
-        let twice = format!("{kernel}services: [{{name: a, image: x}}, {{name: a, image: y}}]\n");
-        assert_eq!(message(&twice), "a.yml: duplicate service name: a");
-        let slash = format!("{kernel}onboot: [{{name: a/../b, image: x}}]\n");
-        assert!(message(&slash).starts_with("a.yml: onboot.0: name \"a/../b\" may hold letters"));
-        for name in [".", ".."] {
-            let dots = format!("{kernel}services: [{{name: {name}, image: x}}]\n");
-            let expected = format!("a.yml: services.0: name {name:?} may hold letters");
-            assert!(message(&dots).starts_with(&expected), "{}", message(&dots));
-        }
+    fn all_that_is_wrong_is_told_at_once() {
+        let text = "services:\n  - name: a\n    image: x\n    capabilites: [all]\n    net: 5\n    uid: b\n";
+        let message = Definition::parse("a.yml", text).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "the definition is not valid:\n\
+             unknown field `capabilites` at a.yml:4:5; did you mean `capabilities`?\n \
+             4 |     capabilites: [all]\n   |     ^^^^^^^^^^^\n\
+             `net` is a number, and has to be a text at a.yml:5:10; write \"5\" in quotes\n \
+             5 |     net: 5\n   |          ^\n\
+             cannot find id: b at a.yml:6:10; it is a number, or the name of a container\n \
+             6 |     uid: b\n   |          ^"
+        );
     }
 
     #[test]
-    fn a_file_is_one_thing() {
-        let text = "kernel: {image: k}\nfiles: [{path: etc/x, contents: a, symlink: b}]\n";
-        let expected = "a.yml: files.0 (etc/x): give one of contents, source, symlink or directory";
-        assert_eq!(message(text), expected);
-        let text = "kernel: {image: k}\nfiles: [{path: etc/x, contents: a, mode: '9'}]\n";
-        assert_eq!(message(text), "a.yml: files.0 (etc/x): mode \"9\" is not octal");
-        let text = "kernel: {image: k}\nfiles: [{path: ../x, contents: a}]\n";
-        assert_eq!(message(text), "a.yml: files.0 (../x): the path leads out of the root");
+    fn several_files_are_one_definition() {
+        let documents = [
+            Document {
+                file: "a.yml",
+                text: "kernel: {image: k, cmdline: quiet}\ninit: [a]\nfiles: [{path: x, source: x}]\n",
+                directory: Path::new("one"),
+            },
+            Document {
+                file: "two/b.yml",
+                text: "kernel: {cmdline: loud}\ninit: [b]\nfiles: [{path: y, source: ~/y}]\n",
+                directory: Path::new("two"),
+            },
+        ];
+        let merged = Definition::read(&documents).unwrap();
+        assert_eq!((merged.kernel.image.as_str(), merged.kernel.cmdline.as_str()), ("k", "loud"));
+        assert_eq!(merged.init, ["a", "b"]);
+        let sources: Vec<_> = merged.files.iter().map(|file| file.source.clone().unwrap()).collect();
+        assert_eq!(sources, [Path::new("one/x"), Path::new("~/y")]);
+    }
+
+    #[test]
+    fn what_schema_and_types_say_is_the_same() {
+        // Every field of a container that the format has, and their number: LinuxKit's 36.
+        let fields = schema().pointer("/$defs/Image/properties").unwrap().as_object().unwrap();
+        assert_eq!(fields.len(), 36, "{:?}", fields.keys().collect::<Vec<_>>());
+        let own = schema().pointer("/$defs/ImageConfig");
+        assert_eq!(own, None, "an image's label is no part of a definition");
+        let text = schema().to_string();
+        assert!(!text.contains("\"null\""), "a field may be left out, and not be null");
+    }
+
+    #[test]
+    fn the_reference_is_what_the_types_say() {
+        let page = include_str!("../../../docs/linuxkit-reference.md");
+        assert!(page == reference(), "run `mvm image schema --markdown > docs/linuxkit-reference.md`");
     }
 }

@@ -17,7 +17,7 @@ pub fn run(input: &[u8]) {
 fn appliance(text: &str) {
     let definition = match Definition::parse("linuxkit.yml", text) {
         Ok(definition) => definition,
-        Err(error) => return assert!(error.to_string().starts_with("linuxkit.yml"), "{error}"),
+        Err(problems) => return refused(text, &problems.to_string()),
     };
     // Names become directories.
     for container in definition.onboot.iter().chain(&definition.services) {
@@ -29,8 +29,17 @@ fn appliance(text: &str) {
         let leads_out = std::path::Path::new(&file.path).components().any(|part| part.as_os_str() == "..");
         assert!(!leads_out, "{}", file.path);
     }
-    let again = serde_yaml::to_string(&definition).unwrap();
-    assert_eq!(Definition::parse("again", &again).unwrap(), definition);
+    let again = definition.to_yaml().unwrap();
+    assert_eq!(Definition::parse("again", &again).unwrap_or_else(|error| panic!("{error}")), definition);
+}
+
+/// Each problem is shown where it stands.
+fn refused(text: &str, message: &str) {
+    let (first, rest) = message.split_once('\n').unwrap();
+    assert_eq!(first, "the definition is not valid:");
+    assert!(rest.contains(" at linuxkit.yml:"), "{message}");
+    // Twenty problems, and two lines of what is wrong with each.
+    assert!(message.len() < 60_000, "{} bytes of {}", message.len(), text.len());
 }
 
 fn instance(text: &str) {

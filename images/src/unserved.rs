@@ -1,0 +1,60 @@
+//! What the format has and the builder or init does not do yet: refused before a build, by name.
+
+use crate::error::Error;
+use crate::spec::{Definition, Image};
+
+pub(crate) fn check(definition: &Definition) -> Result<(), Error> {
+    let kernel = &definition.kernel;
+    if kernel.image.is_empty() {
+        return Err(Error::NoKernel);
+    }
+    let parts = [
+        ("kernel.binary", kernel.binary.is_some()),
+        ("kernel.tar", kernel.tar.is_some()),
+        ("kernel.ucode", kernel.ucode.is_some()),
+        ("volumes", !definition.volumes.is_empty()),
+        ("onshutdown", !definition.onshutdown.is_empty()),
+        ("files with metadata", definition.files.iter().any(|file| file.metadata.is_some())),
+    ];
+    let part = parts.into_iter().find_map(|(part, is_used)| is_used.then(|| part.to_owned()));
+    match part.or_else(|| definition.containers().find_map(of_container)) {
+        Some(part) => Err(Error::Unserved { part }),
+        None => Ok(()),
+    }
+}
+
+fn of_container(image: &Image) -> Option<String> {
+    let runtime = image.runtime.as_ref()?;
+    let parts = [
+        ("interfaces", runtime.interfaces.is_some()),
+        ("bindNS", runtime.bind_ns.is_some()),
+        ("namespace", runtime.namespace.is_some()),
+    ];
+    let part = parts.into_iter().find_map(|(part, is_used)| is_used.then_some(part))?;
+    Some(format!("{}: runtime.{part}", image.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_does_not_do_is_refused_before_the_build() {
+        let message = |more: &str| {
+            let text = format!("kernel: {{image: k}}\nservices: [{{name: a, image: x, {more}}}]\n");
+            check(&Definition::parse("a.yml", &text).unwrap()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            message("runtime: {interfaces: [{name: wg0}]}"),
+            "a: runtime.interfaces is not built in yet"
+        );
+        assert_eq!(
+            message("runtime: {bindNS: {net: /run/netns/x}}"),
+            "a: runtime.bindNS is not built in yet"
+        );
+        let volumes = Definition::parse("a.yml", "{kernel: {image: k}, volumes: [{name: a}]}").unwrap();
+        assert_eq!(check(&volumes).unwrap_err().to_string(), "volumes is not built in yet");
+        let none = Definition::parse("a.yml", "files: []").unwrap();
+        assert!(check(&none).unwrap_err().to_string().starts_with("the definition names no kernel"));
+    }
+}
