@@ -16,7 +16,7 @@ use crate::progress::{Progress, Stage};
 use crate::recipe::Component;
 use crate::request::{Directories, Request, Source};
 use crate::root;
-use crate::rootfs::erofs;
+use crate::rootfs::{Content, Spool, erofs};
 use crate::scratch::Scratch;
 use crate::spec::Definition;
 use crate::store::{Appliance, Parts, Store};
@@ -53,7 +53,11 @@ fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Re
     let kernel = Kernel::load(component::name_of(&definition.kernel.image)?)?;
     let components = component_names(definition)?;
     let store = Store::open(&request.directories.images())?;
-    let inputs = inputs(request, definition, &kernel, &components, &packages)?;
+    let cache = &request.directories.cache;
+    let scratch = Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
+    let spool = Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
+    let sources = root::sources(definition, &spool)?;
+    let inputs = inputs((request, definition), &kernel, &components, &sources, &packages)?;
     if let Some(made) = store.find_made_of(request.reference, &inputs)? {
         return Ok(made);
     }
@@ -61,12 +65,10 @@ fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Re
     fetch(&components, &packages)?;
     let mut trees = BTreeMap::new();
     for name in &components {
-        trees.insert(*name, component::make(name, &packages)?);
+        trees.insert(*name, component::make(name, &packages, &spool)?);
     }
-    let tree = root::assemble(request, definition, &trees)?;
+    let tree = root::assemble(request, definition, &trees, &sources)?;
     let mkfs = tools::ensure_from("mkfs-erofs", &packages)?;
-    let cache = &request.directories.cache;
-    let scratch = Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
     let image = scratch.path().join("root.erofs");
     Stage::run(request.progress, "root image: compress", || {
         erofs::make(&mkfs, &tree, scratch.path(), &image)
@@ -89,10 +91,10 @@ fn component_names(definition: &Definition) -> Result<BTreeSet<&str>, ComponentE
 
 /// Everything that the result depends on.
 fn inputs(
-    request: &Request<'_>,
-    definition: &Definition,
+    (request, definition): (&Request<'_>, &Definition),
     kernel: &Kernel,
     components: &BTreeSet<&str>,
+    sources: &BTreeMap<String, Content>,
     packages: &Packages<'_>,
 ) -> Result<String, Error> {
     let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
@@ -112,8 +114,8 @@ fn inputs(
             key = key.with(&packages.lock.pin(&package).map_err(PackagesError::from)?.sha256);
         }
     }
-    for (path, bytes) in root::sources(definition)? {
-        key = key.with(path).with(bytes);
+    for (path, content) in sources {
+        key = key.with(path).with(content.digest());
     }
     Ok(key.finish())
 }

@@ -1,7 +1,7 @@
 //! The root of the appliance, put together from its parts in the definition's order.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::recipe::Component;
 use crate::request::Request;
 use crate::rootfs::bundle::{self, Container};
-use crate::rootfs::{Entry, Tree};
+use crate::rootfs::{Content, Entry, Spool, Tree};
 use crate::spec::{Definition, FileSpec, Ids, Image};
 
 /// The whole tree.
@@ -19,6 +19,7 @@ pub(crate) fn assemble(
     request: &Request<'_>,
     definition: &Definition,
     trees: &BTreeMap<&str, Tree>,
+    sources: &BTreeMap<String, Content>,
 ) -> Result<Tree, Error> {
     let mut root = Tree::default();
     for image in &definition.init {
@@ -29,20 +30,19 @@ pub(crate) fn assemble(
     root.put("init", Entry::file(0o755, request.guest));
     let ids = Ids::of(definition);
     put_containers(&mut root, definition, trees, &ids)?;
-    let sources: BTreeMap<_, _> = sources(definition)?.into_iter().collect();
     for file in &definition.files {
-        put_file(&mut root, file, &sources, &ids);
+        put_file(&mut root, file, sources, &ids);
     }
     Ok(root)
 }
 
-/// The host's files that the definition names, with their contents.
-pub(crate) fn sources(definition: &Definition) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let mut found = Vec::new();
+/// The host's files that the definition names, by their paths in the root.
+pub(crate) fn sources(definition: &Definition, spool: &Spool) -> Result<BTreeMap<String, Content>, Error> {
+    let mut found = BTreeMap::new();
     for file in &definition.files {
         let Some(source) = &file.source else { continue };
-        match fs::read(resolve(source)) {
-            Ok(bytes) => found.push((file.path.clone(), bytes)),
+        match File::open(resolve(source)).and_then(|opened| spool.add(opened)) {
+            Ok(content) => _ = found.insert(file.path.clone(), content),
             Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(Error::File { path: file.path.clone(), source }),
         }
@@ -74,7 +74,7 @@ fn container(place: String, image: &Image) -> Result<Container<'_>, Error> {
     Ok(Container { place, name: &image.name, image: component, config })
 }
 
-fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Vec<u8>>, ids: &Ids) {
+fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Content>, ids: &Ids) {
     let mode = file.mode_bits().unwrap_or(0o600);
     let entry = if file.directory {
         Entry::directory(mode)
@@ -82,8 +82,8 @@ fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Vec<u8>
         Entry::symlink(target)
     } else if let Some(contents) = &file.contents {
         Entry::file(mode, contents.as_bytes())
-    } else if let Some(bytes) = sources.get(&file.path) {
-        Entry::file(mode, bytes.as_slice())
+    } else if let Some(content) = sources.get(&file.path) {
+        Entry::file(mode, content.clone())
     } else {
         return;
     };
@@ -122,7 +122,7 @@ mod tests {
             reference: "a",
             progress: &Silent,
         };
-        let root = assemble(&request, &definition, &BTreeMap::new()).unwrap();
+        let root = assemble(&request, &definition, &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert_eq!(root.get("bin"), None);
         let expected = Entry { uid: 7, gid: 8, ..Entry::file(0o755, *b"x") };
         assert_eq!(root.get("usr/bin/x"), Some(&expected));

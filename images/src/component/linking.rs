@@ -6,6 +6,7 @@
 use object::Endianness;
 use object::elf::{DT_NEEDED, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
+use object::read::{ReadCache, ReadRef};
 
 use crate::architecture::Architecture;
 use crate::rootfs::{Node, Tree};
@@ -21,9 +22,9 @@ pub(super) struct Missing {
 pub(super) fn missing(tree: &Tree, architecture: Architecture) -> Option<Missing> {
     let is_there = |path: &str| tree.resolve(path).is_some_and(|entry| matches!(entry.node, Node::File(_)));
     tree.entries().find_map(|(path, entry)| {
-        let Node::File(bytes) = &entry.node else { return None };
+        let Node::File(content) = &entry.node else { return None };
         // What cannot be read as a 64-bit ELF file is linked with nothing.
-        let needs = needs(bytes).unwrap_or_default();
+        let needs = needs(&ReadCache::new(content.reader())).unwrap_or_default();
         let library =
             needs.into_iter().find(|need| !places(need, architecture).iter().any(|at| is_there(at)))?;
         Some(Missing { program: path.to_owned(), library })
@@ -31,7 +32,7 @@ pub(super) fn missing(tree: &Tree, architecture: Architecture) -> Option<Missing
 }
 
 /// The loader, by its path, and the libraries, by their names.
-fn needs(bytes: &[u8]) -> object::Result<Vec<String>> {
+fn needs<'data>(bytes: impl ReadRef<'data>) -> object::Result<Vec<String>> {
     let header = FileHeader64::<Endianness>::parse(bytes)?;
     let endian = header.endian()?;
     let mut found = Vec::new();
@@ -70,7 +71,7 @@ mod tests {
         let architecture = Architecture::host().unwrap();
         // This test itself: a program that is linked with the C library.
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        let needs = needs(&program).unwrap();
+        let needs = needs(program.as_slice()).unwrap();
         assert!(needs.iter().any(|need| need == "libc.so.6"), "{needs:?}");
 
         let mut tree = Tree::default();

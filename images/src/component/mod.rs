@@ -15,7 +15,7 @@ use crate::deb::{self, DebEntry, DebError, root_path};
 use crate::packages::{Packages, PackagesError};
 use crate::progress::Stage;
 use crate::recipe::{self, Component, RecipeError};
-use crate::rootfs::{Entry, Node, Tree};
+use crate::rootfs::{Entry, Node, Spool, Tree};
 use crate::tools::ToolError;
 
 pub(crate) use assemble::AssembleError;
@@ -62,10 +62,10 @@ pub(crate) fn name_of(reference: &str) -> Result<&str, ComponentError> {
 }
 
 /// Makes a component's tree; its packages have been fetched.
-pub(crate) fn make(name: &str, packages: &Packages<'_>) -> Result<Tree, ComponentError> {
+pub(crate) fn make(name: &str, packages: &Packages<'_>, spool: &Spool) -> Result<Tree, ComponentError> {
     let recipe = Component::load(name)?;
     let title = format!("{name}: unpack");
-    let mut tree = Stage::run(packages.progress, &title, || unpack(name, &recipe, packages))?;
+    let mut tree = Stage::run(packages.progress, &title, || unpack(name, &recipe, packages, spool))?;
     for (path, mode) in &recipe.directories {
         let bits = u32::from_str_radix(mode, 8).map_err(|_| ComponentError::Mode {
             component: name.to_owned(),
@@ -91,7 +91,12 @@ pub(crate) fn make(name: &str, packages: &Packages<'_>) -> Result<Tree, Componen
     }
 }
 
-fn unpack(name: &str, recipe: &Component, packages: &Packages<'_>) -> Result<Tree, ComponentError> {
+fn unpack(
+    name: &str,
+    recipe: &Component,
+    packages: &Packages<'_>,
+    spool: &Spool,
+) -> Result<Tree, ComponentError> {
     let architecture = Architecture::host()?;
     let mut picker = Picker { keep: recipe.keeps(name)?, omit: recipe.omits(name)?, ..Picker::default() };
     for (path, pattern) in &recipe.concatenate {
@@ -105,7 +110,7 @@ fn unpack(name: &str, recipe: &Component, packages: &Packages<'_>) -> Result<Tre
     for package in recipe.package_names(architecture.debian) {
         let failed = |source| ComponentError::Packages { component: name.to_owned(), source };
         let file = packages.file(&package).map_err(failed)?;
-        deb::visit(&file, |path, entry| picker.visit(path, entry))?;
+        deb::visit(&file, |path, entry| picker.visit(path, entry, spool))?;
     }
     picker.finish(name, recipe)
 }
@@ -130,7 +135,7 @@ struct Concatenation {
 }
 
 impl Picker {
-    fn visit(&mut self, path: &str, entry: &mut DebEntry<'_>) -> io::Result<()> {
+    fn visit(&mut self, path: &str, entry: &mut DebEntry<'_>, spool: &Spool) -> io::Result<()> {
         for part in &mut self.parts {
             if part.pattern.is_match(path) && entry.header().entry_type() == EntryType::Regular {
                 part.parts.insert(path.to_owned(), contents(entry)?);
@@ -143,7 +148,7 @@ impl Picker {
         }
         let mode = entry.header().mode()? & 0o7777;
         match entry.header().entry_type() {
-            EntryType::Regular => self.tree.put(path, Entry::file(mode, contents(entry)?)),
+            EntryType::Regular => self.tree.put(path, Entry::file(mode, spool.add(entry)?)),
             EntryType::Directory => self.tree.put(path, Entry::directory(mode)),
             EntryType::Symlink => self.tree.put(path, Entry::symlink(link_target(entry)?)),
             EntryType::Link => {
@@ -164,10 +169,10 @@ impl Picker {
             return Err(ComponentError::KeptNothing { component: name.to_owned(), pattern });
         }
         for (path, target, mode) in self.links {
-            let Some(bytes) = self.tree.file(&target).cloned() else {
+            let Some(content) = self.tree.file(&target).cloned() else {
                 return Err(ComponentError::LostLink { component: name.to_owned(), path, target });
             };
-            self.tree.put(&path, Entry { node: Node::File(bytes), ..Entry::directory(mode) });
+            self.tree.put(&path, Entry { node: Node::File(content), ..Entry::directory(mode) });
         }
         for part in self.parts {
             let whole: Vec<u8> = part.parts.into_values().flatten().collect();

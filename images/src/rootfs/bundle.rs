@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn runtime(tree: &Tree, place: &str) -> serde_json::Value {
-        serde_json::from_slice(tree.file(&format!("{place}/runtime.json")).unwrap()).unwrap()
+        serde_json::from_reader(tree.file(&format!("{place}/runtime.json")).unwrap().reader()).unwrap()
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The root image: what all components put into it, as one tree, and that tree as a file system.
 
 pub(crate) mod bundle;
+mod content;
 pub(crate) mod erofs;
 pub(crate) mod mounts;
 pub(crate) mod oci;
 mod tarball;
 mod tree;
 
+pub(crate) use content::{Content, Spool};
 pub(crate) use oci::OciError;
 pub(crate) use tree::{Entry, Node, Tree};

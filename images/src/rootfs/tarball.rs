@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
 use super::{Node, Tree};
@@ -24,17 +23,16 @@ pub(super) fn write(tree: &Tree, to: impl Write) -> io::Result<()> {
                 let mut header = self::header(EntryType::Directory, entry.mode, entry.uid, entry.gid, 0);
                 builder.append_data(&mut header, format!("{path}/"), io::empty())?;
             }
-            Node::File(bytes) => {
-                let same = (Sha256::digest(bytes), entry.mode, entry.uid, entry.gid);
-                if let Some(first) = known.get(&same).filter(|_| !bytes.is_empty()) {
+            Node::File(content) => {
+                let (size, same) = (content.size(), (content.digest(), entry.mode, entry.uid, entry.gid));
+                if let Some(first) = known.get(&same).filter(|_| size > 0) {
                     let mut header = self::header(EntryType::Link, entry.mode, entry.uid, entry.gid, 0);
                     builder.append_link(&mut header, path, first)?;
                     continue;
                 }
                 known.insert(same, path);
-                let size = bytes.len() as u64;
                 let mut header = self::header(EntryType::Regular, entry.mode, entry.uid, entry.gid, size);
-                builder.append_data(&mut header, path, bytes.as_ref())?;
+                builder.append_data(&mut header, path, content.reader())?;
             }
             Node::Symlink(target) => {
                 let mut header = self::header(EntryType::Symlink, 0o777, entry.uid, entry.gid, 0);

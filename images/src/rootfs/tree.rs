@@ -1,7 +1,8 @@
 //! A file tree in memory, in the order of its paths, so that the same parts always make the same image.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use super::Content;
 
 /// As many links as Linux follows on the way to one file.
 const MOST_LINKS: u32 = 40;
@@ -18,7 +19,7 @@ pub(crate) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     Directory,
-    File(Arc<[u8]>),
+    File(Content),
     Symlink(String),
 }
 
@@ -31,8 +32,8 @@ impl Entry {
         Self { mode, uid: 0, gid: 0, node: Node::Directory }
     }
 
-    pub(crate) fn file(mode: u32, bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self { mode, uid: 0, gid: 0, node: Node::File(bytes.into()) }
+    pub(crate) fn file(mode: u32, content: impl Into<Content>) -> Self {
+        Self { mode, uid: 0, gid: 0, node: Node::File(content.into()) }
     }
 
     pub(crate) fn symlink(target: impl Into<String>) -> Self {
@@ -99,10 +100,10 @@ impl Tree {
         }
     }
 
-    /// A file's bytes, through no more than the links of its last name.
-    pub(crate) fn file(&self, path: &str) -> Option<&Arc<[u8]>> {
+    /// What is in a file, through no links.
+    pub(crate) fn file(&self, path: &str) -> Option<&Content> {
         match &self.0.get(path)?.node {
-            Node::File(bytes) => Some(bytes),
+            Node::File(content) => Some(content),
             Node::Directory | Node::Symlink(_) => None,
         }
     }
@@ -131,7 +132,7 @@ mod tests {
         let paths: Vec<_> = tree.entries().map(|(path, _)| path).collect();
         assert_eq!(paths, ["usr", "usr/bin", "usr/bin/git"]);
         assert_eq!(tree.get("usr").unwrap().mode, 0o711);
-        assert_eq!(tree.file("usr/bin/git").unwrap().as_ref(), b"git");
+        assert_eq!(tree.file("usr/bin/git"), Some(&Content::from(*b"git")));
     }
 
     #[test]
