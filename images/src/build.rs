@@ -1,19 +1,20 @@
 //! One build, from the request to the stored appliance.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use crate::component::{self, ComponentError};
+use crate::architecture::Architecture;
+use crate::component;
 use crate::error::Error;
 use crate::exclusive::Exclusive;
 use crate::files::Key;
 use crate::kernel::{Kernel, KernelError};
 use crate::lock::Lock;
 use crate::locking;
-use crate::packages::{Packages, PackagesError};
+use crate::origin::Origins;
+use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
-use crate::recipe::Component;
 use crate::request::{Directories, Request, Source};
 use crate::root;
 use crate::rootfs::{Content, Spool, erofs};
@@ -50,24 +51,23 @@ pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress)
 fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Result<Appliance, Error> {
     unserved::check(definition)?;
     let packages = Packages { directories: request.directories, lock, progress: request.progress };
-    let kernel = Kernel::load(component::name_of(&definition.kernel.image)?)?;
-    let components = component_names(definition)?;
+    let kernel = &definition.kernel.image;
+    let kernel = component::name_of(kernel).ok_or_else(|| Error::ForeignKernel(kernel.clone()))?;
+    let kernel = Kernel::load(kernel)?;
     let store = Store::open(&request.directories.images())?;
+    let architecture = Architecture::host().map_err(KernelError::from)?;
+    let origins = Origins::of(definition, store.layout(), architecture)?;
     let cache = &request.directories.cache;
     let scratch = Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
     let spool = Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
     let sources = root::sources(definition, &spool)?;
-    let inputs = inputs((request, definition), &kernel, &components, &sources, &packages)?;
+    let inputs = inputs((request, definition), (&kernel, &origins), &sources, &packages)?;
     if let Some(made) = store.find_made_of(request.reference, &inputs)? {
         return Ok(made);
     }
     let vmlinux = kernel.make(&packages)?;
-    fetch(&components, &packages)?;
-    let mut trees = BTreeMap::new();
-    for name in &components {
-        trees.insert(*name, component::make(name, &packages, &spool)?);
-    }
-    let tree = root::assemble(request, definition, &trees, &sources)?;
+    let images = origins.make(&packages, &spool)?;
+    let tree = root::assemble(request, definition, &images, &sources)?;
     let mkfs = tools::ensure_from("mkfs-erofs", &packages)?;
     let image = scratch.path().join("root.erofs");
     Stage::run(request.progress, "root image: compress", || {
@@ -85,20 +85,15 @@ fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Re
     Ok(store.put(request.reference, &parts)?)
 }
 
-fn component_names(definition: &Definition) -> Result<BTreeSet<&str>, ComponentError> {
-    definition.images().map(component::name_of).collect()
-}
-
 /// Everything that the result depends on.
 fn inputs(
     (request, definition): (&Request<'_>, &Definition),
-    kernel: &Kernel,
-    components: &BTreeSet<&str>,
+    (kernel, origins): (&Kernel, &Origins<'_>),
     sources: &BTreeMap<String, Content>,
     packages: &Packages<'_>,
 ) -> Result<String, Error> {
-    let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
-    let mut key = Key::default()
+    let architecture = Architecture::host().map_err(KernelError::from)?.debian;
+    let key = Key::default()
         .with(CODE)
         .with(architecture)
         .with(serde_json::to_vec(&sorted(definition)?)?)
@@ -106,14 +101,7 @@ fn inputs(
         .with(kernel.key(packages)?)
         .with(tools::key("mkfs-erofs", packages)?)
         .with(tools::key("binutils", packages)?);
-    for name in components {
-        for (path, bytes) in Component::sources(name) {
-            key = key.with(path).with(bytes);
-        }
-        for package in Component::load(name)?.package_names(architecture) {
-            key = key.with(&packages.lock.pin(&package).map_err(PackagesError::from)?.sha256);
-        }
-    }
+    let mut key = origins.key(key, packages)?;
     for (path, content) in sources {
         key = key.with(path).with(content.digest());
     }
@@ -123,15 +111,6 @@ fn inputs(
 /// The definition with sorted keys: the runtime types keep some in hash tables, whose order is another each time.
 fn sorted(definition: &Definition) -> serde_json::Result<serde_json::Value> {
     serde_json::to_value(definition)
-}
-
-fn fetch(components: &BTreeSet<&str>, packages: &Packages<'_>) -> Result<(), Error> {
-    let architecture = crate::architecture::Architecture::host().map_err(KernelError::from)?.debian;
-    let mut names = BTreeSet::new();
-    for component in components {
-        names.extend(Component::load(component)?.package_names(architecture));
-    }
-    Ok(packages.fetch(&names)?)
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::component::ComponentError;
 use crate::exclusive::ExclusiveError;
+use crate::image::ImageError;
 use crate::kernel::KernelError;
 use crate::locking::LockingError;
 use crate::packages::PackagesError;
@@ -26,6 +27,14 @@ pub enum Error {
     Spec(#[from] Problems),
     #[error("the definition names no kernel; give one with an image")]
     NoKernel,
+    #[error("the kernel {0} is not one of mvm's own (mvm/NAME), and others are not built in yet")]
+    ForeignKernel(String),
+    #[error(
+        "there is no image {0}: it is not one of mvm's own (mvm/NAME), and `mvm image import FILE` has not taken it over"
+    )]
+    NoImage(String),
+    #[error("the image {name} cannot be used")]
+    Image { name: String, source: ImageError },
     #[error("{part} is not built in yet")]
     Unserved { part: String },
     #[error(transparent)]

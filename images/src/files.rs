@@ -50,7 +50,8 @@ impl Key {
     }
 }
 
-fn make_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+/// Makes a file the same way.
+pub(crate) fn make_atomically(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let scratch = Scratch::below(parent)?;
     let making = scratch.path().join("file");

@@ -5,31 +5,30 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::component;
 use crate::deb::root_path;
 use crate::error::Error;
-use crate::recipe::Component;
+use crate::origin::Made;
 use crate::request::Request;
 use crate::rootfs::bundle::{self, Container};
 use crate::rootfs::{Content, Entry, Spool, Tree};
-use crate::spec::{Definition, FileSpec, Ids, Image};
+use crate::spec::{Definition, FileSpec, Ids, Image, ImageConfig};
 
 /// The whole tree.
 pub(crate) fn assemble(
     request: &Request<'_>,
     definition: &Definition,
-    trees: &BTreeMap<&str, Tree>,
+    images: &BTreeMap<&str, Made>,
     sources: &BTreeMap<String, Content>,
 ) -> Result<Tree, Error> {
     let mut root = Tree::default();
     for image in &definition.init {
-        if let Some(tree) = trees.get(component::name_of(image)?) {
-            root.graft("", tree);
+        if let Some(made) = images.get(image.as_str()) {
+            root.graft("", &made.tree);
         }
     }
     root.put("init", Entry::file(0o755, request.guest));
     let ids = Ids::of(definition);
-    put_containers(&mut root, definition, trees, &ids)?;
+    put_containers(&mut root, definition, images, &ids)?;
     for file in &definition.files {
         put_file(&mut root, file, sources, &ids);
     }
@@ -50,28 +49,24 @@ pub(crate) fn sources(definition: &Definition, spool: &Spool) -> Result<BTreeMap
     Ok(found)
 }
 
-fn put_containers(
+fn put_containers<'a>(
     root: &mut Tree,
-    definition: &Definition,
-    trees: &BTreeMap<&str, Tree>,
+    definition: &'a Definition,
+    images: &BTreeMap<&str, Made>,
     ids: &Ids,
 ) -> Result<(), Error> {
     let onboot = definition.onboot.iter().enumerate();
     let onboot = onboot.map(|(index, image)| (format!("containers/onboot/{index:03}-{}", image.name), image));
     let services =
         definition.services.iter().map(|image| (format!("containers/services/{}", image.name), image));
-    let mut containers = Vec::new();
-    for (place, image) in onboot.chain(services) {
-        containers.push(container(place, image)?);
-    }
-    bundle::put_all(root, &containers, trees, ids)?;
+    let nothing = ImageConfig::default();
+    let container = |(place, image): (String, &'a Image)| {
+        let own = images.get(image.image.as_str()).map_or(&nothing, |made| &made.config);
+        Container { place, name: &image.name, image: &image.image, config: image.merged_with(own) }
+    };
+    let containers: Vec<_> = onboot.chain(services).map(container).collect();
+    bundle::put_all(root, &containers, images, ids)?;
     Ok(())
-}
-
-fn container(place: String, image: &Image) -> Result<Container<'_>, Error> {
-    let component = component::name_of(&image.image)?;
-    let config = image.merged_with(&Component::load(component)?.config);
-    Ok(Container { place, name: &image.name, image: component, config })
 }
 
 fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Content>, ids: &Ids) {

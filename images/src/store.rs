@@ -1,5 +1,4 @@
-//! Appliances at rest: an OCI image layout (image-spec 1.1, "OCI Image Layout Specification") with one artifact
-//! manifest for each appliance.
+//! Appliances at rest: an OCI image layout with one artifact manifest for each appliance.
 //!
 //! The manifest's layers are the kernel, the root image and the kernel's command line, in that order, uncompressed, so
 //! that a machine starts from the blobs themselves. `index.json` names each by `org.opencontainers.image.ref.name`;
@@ -7,17 +6,13 @@
 //! the same key returns what is there.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{
-    ANNOTATION_REF_NAME, Descriptor, DescriptorBuilder, Digest, ImageIndex, ImageIndexBuilder, ImageManifest,
-    ImageManifestBuilder, MediaType, OciLayoutBuilder,
-};
-use sha2::{Digest as _, Sha256};
+use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
 
-use crate::files;
+use crate::layout::{self, Layout, LayoutError};
 
 /// What the manifest says it is.
 pub const ARTIFACT_TYPE: &str = "application/vnd.mvm.appliance.v1";
@@ -35,10 +30,10 @@ pub const INPUTS: &str = "mvm.inputs";
 /// Why the store could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("cannot {action} {path}")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{path} is not what an image layout has there; delete {layout} and build the appliance again")]
-    Malformed { path: PathBuf, layout: PathBuf, source: oci_spec::OciSpecError },
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: io::Error },
     #[error("the appliance {reference} in {layout} lacks its {part}; delete {layout} and build it again")]
     Incomplete { reference: String, layout: PathBuf, part: &'static str },
     #[error("cannot describe the appliance")]
@@ -68,27 +63,18 @@ pub(crate) struct Parts<'a> {
     pub(crate) cmdline: &'a str,
 }
 
-/// An OCI image layout on disk.
+/// The appliances of a layout.
 #[derive(Debug, Clone)]
-pub struct Store {
-    dir: PathBuf,
-}
+pub struct Store(Layout);
 
 impl Store {
     /// Opens the layout in `dir`, making it where it is missing.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let blobs = dir.join("blobs/sha256");
-        fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
-        let store = Self { dir: dir.to_owned() };
-        let marker = dir.join("oci-layout");
-        if !marker.exists() {
-            let layout = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
-            write(&marker, layout.to_string()?.as_bytes())?;
-        }
-        if !store.index_path().exists() {
-            store.write_index(&ImageIndexBuilder::default().schema_version(2_u32).manifests([]).build()?)?;
-        }
-        Ok(store)
+        Ok(Self(Layout::open(dir)?))
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.0
     }
 
     /// The appliance of that name, if the layout has it.
@@ -99,10 +85,20 @@ impl Store {
 
     /// All that the layout has, by name.
     pub fn list(&self) -> Result<Vec<(String, Appliance)>, StoreError> {
-        let index = self.index()?;
-        let names = index.manifests().iter().filter_map(name_of);
+        let index = self.0.index()?;
+        let appliances = index.manifests().iter().filter(|each| is_appliance(each));
+        let names = appliances.filter_map(layout::name_of);
         let found = names.map(|name| Ok(self.find(name)?.map(|found| (name.to_owned(), found))));
         found.filter_map(Result::transpose).collect()
+    }
+
+    /// All images of containers that the layout has, by name, with their digests.
+    pub fn images(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let index = self.0.index()?;
+        let images = index.manifests().iter().filter(|each| !is_appliance(each));
+        let named =
+            images.filter_map(|each| Some((layout::name_of(each)?.to_owned(), each.digest().to_string())));
+        Ok(named.collect())
     }
 
     /// The appliance of that name, if it was made of these inputs.
@@ -126,40 +122,30 @@ impl Store {
             .schema_version(2_u32)
             .media_type(MediaType::ImageManifest)
             .artifact_type(MediaType::from(ARTIFACT_TYPE))
-            .config(self.add_bytes(CONFIG_TYPE, parts.config)?)
+            .config(self.0.add_bytes(CONFIG_TYPE, parts.config)?)
             .layers([
-                self.add_file(KERNEL_TYPE, parts.kernel)?,
-                self.add_file(ROOT_TYPE, parts.root)?,
-                self.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
+                self.0.add_file(KERNEL_TYPE, parts.kernel)?,
+                self.0.add_file(ROOT_TYPE, parts.root)?,
+                self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
             ])
             .annotations(HashMap::from([(INPUTS.to_owned(), parts.inputs.to_owned())]))
             .build()?;
         let mut descriptor =
-            self.add_bytes(MediaType::ImageManifest.as_ref(), manifest.to_string()?.as_bytes())?;
-        descriptor
-            .set_annotations(Some(HashMap::from([(ANNOTATION_REF_NAME.to_owned(), reference.to_owned())])));
+            self.0.add_bytes(MediaType::ImageManifest.as_ref(), manifest.to_string()?.as_bytes())?;
         descriptor.set_artifact_type(Some(MediaType::from(ARTIFACT_TYPE)));
-        let mut index = self.index()?;
-        let mut manifests = index.manifests().clone();
-        manifests.retain(|other| name_of(other) != Some(reference));
-        manifests.push(descriptor.clone());
-        manifests.sort_by_key(|each| name_of(each).map(str::to_owned));
-        index.set_manifests(manifests);
-        self.write_index(&index)?;
+        let descriptor = self.0.tag(reference, descriptor)?;
         self.appliance(reference, &descriptor, &manifest)
     }
 
+    /// Nothing for a name that is another thing's.
     fn manifest(&self, reference: &str) -> Result<Option<(Descriptor, ImageManifest)>, StoreError> {
-        let index = self.index()?;
-        let Some(descriptor) = index.manifests().iter().find(|each| name_of(each) == Some(reference)) else {
-            return Ok(None);
-        };
-        let path = self.blob(descriptor.digest());
-        if !path.exists() {
-            return Ok(None);
+        match self.0.find(reference)?.filter(is_appliance) {
+            Some(descriptor) if self.0.has(&descriptor) => {
+                let manifest = self.0.document(&descriptor)?;
+                Ok(Some((descriptor, manifest)))
+            }
+            _ => Ok(None),
         }
-        let manifest = ImageManifest::from_file(&path).map_err(|source| self.malformed(&path, source))?;
-        Ok(Some((descriptor.clone(), manifest)))
     }
 
     fn appliance(
@@ -173,13 +159,11 @@ impl Store {
                 .layers()
                 .iter()
                 .find(|layer| layer.media_type().as_ref() == media_type)
-                .map(|layer| (self.blob(layer.digest()), layer.size()))
-                // A disk that was full, or a copy that was broken off, leaves a part of a blob.
-                .filter(|(path, size)| fs::metadata(path).is_ok_and(|found| found.len() == *size))
-                .map(|(path, _)| path)
+                .filter(|layer| self.0.has(layer))
+                .map(|layer| self.0.blob(layer.digest()))
                 .ok_or_else(|| StoreError::Incomplete {
                     reference: reference.to_owned(),
-                    layout: self.dir.clone(),
+                    layout: self.0.dir().to_owned(),
                     part,
                 })
         };
@@ -187,78 +171,15 @@ impl Store {
         Ok(Appliance {
             kernel: part(KERNEL_TYPE, "kernel")?,
             root: part(ROOT_TYPE, "root image")?,
-            cmdline: fs::read_to_string(&cmdline).map_err(io_error("read", &cmdline))?,
+            cmdline: fs::read_to_string(&cmdline)
+                .map_err(|source| StoreError::Read { path: cmdline.clone(), source })?,
             digest: descriptor.digest().to_string(),
         })
     }
-
-    fn add_bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, StoreError> {
-        let digest = hex::encode(Sha256::digest(bytes));
-        let path = self.dir.join("blobs/sha256").join(&digest);
-        write(&path, bytes)?;
-        describe(media_type, &digest, bytes.len() as u64)
-    }
-
-    fn add_file(&self, media_type: &str, source: &Path) -> Result<Descriptor, StoreError> {
-        let (digest, size) = hash_file(source)?;
-        let path = self.dir.join("blobs/sha256").join(&digest);
-        if fs::metadata(&path).map(|known| known.len()).ok() != Some(size) {
-            files::copy_atomically(source, &path).map_err(io_error("write", &path))?;
-        }
-        describe(media_type, &digest, size)
-    }
-
-    fn index(&self) -> Result<ImageIndex, StoreError> {
-        let path = self.index_path();
-        ImageIndex::from_file(&path).map_err(|source| self.malformed(&path, source))
-    }
-
-    fn write_index(&self, index: &ImageIndex) -> Result<(), StoreError> {
-        write(&self.index_path(), index.to_string()?.as_bytes())
-    }
-
-    fn index_path(&self) -> PathBuf {
-        self.dir.join("index.json")
-    }
-
-    fn blob(&self, digest: &Digest) -> PathBuf {
-        self.dir.join("blobs").join(digest.algorithm().as_ref()).join(digest.digest())
-    }
-
-    fn malformed(&self, path: &Path, source: oci_spec::OciSpecError) -> StoreError {
-        StoreError::Malformed { path: path.to_owned(), layout: self.dir.clone(), source }
-    }
 }
 
-fn name_of(descriptor: &Descriptor) -> Option<&str> {
-    descriptor.annotations().as_ref()?.get(ANNOTATION_REF_NAME).map(String::as_str)
-}
-
-fn describe(media_type: &str, digest: &str, size: u64) -> Result<Descriptor, StoreError> {
-    let digest = format!("sha256:{digest}").parse::<Digest>()?;
-    Ok(DescriptorBuilder::default().media_type(media_type).digest(digest).size(size).build()?)
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    files::write_atomically(path, bytes).map_err(io_error("write", path))
-}
-
-fn hash_file(path: &Path) -> Result<(String, u64), StoreError> {
-    let mut file = File::open(path).map_err(io_error("open", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut size = 0_u64;
-    loop {
-        let count = file.read(&mut buffer).map_err(io_error("read", path))?;
-        let Some(part) = buffer.get(..count).filter(|part| !part.is_empty()) else { break };
-        hash.update(part);
-        size = size.saturating_add(count as u64);
-    }
-    Ok((hex::encode(hash.finalize()), size))
-}
-
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io { action, path: path.to_owned(), source }
+fn is_appliance(descriptor: &Descriptor) -> bool {
+    descriptor.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == ARTIFACT_TYPE)
 }
 
 #[cfg(test)]
@@ -295,7 +216,7 @@ mod tests {
         assert_ne!(first.digest, second.digest);
         let reopened = Store::open(&dir.path().join("images")).unwrap();
         assert_eq!(reopened.find("a:latest").unwrap(), Some(second));
-        assert_eq!(reopened.index().unwrap().manifests().len(), 1);
+        assert_eq!(reopened.0.index().unwrap().manifests().len(), 1);
     }
 
     #[test]

@@ -51,7 +51,18 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
-    /// Show the appliances that there are
+    /// Take over images of containers, for a linuxkit.yml to name
+    Import {
+        /// An OCI image layout: a directory, or an archive as `docker save` writes it
+        from: PathBuf,
+        /// What to call the one image that it has [default: the names in it]
+        #[arg(long)]
+        name: Option<String>,
+        /// As one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the appliances that there are, and the images that were taken over
     Ls {
         /// As one JSON array
         #[arg(long)]
@@ -71,6 +82,9 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
                 Box::new(move || build(&context, source, &name, relock, json))
             }
             Command::Lock { file } => Box::new(move || lock(&context, file)),
+            Command::Import { from, name, json } => {
+                Box::new(move || import(&context, &from, name.as_deref(), json))
+            }
             Command::Ls { json } => Box::new(move || list(&context, json)),
             Command::Schema { markdown } => Box::new(move || schema(markdown)),
         };
@@ -152,14 +166,37 @@ fn lock(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
+fn import(context: &Context, from: &Path, name: Option<&str>, json: bool) -> Result<(), Failure> {
+    let imported = images::image::import(&appliance::directories(context).images(), from, name)?;
+    let rows = imported.into_iter().map(|image| (image.name, image.digest));
+    print_images(&rows.collect::<Vec<_>>(), &[], json)
+}
+
 fn list(context: &Context, json: bool) -> Result<(), Failure> {
-    let rows = Store::open(&appliance::directories(context).images())?.list()?;
+    let store = Store::open(&appliance::directories(context).images())?;
+    print_images(&store.images()?, &store.list()?, json)
+}
+
+fn print_images(
+    images: &[(String, String)],
+    appliances: &[(String, Appliance)],
+    json: bool,
+) -> Result<(), Failure> {
     if json {
-        let all: Vec<_> = rows.iter().map(|(name, made)| as_json(name, made)).collect();
-        print_line(serde_json::to_string(&all)?)?;
-    } else {
-        print(rows.iter().map(|(name, made)| format!("{name} {}\n", made.digest)).collect::<String>())?;
+        let image = |(name, digest)| serde_json::json!({"name": name, "digest": digest, "kind": "image"});
+        let appliances = appliances.iter().map(|(name, made)| as_json(name, made));
+        let all: Vec<_> =
+            appliances.chain(images.iter().map(|(name, digest)| image((name, digest)))).collect();
+        return print_line(serde_json::to_string(&all)?);
     }
+    let appliances = appliances.iter().map(|(name, made)| (name, &made.digest, ""));
+    let images = images.iter().map(|(name, digest)| (name, digest, " (image)"));
+    print(
+        appliances
+            .chain(images)
+            .map(|(name, digest, kind)| format!("{name} {digest}{kind}\n"))
+            .collect::<String>(),
+    )?;
     Ok(())
 }
 
@@ -168,6 +205,7 @@ fn as_json(name: &str, made: &Appliance) -> serde_json::Value {
     serde_json::json!({
         "name": name,
         "digest": made.digest,
+        "kind": "appliance",
         "kernel": made.kernel,
         "root": made.root,
         "cmdline": made.cmdline,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::origin::Made;
 use crate::spec::{Ids, ImageConfig, MountSpec};
 
 use super::{Entry, Node, OciError, Tree, mounts, oci};
@@ -33,14 +34,14 @@ pub struct BundleError {
 pub(crate) fn put_all(
     root: &mut Tree,
     containers: &[Container<'_>],
-    images: &BTreeMap<&str, Tree>,
+    images: &BTreeMap<&str, Made>,
     ids: &Ids,
 ) -> Result<(), BundleError> {
-    let empty = Tree::default();
+    let nothing = Tree::default();
     let mut shared = Tree::default();
     for container in containers {
         let uses = containers.iter().filter(|other| other.image == container.image).count();
-        let image = images.get(container.image).unwrap_or(&empty);
+        let image = images.get(container.image).map_or(&nothing, |made| &made.tree);
         put(root, &mut shared, container, image, (uses, ids))
             .map_err(|source| BundleError { name: container.name.to_owned(), source })?;
     }
@@ -169,7 +170,13 @@ mod tests {
 
     fn built(containers: &[Container<'_>]) -> Tree {
         let mut root = Tree::default();
-        put_all(&mut root, containers, &BTreeMap::from([("mvm/x", image())]), &Ids::default()).unwrap();
+        put_all(
+            &mut root,
+            containers,
+            &BTreeMap::from([("mvm/x", Made { tree: image(), config: ImageConfig::default() })]),
+            &Ids::default(),
+        )
+        .unwrap();
         root
     }
 

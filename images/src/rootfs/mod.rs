@@ -10,4 +10,4 @@ mod tree;
 
 pub(crate) use content::{Content, Spool};
 pub(crate) use oci::OciError;
-pub(crate) use tree::{Entry, Node, Tree};
+pub(crate) use tree::{DeviceKind, Entry, Node, Tree};

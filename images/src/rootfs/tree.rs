@@ -13,6 +13,8 @@ pub(crate) struct Entry {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// Extended attributes: capabilities of files, most of all.
+    pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
     pub(crate) node: Node,
 }
 
@@ -21,6 +23,14 @@ pub(crate) enum Node {
     Directory,
     File(Content),
     Symlink(String),
+    Device { kind: DeviceKind, major: u32, minor: u32 },
+    Fifo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceKind {
+    Character,
+    Block,
 }
 
 /// Paths are relative to the root, without a leading slash; the root itself has no entry.
@@ -29,24 +39,69 @@ pub(crate) struct Tree(BTreeMap<String, Entry>);
 
 impl Entry {
     pub(crate) fn directory(mode: u32) -> Self {
-        Self { mode, uid: 0, gid: 0, node: Node::Directory }
+        Self::new(mode, Node::Directory)
     }
 
     pub(crate) fn file(mode: u32, content: impl Into<Content>) -> Self {
-        Self { mode, uid: 0, gid: 0, node: Node::File(content.into()) }
+        Self::new(mode, Node::File(content.into()))
     }
 
     pub(crate) fn symlink(target: impl Into<String>) -> Self {
-        Self { mode: 0o777, uid: 0, gid: 0, node: Node::Symlink(target.into()) }
+        Self::new(0o777, Node::Symlink(target.into()))
+    }
+
+    /// Of root.
+    pub(crate) fn new(mode: u32, node: Node) -> Self {
+        Self { mode, uid: 0, gid: 0, xattrs: BTreeMap::new(), node }
     }
 }
 
 impl Tree {
-    /// Puts an entry at a path, over what was there, and makes the directories above it.
+    /// Puts an entry at a path, over what was there, and makes the directories above it. A directory that is there already
+    /// keeps what is in it, and takes the newer mode.
     pub(crate) fn put(&mut self, path: &str, entry: Entry) {
         self.put_parents(path);
-        // A directory that is there already keeps what is in it, and takes the newer mode.
-        self.0.insert(path.to_owned(), entry);
+        let is_directory = entry.node == Node::Directory;
+        if let Some(Entry { node: Node::Directory, .. }) = self.0.insert(path.to_owned(), entry)
+            && !is_directory
+        {
+            self.clear(path);
+        }
+    }
+
+    /// Takes away what is at a path, and below it.
+    pub(crate) fn remove(&mut self, path: &str) {
+        self.clear(path);
+        self.0.remove(path);
+    }
+
+    /// Takes away what is at a path, and leaves what is below it to whoever takes that away too.
+    pub(crate) fn remove_alone(&mut self, path: &str) {
+        self.0.remove(path);
+    }
+
+    /// Takes away what is below a directory.
+    pub(crate) fn clear(&mut self, path: &str) {
+        let below: Vec<_> = self.below(path).map(|(path, _)| path.to_owned()).collect();
+        for path in below {
+            self.0.remove(&path);
+        }
+    }
+
+    /// Everything below a directory.
+    pub(crate) fn below(&self, path: &str) -> impl Iterator<Item = (&str, &Entry)> {
+        let start = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let prefix = start.clone();
+        let from = self.0.range(start..).take_while(move |(path, _)| path.starts_with(&prefix));
+        from.map(|(path, entry)| (path.as_str(), entry))
+    }
+
+    /// A path with all links on the way to its last name followed, so that what is put there lies where the kernel would
+    /// find it. None where the way leads through something that is no directory, or through links without end.
+    pub(crate) fn place(&self, path: &str) -> Option<String> {
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let above = self.follow(above, |_, node| matches!(node, None | Some(Node::Directory)))?;
+        Some(if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") })
     }
 
     /// Makes a directory unless something is there.
@@ -62,6 +117,12 @@ impl Tree {
 
     /// What is at a path through all links, as the kernel would find it.
     pub(crate) fn resolve(&self, path: &str) -> Option<&Entry> {
+        let is_right = |is_last: bool, node: Option<&Node>| is_last || node == Some(&Node::Directory);
+        self.get(&self.follow(path, is_right)?)
+    }
+
+    /// Where a path leads through all links. What is met on the way, and whether it is the last, is asked about.
+    fn follow(&self, path: &str, is_right: impl Fn(bool, Option<&Node>) -> bool) -> Option<String> {
         let mut ahead: Vec<_> = path.split('/').rev().collect();
         let mut place = Vec::new();
         let mut links = 0..MOST_LINKS;
@@ -74,16 +135,20 @@ impl Tree {
                 }
                 name => place.push(name),
             }
-            if let Node::Symlink(target) = &self.get(&place.join("/"))?.node {
-                links.next()?;
-                if target.starts_with('/') {
-                    place.clear();
+            match self.get(&place.join("/")).map(|entry| &entry.node) {
+                Some(Node::Symlink(target)) => {
+                    links.next()?;
+                    if target.starts_with('/') {
+                        place.clear();
+                    }
+                    place.pop();
+                    ahead.extend(target.split('/').rev());
                 }
-                place.pop();
-                ahead.extend(target.split('/').rev());
+                node if !is_right(ahead.is_empty(), node) => return None,
+                _ => {}
             }
         }
-        self.get(&place.join("/"))
+        Some(place.join("/"))
     }
 
     /// Everything, parents before what is in them.
@@ -104,7 +169,7 @@ impl Tree {
     pub(crate) fn file(&self, path: &str) -> Option<&Content> {
         match &self.0.get(path)?.node {
             Node::File(content) => Some(content),
-            Node::Directory | Node::Symlink(_) => None,
+            Node::Directory | Node::Symlink(_) | Node::Device { .. } | Node::Fifo => None,
         }
     }
 
@@ -147,6 +212,39 @@ mod tests {
         for missing in ["/lib64/none", "none/ld.so", "loop", "opt/ld-1.so/x"] {
             assert_eq!(tree.resolve(missing), None, "{missing}");
         }
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_directory_takes_what_is_in_it_away() {
+        let mut tree = Tree::default();
+        for path in ["a/x/y", "a/z", "a.b", "a0"] {
+            tree.put(path, Entry::file(0o644, *b"x"));
+        }
+        tree.put("a", Entry::directory(0o700));
+        assert_eq!(tree.below("a").map(|(path, _)| path).collect::<Vec<_>>(), ["a/x", "a/x/y", "a/z"]);
+        tree.put("a", Entry::symlink("a0"));
+        assert_eq!(tree.entries().map(|(path, _)| path).collect::<Vec<_>>(), ["a", "a.b", "a0"]);
+        tree.remove("a");
+        assert_eq!(tree.entries().count(), 2);
+        tree.clear("");
+        assert_eq!(tree, Tree::default());
+    }
+
+    #[test]
+    fn a_place_is_where_the_links_above_it_lead() {
+        let mut tree = Tree::default();
+        tree.put("bin", Entry::symlink("usr/bin"));
+        tree.put("usr/bin/sh", Entry::file(0o755, *b"x"));
+        tree.put("up", Entry::symlink("../../etc"));
+        tree.put("loop", Entry::symlink("loop"));
+        let place = |path| tree.place(path);
+        assert_eq!(place("bin/ls").as_deref(), Some("usr/bin/ls"));
+        assert_eq!(place("bin").as_deref(), Some("bin"), "the last name is what it is");
+        assert_eq!(place("up/passwd").as_deref(), Some("etc/passwd"), "above the root is the root");
+        assert_eq!(place("new/deep/x").as_deref(), Some("new/deep/x"));
+        assert_eq!(place("x").as_deref(), Some("x"));
+        assert_eq!(place("loop/x"), None);
+        assert_eq!(place("bin/sh/x"), None);
     }
 
     #[test]

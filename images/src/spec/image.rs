@@ -1,11 +1,13 @@
 //! The image object: a container of the appliance.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Id, Resources, Runtime};
+use super::{Document, Id, Resources, Runtime, schema, validate};
+use crate::yaml::{self, Problems};
 
 /// Declares the image object twice from one list of fields: as it stands in a definition, with a name and an image, and
 /// as it stands in an image's own configuration, without them. serde cannot both flatten and refuse unknown fields.
@@ -41,16 +43,25 @@ macro_rules! image_object {
             pub $field: Option<$type>,)*
         }
 
+        impl ImageConfig {
+            /// Each field of this one, else of what lies below it.
+            pub(crate) fn over(&self, below: &Self) -> Self {
+                let mut merged = Self {
+                    $($field: self.$field.clone().or_else(|| below.$field.clone()),)*
+                };
+                if let (Some(given), Some(own)) = (&self.runtime, &below.runtime) {
+                    merged.runtime = Some(given.merged_with(own));
+                }
+                merged
+            }
+        }
+
         impl Image {
             /// What holds for the container: each field of the definition, else the image's.
             #[must_use]
             pub fn merged_with(&self, own: &ImageConfig) -> ImageConfig {
-                let mut merged = ImageConfig {
-                    $($field: self.$field.clone().or_else(|| own.$field.clone()),)*
-                };
-                if let (Some(given), Some(own)) = (&self.runtime, &own.runtime) {
-                    merged.runtime = Some(given.merged_with(own));
-                }
+                let given = ImageConfig { $($field: self.$field.clone(),)* };
+                let mut merged = given.over(own);
                 if self.capabilities.is_none() {
                     append(&mut merged.capabilities, self.capabilities_add.as_deref());
                 }
@@ -140,6 +151,19 @@ image_object! {
     "runtime" runtime: Runtime,
 }
 
+impl ImageConfig {
+    /// An image's label: YAML or JSON. What adds to a list has nothing there to add to, and is passed over, as LinuxKit does.
+    pub(crate) fn parse_label(what: &str, text: &str) -> Result<Self, Problems> {
+        let document = Document { file: what, text, directory: Path::new("") };
+        let mut node = yaml::compose(what, text)?;
+        if let yaml::Value::Map(pairs) = &mut node.value {
+            pairs.retain(|pair| !pair.key.ends_with(".add"));
+        }
+        let (config, problems) = validate::against(schema::of_label(), &document, &node, "the label");
+        problems.or(config.unwrap_or_default())
+    }
+}
+
 /// A mount of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -206,6 +230,17 @@ fn append(list: &mut Option<Vec<String>>, more: Option<&[String]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_is_a_container_without_name_and_image() {
+        let label = |text| ImageConfig::parse_label("the label of x", text);
+        let config = label("{\"binds\": [\"/a:/b\"], \"capabilities.add\": [\"CAP_KILL\"], \"runtime\": {\"mkdir\": [\"/c\"]}}").unwrap();
+        assert_eq!((config.binds, config.capabilities), (Some(vec!["/a:/b".to_owned()]), None));
+        assert_eq!(label("").unwrap(), ImageConfig::default());
+        let message = label("binds: [/a]\nname: x\n").unwrap_err().to_string();
+        assert!(message.contains("cannot parse bind \"/a\", missing ':' at the label of x:1:9"), "{message}");
+        assert!(message.contains("unknown field `name` at the label of x:2:1"), "{message}");
+    }
 
     #[test]
     fn a_given_field_replaces_and_an_added_one_appends() {

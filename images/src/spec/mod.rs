@@ -153,7 +153,7 @@ impl Definition {
         let mut merged = Self::default();
         for document in documents {
             let node = yaml::compose(document.file, document.text)?;
-            let (part, found) = validate::against_schema(document, &node);
+            let (part, found) = validate::against(schema(), document, &node, "a definition");
             parts.push((document, node));
             problems.append(found);
             if let Some(part) = part {

@@ -2,21 +2,29 @@
 
 use std::sync::OnceLock;
 
-use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
-use super::Definition;
+use super::{Definition, ImageConfig};
 
 /// Draft 2020-12, for editors; `format` names what `formats` knows.
 #[must_use]
 pub fn schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(|| {
-        let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(as_written));
-        settings.into_generator().into_root_schema_for::<Definition>().to_value()
-    })
+    SCHEMA.get_or_init(of::<Definition>)
+}
+
+/// That of an image's label. What it refers to is in that of a definition, too.
+pub(super) fn of_label() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(of::<ImageConfig>)
+}
+
+fn of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(as_written));
+    settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
 /// What differs between a type and how it is written.

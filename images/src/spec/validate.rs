@@ -7,16 +7,18 @@ use super::{Document, formats, schema};
 use crate::yaml::{Kind, Node, Pair, Place, Problem, Problems, Scalar, Value};
 
 /// What a document says, unless something in it is wrong.
-pub(super) fn against_schema<T: DeserializeOwned>(
+pub(super) fn against<T: DeserializeOwned>(
+    schema: &Json,
     document: &Document<'_>,
     node: &Node,
+    name: &str,
 ) -> (Option<T>, Problems) {
     let mut validator = Validator { document, problems: Problems::default() };
     // An empty file says nothing.
     if node.what() == "nothing" {
         return (serde_json::from_value(Json::Object(Map::new())).ok(), validator.problems);
     }
-    let json = validator.value(schema::schema(), node, "a definition");
+    let json = validator.value(schema, node, name);
     if !validator.problems.is_empty() {
         return (None, validator.problems);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use images::{DEFAULT_REFERENCE, Store, StoreError};
+use images::{DEFAULT_REFERENCE, LayoutError, Store, StoreError};
 use vmm::engine::tcg::{TcgError, Version};
 use vmm::hypervisor::probe::{self, Unusable, Usable};
 use vmm::platform::memory_bytes;
@@ -186,7 +186,7 @@ fn appliance(context: &Context) -> Check {
 
 fn no_store(error: &StoreError) -> Check {
     let mut words = Chain(error).to_string();
-    if let StoreError::Io { .. } = error {
+    if let StoreError::Layout(LayoutError::Io { .. }) = error {
         words += "; make it yours to write to, or set XDG_DATA_HOME to a directory that is";
     }
     check("appliance", Verdict::Fails, words)
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn what_mvm_does_not_work_without_comes_with_a_remedy() {
         let refused = IsolationError::Refused { message: "no".into(), remedy: "do this".into() };
-        let store = |action| StoreError::Io { action, path: "/s".into(), source: denied() };
+        let store = |action| LayoutError::Io { action, path: "/s".into(), source: denied() }.into();
         let malformed = StoreError::Incomplete { reference: "r".into(), layout: "/s".into(), part: "kernel" };
         let not_ours = runtime_dir::Error::NotOurs { path: "/r".into(), why: "no".into() };
         for (check, remedy) in [

@@ -1,0 +1,254 @@
+//! Images from layouts, whole and not.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use super::*;
+use crate::rootfs::Content;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// A layout as another tool makes it.
+struct Foreign(TempDir);
+
+impl Foreign {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap();
+        fs::write(directory.path().join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+        Self(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn blob(&self, digest: &Value) -> std::path::PathBuf {
+        self.path().join("blobs").join(digest.as_str().unwrap().replace(':', "/"))
+    }
+
+    fn put(&self, media_type: &str, bytes: &[u8]) -> Value {
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
+        let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
+        fs::write(self.blob(&descriptor["digest"]), bytes).unwrap();
+        descriptor
+    }
+
+    fn document(&self, media_type: &str, document: &Value) -> Value {
+        self.put(media_type, document.to_string().as_bytes())
+    }
+
+    /// An image of one file, with a configuration.
+    fn image(&self, contents: &str, config: &Value) -> Value {
+        let layer = self.put(LAYER, &layer(contents));
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+        });
+        let config = self.document("application/vnd.oci.image.config.v1+json", &config);
+        self.document(
+            MANIFEST,
+            &json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}),
+        )
+    }
+
+    fn index(&self, manifests: &[(&Value, Option<&str>)]) {
+        let manifests: Vec<_> = manifests.iter().map(|(descriptor, name)| named(descriptor, *name)).collect();
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        fs::write(self.path().join("index.json"), index.to_string()).unwrap();
+    }
+
+    /// As one file.
+    fn archive(&self) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut builder = tar::Builder::new(&file);
+        builder.append_dir_all(".", self.path()).unwrap();
+        builder.finish().unwrap();
+        drop(builder);
+        file
+    }
+}
+
+fn layer(contents: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(contents.len() as u64);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, "file", contents.as_bytes()).unwrap();
+    builder.into_inner().unwrap()
+}
+
+fn named(descriptor: &Value, name: Option<&str>) -> Value {
+    let mut descriptor = descriptor.clone();
+    if let Some(name) = name {
+        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    }
+    descriptor
+}
+
+fn on(descriptor: &Value, architecture: &str) -> Value {
+    let mut descriptor = descriptor.clone();
+    descriptor["platform"] = json!({"os": "linux", "architecture": architecture});
+    descriptor
+}
+
+fn host() -> Architecture {
+    Architecture::host().unwrap()
+}
+
+/// The whole chain of causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let source = error.source().map(|source| format!(": {}", told(source)));
+    format!("{error}{}", source.unwrap_or_default())
+}
+
+fn contents(layout: &Path, name: &str) -> Result<Content, ImageError> {
+    let layout = Layout::open(layout)?;
+    let spool = Spool::below(layout.dir()).unwrap();
+    let tree = Image::find(&layout, name, host())?.unwrap().unpack(&layout, &spool)?;
+    Ok(tree.file("file").unwrap().clone())
+}
+
+#[test]
+fn an_image_is_taken_over_from_a_directory_and_from_an_archive() {
+    let foreign = Foreign::new();
+    let (one, other) = (foreign.image("one", &json!({})), foreign.image("other", &json!({})));
+    foreign.index(&[(&one, Some("a/one:1")), (&other, Some("other"))]);
+    let archive = foreign.archive();
+    for from in [foreign.path(), archive.path()] {
+        let home = tempfile::tempdir().unwrap();
+        let imported = import(home.path(), from, None).unwrap();
+        let names: Vec<_> = imported.iter().map(|image| image.name.as_str()).collect();
+        assert_eq!(names, ["a/one:1", "other"]);
+        assert_eq!(imported[0].digest, one["digest"]);
+        assert_eq!(contents(home.path(), "a/one:1").unwrap(), Content::from(*b"one"));
+        assert_eq!(contents(home.path(), "other").unwrap(), Content::from(*b"other"));
+    }
+    foreign.index(&[(&one, Some("a/one:1"))]);
+    let home = tempfile::tempdir().unwrap();
+    import(home.path(), foreign.path(), Some("mine")).unwrap();
+    assert_eq!(contents(home.path(), "mine").unwrap(), Content::from(*b"one"));
+    assert!(Image::find(&Layout::open(home.path()).unwrap(), "a/one:1", host()).unwrap().is_none());
+}
+
+#[test]
+fn what_is_not_whole_is_not_taken_over() {
+    let refused = |foreign: &Foreign, name, message: &str| {
+        for from in [foreign.path().to_owned(), foreign.archive().path().to_owned()] {
+            let home = tempfile::tempdir().unwrap();
+            // An archive is gone with the value that it is of.
+            let archive = foreign.archive();
+            let from = if from.is_dir() { from } else { archive.path().to_owned() };
+            let error = told(&import(home.path(), &from, name).unwrap_err());
+            assert!(error.contains(message), "{error}");
+            assert!(Layout::open(home.path()).unwrap().index().unwrap().manifests().is_empty(), "{error}");
+        }
+    };
+    let foreign = Foreign::new();
+    refused(&foreign, None, "holds no OCI image layout: it has no index.json");
+    fs::write(foreign.path().join("index.json"), "{").unwrap();
+    refused(&foreign, None, "cannot be read");
+    let image = foreign.image("one", &json!({}));
+    foreign.index(&[(&image, None)]);
+    refused(&foreign, None, "holds 1 images without a name; give one with --name");
+    foreign.index(&[(&image, Some("a")), (&image, Some("b"))]);
+    refused(&foreign, Some("c"), "holds 2 images without a name");
+
+    // Somebody else's bytes under a digest, and none.
+    let layer = foreign.blob(&foreign.put(LAYER, &self::layer("one"))["digest"]);
+    let mut bytes = fs::read(&layer).unwrap();
+    bytes[512] ^= 1;
+    fs::write(&layer, &bytes).unwrap();
+    refused(&foreign, None, "its digest is sha256:");
+    fs::write(&layer, &bytes[..600]).unwrap();
+    refused(&foreign, None, "its digest is sha256:");
+    fs::remove_file(&layer).unwrap();
+    refused(&foreign, None, &layer.file_name().unwrap().to_string_lossy());
+    let nowhere = foreign.path().join("nowhere");
+    let error = told(&import(&foreign.path().join("home"), &nowhere, None).unwrap_err());
+    assert_eq!(error, format!("cannot read {}: No such file or directory (os error 2)", nowhere.display()));
+}
+
+#[test]
+fn the_part_for_this_processor_is_found_through_indexes() {
+    let foreign = Foreign::new();
+    let other = if host().debian == "amd64" { "s390x" } else { "amd64" };
+    let (right, wrong) = (foreign.image("right", &json!({})), foreign.image("wrong", &json!({})));
+    let attestation = json!({"os": "unknown", "architecture": "unknown"});
+    let mut attested = wrong.clone();
+    attested["platform"] = attestation;
+    let list = |manifests: &[Value]| {
+        foreign.document(INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}))
+    };
+    let both = list(&[attested, on(&wrong, other), on(&right, host().debian)]);
+    let nested = list(std::slice::from_ref(&both));
+    let foreign_only = list(&[on(&wrong, other)]);
+    foreign.index(&[(&nested, Some("both")), (&foreign_only, Some("other"))]);
+    let home = tempfile::tempdir().unwrap();
+    import(home.path(), foreign.path(), None).unwrap();
+    assert_eq!(contents(home.path(), "both").unwrap(), Content::from(*b"right"));
+    let error = contents(home.path(), "other").unwrap_err().to_string();
+    assert_eq!(error, format!("it has no part for linux/{}; it has linux/{other}", host().debian));
+}
+
+#[test]
+fn what_an_image_says_of_its_container_is_its_configuration_and_its_label() {
+    let foreign = Foreign::new();
+    let config = |label: &str| {
+        json!({
+            "Entrypoint": ["/bin/x"], "Cmd": ["-a"], "Env": ["A=1"], "WorkingDir": "/w", "User": "nobody",
+            "Labels": {"org.mobyproject.config": label},
+        })
+    };
+    let right = foreign.image("right", &config(r#"{"capabilities": ["CAP_KILL"], "env": ["B=2"]}"#));
+    let wrong = foreign.image("wrong", &config("capabilites: [all]"));
+    let plain = foreign.image("plain", &json!({"WorkingDir": ""}));
+    foreign.index(&[(&right, Some("right")), (&wrong, Some("wrong")), (&plain, Some("plain"))]);
+    let home = tempfile::tempdir().unwrap();
+    import(home.path(), foreign.path(), None).unwrap();
+    let layout = Layout::open(home.path()).unwrap();
+    let found = |name| Image::find(&layout, name, host()).map(Option::unwrap);
+    let strings = |strings: &[&str]| Some(strings.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+    let config = found("right").unwrap().config;
+    assert_eq!(config.command, strings(&["/bin/x", "-a"]));
+    assert_eq!((config.env, config.capabilities), (strings(&["B=2"]), strings(&["CAP_KILL"])));
+    assert_eq!((config.cwd.as_deref(), config.uid), (Some("/w"), None));
+    assert_eq!(found("plain").unwrap().config, ImageConfig::default());
+    let error = told(&found("wrong").unwrap_err());
+    assert!(error.starts_with("the label org.mobyproject.config of wrong cannot be used: "), "{error}");
+    assert!(
+        error.contains("unknown field `capabilites` at org.mobyproject.config of wrong:1:1; did you mean"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_layer_is_held_against_its_digest_whatever_else_is_wrong_with_it() {
+    let foreign = Foreign::new();
+    let image = foreign.image("one", &json!({}));
+    foreign.index(&[(&image, Some("a"))]);
+    let home = tempfile::tempdir().unwrap();
+    import(home.path(), foreign.path(), None).unwrap();
+    let blobs = home.path().join("blobs/sha256");
+    let layer = blobs.join(hex::encode(Sha256::digest(layer("one"))));
+    // The archive itself, its end, and what follows it.
+    let whole = fs::read(&layer).unwrap();
+    for at in [0, 512, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&layer, bytes).unwrap();
+        let error = told(&contents(home.path(), "a").unwrap_err());
+        assert!(
+            error.starts_with("layer 1 of 1 (sha256:") && error.contains("its digest is sha256:"),
+            "{at}: {error}"
+        );
+    }
+    fs::write(&layer, [&whole[..], b"more"].concat()).unwrap();
+    assert!(told(&contents(home.path(), "a").unwrap_err()).contains("its digest is sha256:"));
+}

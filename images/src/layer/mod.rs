@@ -1,0 +1,205 @@
+//! A layer of an image, put over a tree: an archive of changes, as the OCI image specification's "Image Layer Filesystem
+//! Changeset" has it.
+//!
+//! Layers come from anybody. Nothing of them touches the host's file system but the [`Spool`]: paths, links and devices are
+//! entries of a tree, followed inside of it. What cannot be one is refused by name, and so is what grows without bound.
+
+mod archive;
+mod inflate;
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+
+use archive::{Archive, Header, Kind};
+pub(crate) use inflate::{Compression, inflate};
+
+use crate::rootfs::{Entry, Node, Spool, Tree};
+
+/// The names of what takes something of the layers below away.
+const WHITEOUT: &str = ".wh.";
+const OPAQUE: &str = ".wh..wh..opq";
+/// Before these a layer speaks to its storage driver.
+const RESERVED: &str = ".wh..wh.";
+
+/// How much an image may unpack to. A layer of zeroes is a thousandth of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Default for Limits {
+    /// More than any image that can be a part of an appliance.
+    fn default() -> Self {
+        Self { entries: 1 << 20, bytes: 16 << 30 }
+    }
+}
+
+/// Why a layer cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    #[error("cannot read the layer")]
+    Read(#[from] io::Error),
+    #[error("{path}: {fault}")]
+    Entry { path: String, fault: Fault },
+    #[error("more than {0} files")]
+    Files(u64),
+    #[error("more than {0} bytes when it is unpacked")]
+    Bytes(u64),
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    #[error("the path leads out of the root")]
+    Outside,
+    #[error("the path leads through what is no directory, or through links without end")]
+    Way,
+    #[error("the name is not UTF-8")]
+    Encoding,
+    #[error("a path of more than 4095 bytes, or a name of more than 255")]
+    Long,
+    #[error("a hard link to what is no file of this image")]
+    Link,
+    #[error("an entry of a kind that no layer has")]
+    Kind,
+    #[error("a sparse file, which no layer has")]
+    Sparse,
+    #[error("a number that cannot be")]
+    Number,
+    #[error("an extended header that is too long or cannot be read")]
+    Extension,
+}
+
+/// What is left of the limits, over all layers of an image.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limits: Limits,
+    entries: u64,
+    bytes: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, entries: 0, bytes: 0 }
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), LayerError> {
+        self.entries = self.entries.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.entries > self.limits.entries {
+            return Err(LayerError::Files(self.limits.entries));
+        }
+        if self.bytes > self.limits.bytes {
+            return Err(LayerError::Bytes(self.limits.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// Puts an unpacked layer over a tree.
+pub(crate) fn apply(
+    tree: &mut Tree,
+    layer: impl Read,
+    spool: &Spool,
+    budget: &mut Budget,
+) -> Result<(), LayerError> {
+    let mut archive = Archive::new(layer);
+    // What this layer brings: nothing of it is taken away by what it takes away of those below.
+    let mut brought = HashSet::new();
+    while let Some(header) = archive.next()? {
+        let entry = |fault| LayerError::Entry { path: header.path.clone(), fault };
+        budget.take(header.size)?;
+        // The root itself.
+        let Some(path) = inside(&header.path).map_err(entry)? else { continue };
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        if name == OPAQUE {
+            let above = if above.is_empty() {
+                String::new()
+            } else {
+                tree.place(above).ok_or(Fault::Way).map_err(entry)?
+            };
+            let below = tree.below(&above).map(|(path, _)| path);
+            let gone: Vec<_> = below.filter(|path| !brought.contains(*path)).map(str::to_owned).collect();
+            gone.iter().for_each(|path| tree.remove_alone(path));
+        } else if path.split('/').any(|part| part.starts_with(RESERVED)) {
+            // Hard links of a storage driver's own; of no meaning to others.
+        } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            // Neither the root nor what is above it can be taken away.
+            if ["", ".", ".."].contains(&hidden) {
+                continue;
+            }
+            let hidden = if above.is_empty() { hidden.to_owned() } else { format!("{above}/{hidden}") };
+            let hidden = tree.place(&hidden).ok_or(Fault::Way).map_err(entry)?;
+            if !brought.contains(&hidden) {
+                tree.remove(&hidden);
+            }
+        } else {
+            let place = tree.place(&path).ok_or(Fault::Way).map_err(entry)?;
+            let made = make(tree, &header, &mut archive, spool)?;
+            tree.put(&place, made);
+            remember(&mut brought, place);
+        }
+    }
+    Ok(())
+}
+
+/// With all that is above it: a directory that holds something new is not taken away.
+fn remember(brought: &mut HashSet<String>, place: String) {
+    let mut rest = place.as_str();
+    while let Some((above, _)) = rest.rsplit_once('/') {
+        if !brought.insert(above.to_owned()) {
+            break;
+        }
+        rest = above;
+    }
+    brought.insert(place);
+}
+
+fn make(
+    tree: &Tree,
+    header: &Header,
+    archive: &mut Archive<impl Read>,
+    spool: &Spool,
+) -> Result<Entry, LayerError> {
+    let entry = |fault| LayerError::Entry { path: header.path.clone(), fault };
+    let node = match &header.kind {
+        Kind::Directory => Node::Directory,
+        Kind::File => Node::File(spool.add(archive.contents())?),
+        Kind::Symlink(target) => Node::Symlink(target.clone()),
+        Kind::Device { kind, major, minor } => Node::Device { kind: *kind, major: *major, minor: *minor },
+        Kind::Fifo => Node::Fifo,
+        // Another name of what is there, with all that it has.
+        Kind::Link(target) => {
+            let target = inside(target).map_err(entry)?.and_then(|target| tree.place(&target));
+            let there =
+                target.and_then(|target| tree.get(&target)).filter(|there| there.node != Node::Directory);
+            return there.cloned().ok_or(entry(Fault::Link));
+        }
+    };
+    Ok(Entry { mode: header.mode, uid: header.uid, gid: header.gid, xattrs: header.xattrs.clone(), node })
+}
+
+/// A path of an archive as one of a tree; none for the root.
+fn inside(path: &str) -> Result<Option<String>, Fault> {
+    const LONGEST: usize = 4095;
+    const LONGEST_NAME: usize = 255;
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => return Err(Fault::Outside),
+            part if part.len() > LONGEST_NAME => return Err(Fault::Long),
+            part => parts.push(part),
+        }
+    }
+    let path = parts.join("/");
+    match path.len() {
+        0 => Ok(None),
+        1..=LONGEST => Ok(Some(path)),
+        _ => Err(Fault::Long),
+    }
+}
+
+#[cfg(test)]
+mod tests;

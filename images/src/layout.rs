@@ -1,0 +1,221 @@
+//! An OCI image layout on disk (image-spec 1.1, "OCI Image Layout Specification"): contents by their digests, and an index
+//! that gives some of them names.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::{
+    ANNOTATION_REF_NAME, Descriptor, DescriptorBuilder, Digest, DigestAlgorithm, ImageIndex,
+    ImageIndexBuilder, OciLayoutBuilder,
+};
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+
+use crate::files;
+
+/// No manifest and no configuration is longer; a registry takes 4 MiB.
+const LONGEST_DOCUMENT: u64 = 4 << 20;
+
+/// Why a layout could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    #[error("cannot {action} {path}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} is not what an image layout has there; delete {layout} to begin anew")]
+    Malformed { path: PathBuf, layout: PathBuf, source: oci_spec::OciSpecError },
+    #[error("{path} is damaged; delete it")]
+    Damaged { path: PathBuf, source: io::Error },
+    #[error("{0} is missing")]
+    Missing(Digest),
+    #[error("{0} has more bytes than such a document can have")]
+    Long(Digest),
+    #[error("{0} is no such document")]
+    Document(Digest, #[source] serde_json::Error),
+    #[error("digests of the algorithm {0} are not supported; only sha256 is")]
+    Algorithm(String),
+    #[error(transparent)]
+    Describe(#[from] oci_spec::OciSpecError),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    dir: PathBuf,
+}
+
+impl Layout {
+    /// Opens the layout in `dir`, making it where it is missing.
+    pub(crate) fn open(dir: &Path) -> Result<Self, LayoutError> {
+        let blobs = dir.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
+        let layout = Self { dir: dir.to_owned() };
+        let marker = dir.join("oci-layout");
+        if !marker.exists() {
+            let version = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
+            write(&marker, version.to_string()?.as_bytes())?;
+        }
+        if !layout.index_path().exists() {
+            layout.write_index(&ImageIndexBuilder::default().schema_version(2_u32).manifests([]).build()?)?;
+        }
+        Ok(layout)
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn index(&self) -> Result<ImageIndex, LayoutError> {
+        let path = self.index_path();
+        ImageIndex::from_file(&path).map_err(|source| self.malformed(&path, source))
+    }
+
+    /// What a name stands for.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<Descriptor>, LayoutError> {
+        Ok(self.index()?.manifests().iter().find(|each| name_of(each) == Some(name)).cloned())
+    }
+
+    /// Gives a name to something, which takes it over from what had it before; the descriptor as the index has it then.
+    pub(crate) fn tag(&self, name: &str, mut descriptor: Descriptor) -> Result<Descriptor, LayoutError> {
+        let mut annotations = descriptor.annotations().clone().unwrap_or_default();
+        annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_owned());
+        descriptor.set_annotations(Some(annotations));
+        let mut index = self.index()?;
+        let mut manifests = index.manifests().clone();
+        manifests.retain(|other| name_of(other) != Some(name));
+        manifests.push(descriptor.clone());
+        manifests.sort_by_key(|each| name_of(each).map(str::to_owned));
+        index.set_manifests(manifests);
+        self.write_index(&index)?;
+        Ok(descriptor)
+    }
+
+    /// Where the content of a digest lies, if it is there.
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("blobs").join(digest.algorithm().as_ref()).join(digest.digest())
+    }
+
+    /// Whether all of a content is there, by its length: a disk that was full, or a copy that was broken off, leaves a part.
+    pub(crate) fn has(&self, descriptor: &Descriptor) -> bool {
+        fs::metadata(self.blob(descriptor.digest())).is_ok_and(|found| found.len() == descriptor.size())
+    }
+
+    /// A content; whoever reads it to its end gets an error there if it is not what its digest says.
+    pub(crate) fn read(&self, descriptor: &Descriptor) -> Result<Verified<File>, LayoutError> {
+        let digest = descriptor.digest();
+        let path = self.blob(digest);
+        match File::open(&path) {
+            Ok(file) => Verified::new(file, digest),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(LayoutError::Missing(digest.clone()))
+            }
+            Err(source) => Err(LayoutError::Io { action: "read", path, source }),
+        }
+    }
+
+    /// A manifest, an index, a configuration.
+    pub(crate) fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, LayoutError> {
+        let digest = descriptor.digest();
+        if descriptor.size() > LONGEST_DOCUMENT {
+            return Err(LayoutError::Long(digest.clone()));
+        }
+        let mut bytes = Vec::new();
+        let mut from = self.read(descriptor)?.take(LONGEST_DOCUMENT.saturating_add(1));
+        from.read_to_end(&mut bytes).map_err(|source| {
+            let path = self.blob(digest);
+            match source.kind() {
+                io::ErrorKind::InvalidData => LayoutError::Damaged { path, source },
+                _ => LayoutError::Io { action: "read", path, source },
+            }
+        })?;
+        if bytes.len() as u64 > LONGEST_DOCUMENT {
+            return Err(LayoutError::Long(digest.clone()));
+        }
+        serde_json::from_slice(&bytes).map_err(|source| LayoutError::Document(digest.clone(), source))
+    }
+
+    pub(crate) fn add_bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, LayoutError> {
+        let descriptor = describe(media_type, &hex::encode(Sha256::digest(bytes)), bytes.len() as u64)?;
+        write(&self.blob(descriptor.digest()), bytes)?;
+        Ok(descriptor)
+    }
+
+    pub(crate) fn add_file(&self, media_type: &str, source: &Path) -> Result<Descriptor, LayoutError> {
+        let size = fs::metadata(source).map_err(io_error("read", source))?.len();
+        let digest = files::sha256(source).map_err(io_error("read", source))?;
+        let descriptor = describe(media_type, &digest, size)?;
+        if !self.has(&descriptor) {
+            let path = self.blob(descriptor.digest());
+            files::copy_atomically(source, &path).map_err(io_error("write", &path))?;
+        }
+        Ok(descriptor)
+    }
+
+    /// Takes over what is read, if it is what its digest says; else nothing of it is left.
+    pub(crate) fn add(&self, digest: &Digest, from: impl Read) -> Result<(), LayoutError> {
+        let path = self.blob(digest);
+        let mut from = Verified::new(from, digest)?;
+        files::make_atomically(&path, |file| io::copy(&mut from, file).map(drop))
+            .map_err(io_error("write", &path))
+    }
+
+    fn write_index(&self, index: &ImageIndex) -> Result<(), LayoutError> {
+        write(&self.index_path(), index.to_string()?.as_bytes())
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.dir.join("index.json")
+    }
+
+    fn malformed(&self, path: &Path, source: oci_spec::OciSpecError) -> LayoutError {
+        LayoutError::Malformed { path: path.to_owned(), layout: self.dir.clone(), source }
+    }
+}
+
+/// The name that the index gives it.
+pub(crate) fn name_of(descriptor: &Descriptor) -> Option<&str> {
+    descriptor.annotations().as_ref()?.get(ANNOTATION_REF_NAME).map(String::as_str)
+}
+
+fn describe(media_type: &str, digest: &str, size: u64) -> Result<Descriptor, LayoutError> {
+    let digest = format!("sha256:{digest}").parse::<Digest>()?;
+    Ok(DescriptorBuilder::default().media_type(media_type).digest(digest).size(size).build()?)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), LayoutError> {
+    files::write_atomically(path, bytes).map_err(io_error("write", path))
+}
+
+fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> LayoutError + 'a {
+    move |source| LayoutError::Io { action, path: path.to_owned(), source }
+}
+
+/// A content on its way, held against its digest at its end.
+pub(crate) struct Verified<R> {
+    from: R,
+    expected: String,
+    hash: Sha256,
+}
+
+impl<R: Read> Verified<R> {
+    fn new(from: R, digest: &Digest) -> Result<Self, LayoutError> {
+        if *digest.algorithm() != DigestAlgorithm::Sha256 {
+            return Err(LayoutError::Algorithm(digest.algorithm().to_string()));
+        }
+        Ok(Self { from, expected: digest.digest().to_owned(), hash: Sha256::new() })
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        self.hash.update(buffer.get(..count).unwrap_or_default());
+        if count == 0 && !buffer.is_empty() {
+            let found = hex::encode(self.hash.clone().finalize());
+            if found != self.expected {
+                let message = format!("its digest is sha256:{found}, and not sha256:{}", self.expected);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+        }
+        Ok(count)
+    }
+}

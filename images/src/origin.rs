@@ -1,0 +1,113 @@
+//! Where each image of a definition comes from: a component of mvm's own, or the layout.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::architecture::Architecture;
+use crate::component;
+use crate::error::Error;
+use crate::files::Key;
+use crate::image::Image;
+use crate::layout::Layout;
+use crate::packages::{Packages, PackagesError};
+use crate::progress::Stage;
+use crate::recipe::Component;
+use crate::rootfs::{Spool, Tree};
+use crate::spec::{Definition, ImageConfig};
+
+enum Origin<'a> {
+    Component(&'a str),
+    Stored(Box<Image>),
+}
+
+/// All images of a definition but the kernel's, by what it calls them.
+pub(crate) struct Origins<'a> {
+    layout: &'a Layout,
+    architecture: Architecture,
+    all: BTreeMap<&'a str, Origin<'a>>,
+}
+
+/// An image, unpacked.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) tree: Tree,
+    /// What it says of its container.
+    pub(crate) config: ImageConfig,
+}
+
+impl<'a> Origins<'a> {
+    /// Every name is looked up once: all that follows is of the same image.
+    pub(crate) fn of(
+        definition: &'a Definition,
+        layout: &'a Layout,
+        architecture: Architecture,
+    ) -> Result<Self, Error> {
+        let mut all = BTreeMap::new();
+        for name in definition.images() {
+            if let Some(component) = component::name_of(name) {
+                all.insert(name, Origin::Component(component));
+                continue;
+            }
+            let found = Image::find(layout, name, architecture);
+            let found = found.map_err(|source| Error::Image { name: name.to_owned(), source })?;
+            let image = found.ok_or_else(|| Error::NoImage(name.to_owned()))?;
+            all.insert(name, Origin::Stored(Box::new(image)));
+        }
+        Ok(Self { layout, architecture, all })
+    }
+
+    fn components(&self) -> BTreeSet<&'a str> {
+        let component = |origin: &Origin<'a>| match origin {
+            Origin::Component(name) => Some(*name),
+            Origin::Stored(_) => None,
+        };
+        self.all.values().filter_map(component).collect()
+    }
+
+    /// Adds what all of them depend on.
+    pub(crate) fn key(&self, mut key: Key, packages: &Packages<'_>) -> Result<Key, Error> {
+        for name in self.components() {
+            for (path, bytes) in Component::sources(name) {
+                key = key.with(path).with(bytes);
+            }
+            for package in Component::load(name)?.package_names(self.architecture.debian) {
+                key = key.with(&packages.lock.pin(&package).map_err(PackagesError::from)?.sha256);
+            }
+        }
+        for (name, origin) in &self.all {
+            if let Origin::Stored(image) = origin {
+                key = key.with(name).with(&image.digest);
+            }
+        }
+        Ok(key)
+    }
+
+    /// Makes or unpacks all of them.
+    pub(crate) fn make(
+        &self,
+        packages: &Packages<'_>,
+        spool: &Spool,
+    ) -> Result<BTreeMap<&'a str, Made>, Error> {
+        let mut needed = BTreeSet::new();
+        for component in self.components() {
+            needed.extend(Component::load(component)?.package_names(self.architecture.debian));
+        }
+        packages.fetch(&needed)?;
+        let make = |(name, origin): (&&'a str, &Origin<'a>)| {
+            let made = match origin {
+                Origin::Component(component) => Made {
+                    tree: component::make(component, packages, spool)?,
+                    config: Component::load(component)?.config,
+                },
+                Origin::Stored(image) => {
+                    let title = format!("{name}: unpack");
+                    let unpacked = Stage::run(packages.progress, &title, || image.unpack(self.layout, spool));
+                    let unpacked =
+                        unpacked.map_err(|source| Error::Image { name: (*name).to_owned(), source });
+                    Made { tree: unpacked?, config: image.config.clone() }
+                }
+            };
+            Ok((*name, made))
+        };
+        self.all.iter().map(make).collect()
+    }
+}
