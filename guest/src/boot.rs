@@ -5,31 +5,15 @@ use std::sync::Arc;
 
 use protocol::agent::BootFailed;
 
-use crate::applets;
-use crate::bundle::{self, Bundle, Runc, RuncError};
+use crate::bundle::{self, Bundle, Runc};
 use crate::init::boot_milliseconds;
-use crate::process::Exit;
 use crate::services::{self, Tools};
+use crate::step::{self, Error};
 use crate::system::System;
 
 const ONBOOT: &str = "/containers/onboot";
 /// How much of a failed step's output goes with the report.
 const LAST_LINES: usize = 20;
-
-/// Why a step of the boot failed.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Bundle(#[from] bundle::Error),
-    #[error(transparent)]
-    Applet(#[from] applets::Error),
-    #[error(transparent)]
-    Runc(#[from] RuncError),
-    #[error("it ended with {0}")]
-    Ended(Exit),
-    #[error("init lost sight of it")]
-    Lost,
-}
 
 /// Boots. The error is what the host is told.
 pub(crate) async fn boot(system: &Arc<System>) -> Result<(), BootFailed> {
@@ -39,7 +23,9 @@ pub(crate) async fn boot(system: &Arc<System>) -> Result<(), BootFailed> {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let source = format!("onboot.{name}");
         let started = boot_milliseconds();
-        step(system, &directory, &source).await.map_err(|error| system.failure(&name, &source, &error))?;
+        step::run(system, &directory, &source)
+            .await
+            .map_err(|error| system.failure(&name, &source, &error))?;
         system.events.stage(&name, started);
     }
     start_services(system).map_err(|error| system.failure("services", "init", &error))?;
@@ -51,36 +37,6 @@ pub(crate) async fn boot(system: &Arc<System>) -> Result<(), BootFailed> {
     }
     tokio::spawn(crate::selftest::run_at_boot(Arc::clone(system)));
     Ok(())
-}
-
-async fn step(system: &System, directory: &Path, source: &str) -> Result<(), Error> {
-    let bundle = Bundle::open(directory)?;
-    bundle.prepare()?;
-    match bundle.spec.applet() {
-        Some(applet) => {
-            if applet == "binfmt" {
-                system.platforms.tests_lie_below(&bundle.rootfs);
-            }
-            let context = applets::Context {
-                bundle: &bundle,
-                children: &system.children,
-                logs: &system.logs,
-                source,
-                network: system.network.as_ref(),
-            };
-            Ok(applets::run(applet, &context).await?)
-        }
-        None => run_container(system, &bundle, source).await,
-    }
-}
-
-async fn run_container(system: &System, bundle: &Bundle, source: &str) -> Result<(), Error> {
-    let runc = Runc::find(&system.children, &system.logs)?;
-    let running = runc.start(bundle, source, &[]).await?;
-    let exit = running.wait().await.ok_or(Error::Lost)?;
-    let deleted = runc.delete(&bundle.name, source).await;
-    // How it ended tells more than what became of its rest.
-    if exit.success() { Ok(deleted?) } else { Err(Error::Ended(exit)) }
 }
 
 fn start_services(system: &System) -> Result<(), Error> {

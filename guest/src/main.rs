@@ -27,6 +27,7 @@ mod runtime;
 mod selftest;
 mod services;
 mod shutdown;
+mod step;
 mod system;
 
 use std::process::ExitCode;

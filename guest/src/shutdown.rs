@@ -1,13 +1,18 @@
-//! The orderly end: services, every other process, file systems, power.
+//! The orderly end: the root image's own steps, services, every other process, file systems, power.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::system::{RebootCommand, reboot};
 use tokio::time::timeout;
 
+use crate::bundle;
 use crate::init::kill_all_but_init;
+use crate::step;
 use crate::system::System;
+
+const ONSHUTDOWN: &str = "/containers/onshutdown";
 
 /// Where the data disk is mounted; below it dockerd and containerd mount much more.
 const DATA: &str = "/var/lib";
@@ -17,12 +22,30 @@ const KILLED_DEADLINE: Duration = Duration::from_secs(5);
 /// Stops everything. What fails is left behind: the journal of the data disk makes good for it at the next boot.
 pub(crate) async fn shut_down(system: &System) {
     system.events.shutting_down();
+    if timeout(protocol::ONSHUTDOWN, run_onshutdown(system)).await.is_err() {
+        let seconds = protocol::ONSHUTDOWN.as_secs();
+        system.logs.say(format!("the steps of the shutdown are not done after {seconds} s, and are left"));
+    }
     system.services.stop_all().await;
     kill_all_but_init();
     kill_the_rest();
     drop(timeout(KILLED_DEADLINE, system.children.none_left()).await);
     rustix::fs::sync();
     unmount_data();
+}
+
+/// In order, each to its end, while services still run. One that fails is no reason to stay.
+async fn run_onshutdown(system: &System) {
+    let steps = match bundle::list(Path::new(ONSHUTDOWN)) {
+        Ok(steps) => steps,
+        Err(error) => return system.logs.say(error.to_string()),
+    };
+    for directory in steps {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Err(error) = step::run(system, &directory, &format!("onshutdown.{name}")).await {
+            system.logs.say(format!("the step {name} of the shutdown failed: {error}"));
+        }
+    }
 }
 
 /// Processes in init's own cgroup: what an exec started.

@@ -53,6 +53,8 @@ pub enum Error {
     Erofs(#[from] ErofsError),
     #[error(transparent)]
     Container(#[from] BundleError),
+    #[error("the definition cannot be written")]
+    Metadata(#[source] serde_yaml::Error),
     #[error("cannot put {path} into the root")]
     File { path: String, source: io::Error },
     #[error("the appliance's configuration cannot be written")]

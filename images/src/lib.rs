@@ -19,6 +19,8 @@ mod embedded;
 mod error;
 mod exclusive;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod image;
 mod kernel;
 mod layer;
@@ -41,6 +43,7 @@ mod yaml;
 
 pub use build::{Changes, build, lock};
 pub use error::Error;
+pub use layer::LayerError;
 pub use layout::LayoutError;
 pub use request::{Directories, Part, Pins, Request, Source};
 pub use store::{Appliance, Store, StoreError};

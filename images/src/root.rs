@@ -11,7 +11,7 @@ use crate::origin::Made;
 use crate::request::Request;
 use crate::rootfs::bundle::{self, Container};
 use crate::rootfs::{Content, Entry, Spool, Tree};
-use crate::spec::{Definition, FileSpec, Ids, Image, ImageConfig};
+use crate::spec::{Definition, FileSpec, Ids, Image, ImageConfig, Metadata};
 
 /// The whole tree.
 pub(crate) fn assemble(
@@ -30,7 +30,11 @@ pub(crate) fn assemble(
     let ids = Ids::of(definition);
     put_containers(&mut root, definition, images, &ids)?;
     for file in &definition.files {
-        put_file(&mut root, file, sources, &ids);
+        let metadata = file.metadata.map(|language| match language {
+            Metadata::Yaml => definition.to_yaml().map_err(Error::Metadata),
+            Metadata::Json => Ok(serde_json::to_string(definition)?),
+        });
+        put_file(&mut root, file, metadata.transpose()?, (sources, &ids));
     }
     Ok(root)
 }
@@ -55,8 +59,13 @@ fn put_containers<'a>(
     images: &BTreeMap<&str, Made>,
     ids: &Ids,
 ) -> Result<(), Error> {
-    let onboot = definition.onboot.iter().enumerate();
-    let onboot = onboot.map(|(index, image)| (format!("containers/onboot/{index:03}-{}", image.name), image));
+    let steps = [("onboot", &definition.onboot), ("onshutdown", &definition.onshutdown)];
+    let steps = steps.into_iter().flat_map(|(section, images)| {
+        let place = move |(index, image): (usize, &'a Image)| {
+            (format!("containers/{section}/{index:03}-{}", image.name), image)
+        };
+        images.iter().enumerate().map(place)
+    });
     let services =
         definition.services.iter().map(|image| (format!("containers/services/{}", image.name), image));
     let nothing = ImageConfig::default();
@@ -64,12 +73,17 @@ fn put_containers<'a>(
         let own = images.get(image.image.as_str()).map_or(&nothing, |made| &made.config);
         Container { place, name: &image.name, image: &image.image, config: image.merged_with(own) }
     };
-    let containers: Vec<_> = onboot.chain(services).map(container).collect();
+    let containers: Vec<_> = steps.chain(services).map(container).collect();
     bundle::put_all(root, &containers, images, ids)?;
     Ok(())
 }
 
-fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Content>, ids: &Ids) {
+fn put_file(
+    root: &mut Tree,
+    file: &FileSpec,
+    metadata: Option<String>,
+    (sources, ids): (&BTreeMap<String, Content>, &Ids),
+) {
     let mode = file.mode_bits().unwrap_or(0o600);
     let entry = if file.directory {
         Entry::directory(mode)
@@ -77,6 +91,8 @@ fn put_file(root: &mut Tree, file: &FileSpec, sources: &BTreeMap<String, Content
         Entry::symlink(target)
     } else if let Some(contents) = &file.contents {
         Entry::file(mode, contents.as_bytes())
+    } else if let Some(text) = metadata {
+        Entry::file(mode, text.into_bytes())
     } else if let Some(content) = sources.get(&file.path) {
         Entry::file(mode, content.clone())
     } else {
@@ -105,8 +121,10 @@ mod tests {
     use crate::request::{Directories, Pins, Source};
 
     #[test]
-    fn a_file_lies_where_a_merged_root_has_it() {
-        let text = "{kernel: {image: k}, files: [{path: /bin/x, contents: x, mode: '0755', uid: 7, gid: 8}]}";
+    fn everything_lies_where_the_definition_has_it() {
+        let text = "{kernel: {image: k}, \
+                    onboot: [{name: a, image: x, command: [/x]}], onshutdown: [{name: b, image: x, command: [/x]}], \
+                    files: [{path: /bin/x, contents: x, mode: '0755', uid: 7, gid: b}, {path: y, metadata: yaml}]}";
         let definition = Definition::parse("a.yml", text).unwrap();
         let directories = Directories { data: "/nonexistent".into(), cache: "/nonexistent".into() };
         let request = Request {
@@ -119,7 +137,13 @@ mod tests {
         };
         let root = assemble(&request, &definition, &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert_eq!(root.get("bin"), None);
-        let expected = Entry { uid: 7, gid: 8, ..Entry::file(0o755, *b"x") };
+        // A merged root has a link at /bin. The second container has the second number.
+        let expected = Entry { uid: 7, gid: 101, ..Entry::file(0o755, *b"x") };
         assert_eq!(root.get("usr/bin/x"), Some(&expected));
+        let yaml = definition.to_yaml().unwrap();
+        assert_eq!(root.get("y"), Some(&Entry::file(0o600, yaml.as_bytes())));
+        for place in ["containers/onboot/000-a", "containers/onshutdown/000-b"] {
+            assert!(root.file(&format!("{place}/config.json")).is_some(), "{place}");
+        }
     }
 }

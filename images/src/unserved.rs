@@ -13,8 +13,6 @@ pub(crate) fn check(definition: &Definition) -> Result<(), Error> {
         ("kernel.tar", kernel.tar.is_some()),
         ("kernel.ucode", kernel.ucode.is_some()),
         ("volumes", !definition.volumes.is_empty()),
-        ("onshutdown", !definition.onshutdown.is_empty()),
-        ("files with metadata", definition.files.iter().any(|file| file.metadata.is_some())),
     ];
     let part = parts.into_iter().find_map(|(part, is_used)| is_used.then(|| part.to_owned()));
     match part.or_else(|| definition.containers().find_map(of_container)) {

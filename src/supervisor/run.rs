@@ -29,8 +29,11 @@ use crate::printable::printable;
 
 /// A boot in which no stage ends for so long has failed.
 const BOOT_SILENCE: Duration = Duration::from_secs(180);
-/// How long an orderly shutdown may take: each of the two services in its turn, and some more for the disk.
-const SHUTDOWN: Duration = protocol::SERVICE_STOP.saturating_mul(2).saturating_add(Duration::from_secs(20));
+/// How long an orderly shutdown may take: its steps, each of the two services in its turn, and some more for the disk.
+const SHUTDOWN: Duration = protocol::SERVICE_STOP
+    .saturating_mul(2)
+    .saturating_add(protocol::ONSHUTDOWN)
+    .saturating_add(Duration::from_secs(20));
 /// How long the machine process may take to do what it is told; one that is stopped (SIGSTOP) or hangs does nothing.
 const OBEDIENCE: Duration = Duration::from_secs(5);
 /// How much later than passt's end the machine's own end may be seen, when that was the cause of it.

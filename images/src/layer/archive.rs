@@ -163,7 +163,7 @@ impl<R: Read> Archive<R> {
         let bytes = self.extension()?;
         for record in tar::PaxExtensions::new(&bytes) {
             let record = record.map_err(|_| Fault::Extension)?;
-            let key = record.key().map_err(|_| Fault::Encoding)?;
+            let key = record.key().map_err(|_| Fault::Name)?;
             let value = record.value_bytes();
             let number =
                 || std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(Fault::Number);
@@ -176,7 +176,7 @@ impl<R: Read> Archive<R> {
                 key if key.starts_with("GNU.sparse.") => extensions.is_sparse = true,
                 key => {
                     if let Some(name) = key.strip_prefix(XATTR) {
-                        extensions.xattrs.insert(name.to_owned(), value.to_owned());
+                        extensions.xattrs.insert(self::name(name.as_bytes().to_vec())?, value.to_owned());
                     }
                 }
             }
@@ -194,7 +194,7 @@ fn header(
     let path = extensions.path.unwrap_or_else(|| raw.path_bytes().into_owned());
     let shown = String::from_utf8_lossy(&path).into_owned();
     let entry = |fault| LayerError::Entry { path: shown.clone(), fault };
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| entry(Fault::Encoding));
+    let text = |bytes: Vec<u8>| name(bytes).map_err(entry);
     let link = || {
         let own = || raw.link_name_bytes().map(std::borrow::Cow::into_owned);
         text(extensions.link.clone().or_else(own).unwrap_or_default())
@@ -239,6 +239,11 @@ fn header(
         kind,
         path: text(path)?,
     })
+}
+
+/// What can be the name of something, or lead to it.
+fn name(bytes: Vec<u8>) -> Result<String, Fault> {
+    String::from_utf8(bytes).ok().filter(|name| !name.is_empty() && !name.contains('\0')).ok_or(Fault::Name)
 }
 
 fn cut_short() -> io::Error {

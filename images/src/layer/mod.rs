@@ -55,8 +55,8 @@ pub enum Fault {
     Outside,
     #[error("the path leads through what is no directory, or through links without end")]
     Way,
-    #[error("the name is not UTF-8")]
-    Encoding,
+    #[error("a name that is not UTF-8, is empty or has a zero in it")]
+    Name,
     #[error("a path of more than 4095 bytes, or a name of more than 255")]
     Long,
     #[error("a hard link to what is no file of this image")]

@@ -201,7 +201,13 @@ fn what_no_layer_has_is_refused_by_name() {
         Layer::new().pax(&[("size", b"-1")]).file("s", ""),
         "an extended header: a number that cannot be",
     );
-    refused(Layer::new().pax(&[("path", b"a\xff")]).file("p", ""), "a\u{fffd}: the name is not UTF-8");
+    refused(Layer::new().pax(&[("path", b"a\xff")]).file("p", ""), "a\u{fffd}: a name that is not UTF-8");
+    refused(
+        Layer::new().pax(&[("path", b"a\0b")]).file("p", ""),
+        "a\0b: a name that is not UTF-8, is empty or has a zero",
+    );
+    refused(Layer::new().link(EntryType::Symlink, "l", ""), "l: a name that is not UTF-8, is empty");
+    refused(Layer::new().pax(&[("SCHILY.xattr.", b"v")]).file("x", ""), "an extended header: a name that");
     let long = "n".repeat(256);
     refused(
         Layer::new().pax(&[("path", long.as_bytes())]).file("p", ""),

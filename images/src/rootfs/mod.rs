@@ -5,7 +5,7 @@ mod content;
 pub(crate) mod erofs;
 pub(crate) mod mounts;
 pub(crate) mod oci;
-mod tarball;
+pub(crate) mod tarball;
 mod tree;
 
 pub(crate) use content::{Content, Spool};

@@ -15,7 +15,7 @@ pub(super) const TIME: u64 = 1_704_067_200;
 const XATTR: &str = "SCHILY.xattr.";
 
 /// Writes a tree. Files that are the same are one file with several names: containers bring the same libraries.
-pub(super) fn write(tree: &Tree, to: impl Write) -> io::Result<()> {
+pub(crate) fn write(tree: &Tree, to: impl Write) -> io::Result<()> {
     let mut builder = Builder::new(to);
     let mut root = header(EntryType::Directory, &Entry::directory(0o755));
     builder.append_data(&mut root, "./", io::empty())?;

@@ -17,6 +17,7 @@ pub mod control;
 pub mod handshake;
 mod input;
 pub mod kernel;
+pub mod layer;
 mod memory;
 pub mod mmio;
 mod mutate;
@@ -29,7 +30,7 @@ pub mod vsock;
 /// Fails by a panic.
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("acpi", acpi::run),
     ("balloon", balloon::run),
     ("blk", blk::run),
@@ -37,6 +38,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("control", control::run),
     ("handshake", handshake::run),
     ("kernel", kernel::run),
+    ("layer", layer::run),
     ("mmio", mmio::run),
     ("net", net::run),
     ("vhost_user", vhost_user::run),

@@ -32,4 +32,4 @@ macro_rules! targets {
     };
 }
 
-targets! { acpi balloon blk config control handshake kernel mmio net vhost_user virtqueue vsock }
+targets! { acpi balloon blk config control handshake kernel layer mmio net vhost_user virtqueue vsock }

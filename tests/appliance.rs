@@ -1,0 +1,71 @@
+//! An appliance of one's own: the one that mvm carries, and containers of somebody else's image.
+
+mod support;
+
+use std::fs;
+
+use serde_json::json;
+use support::{Instance, Options, TOP, eventually, layout, skipped};
+
+const MORE: &str = "
+onboot:
+  - name: step
+    image: test/greeter:1
+    command: [/bin/busybox, sh, -c, 'echo once as $(/bin/busybox id -u):$(/bin/busybox id -g)']
+    uid: greeter
+    gid: 7
+onshutdown:
+  - name: last
+    image: test/greeter:1
+    command: [/bin/busybox, sh, -c, 'echo the greeter is $(/bin/busybox pgrep -f 86400 | /bin/busybox wc -l)']
+    pid: host
+services:
+  - name: greeter
+    image: test/greeter:1
+    env: [GREETING=hello, WHO=you]
+    readonly: true
+";
+
+#[test]
+fn containers_of_an_imported_image_run_as_they_were_told() {
+    if skipped("appliance") {
+        return;
+    }
+    let instance = Instance::prepared("own");
+    let directory = tempfile::tempdir().unwrap();
+    let more = directory.path().join("more.yml");
+    fs::write(&more, MORE).unwrap();
+    let said = "echo $GREETING $WHO from $PWD; echo x > /work/x || echo nothing is written; /bin/busybox sleep 86400";
+    let config = json!({
+        "Entrypoint": ["/bin/busybox", "sh", "-c"], "Cmd": [said],
+        "Env": ["GREETING=other"], "WorkingDir": "/work",
+    });
+    let image = layout("test/greeter:1", &config);
+    let imported = instance.mvm(&["image", "import", image.path().to_str().unwrap()]).ok();
+    assert!(imported.starts_with("test/greeter:1 sha256:"), "{imported}");
+
+    let (own, more) = (format!("{TOP}/linuxkit.yml"), more.to_str().unwrap());
+    let made = instance.mvm(&["image", "build", "--name", "test-own", &own, more]).ok();
+    assert_eq!(
+        instance.mvm(&["image", "build", "--name", "test-own", &own, more]).ok(),
+        made,
+        "it is the same"
+    );
+    let listed = instance.mvm(&["image", "ls"]).ok();
+    assert!(listed.contains(&made) && listed.contains(&imported), "{listed}");
+
+    let instance = Instance::up_with("own-up", &Options::up(&["--image", "test-own"]));
+    let logs = |source: &str| instance.mvm(&["logs", source]).ok();
+    // Six steps, one of the shutdown and three services have the numbers from 100 on.
+    assert_eq!(logs("onboot.005-step").lines().last(), Some("once as 109:7"));
+    eventually("the service's words", 60, || {
+        let logs = logs("greeter");
+        let expected = ["hello you from /work", "nothing is written"];
+        if expected.iter().all(|line| logs.contains(line)) { Ok(()) } else { Err(logs) }
+    });
+    // While services run, and to its end.
+    instance.mvm(&["down", &instance.name]).ok();
+    let last = logs("onshutdown.000-last");
+    assert!(last.contains("the greeter is "), "{last}");
+    assert!(!last.contains("the greeter is 0"), "{last}");
+}

@@ -1,0 +1,47 @@
+//! An OCI image layout of one small image, as other tools make it.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::images::busybox;
+
+/// The image's configuration is `config`; in it is Debian's busybox and an empty directory `work`.
+pub fn layout(name: &str, config: &Value) -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory for a layout");
+    let top = directory.path();
+    fs::create_dir_all(top.join("blobs/sha256")).expect("the layout's directories are made");
+    let layer = put(top, "application/vnd.oci.image.layer.v1.tar", &layer(top));
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    });
+    let config = put(top, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]});
+    let mut manifest = put(top, kind, manifest.to_string().as_bytes());
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+    fs::write(top.join("index.json"), index.to_string()).expect("the index is written");
+    fs::write(top.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).expect("the marker is written");
+    directory
+}
+
+fn put(top: &Path, media_type: &str, bytes: &[u8]) -> Value {
+    let digest = hex::encode(Sha256::digest(bytes));
+    fs::write(top.join("blobs/sha256").join(&digest), bytes).expect("a blob is written");
+    json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()})
+}
+
+fn layer(scratch: &Path) -> Vec<u8> {
+    let program = scratch.join("busybox");
+    busybox("amd64", &program);
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_path_with_name(&program, "bin/busybox").expect("busybox is packed");
+    builder.append_dir("work", scratch).expect("a directory is packed");
+    fs::remove_file(&program).expect("busybox is removed");
+    builder.into_inner().expect("the layer is finished")
+}
