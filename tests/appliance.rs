@@ -8,7 +8,15 @@ use serde_json::json;
 use support::{Instance, Options, TOP, eventually, layout, skipped};
 
 const MORE: &str = "
+volumes:
+  - name: data
+  - {name: base, image: test/greeter:1, readonly: true}
 onboot:
+  - name: seed
+    image: test/greeter:1
+    command: [/bin/busybox, sh, -c, 'echo sown > /data/x; echo x > /base/x || /bin/busybox ls /base']
+    binds: ['data:/data']
+    mounts: [{type: bind, source: base, destination: /base, options: [bind, ro]}]
   - name: step
     image: test/greeter:1
     command: [/bin/busybox, sh, -c, 'echo once as $(/bin/busybox id -u):$(/bin/busybox id -g)']
@@ -23,6 +31,7 @@ services:
   - name: greeter
     image: test/greeter:1
     env: [GREETING=hello, WHO=you]
+    binds: ['data:/data:ro']
     readonly: true
 ";
 
@@ -35,7 +44,7 @@ fn containers_of_an_imported_image_run_as_they_were_told() {
     let directory = tempfile::tempdir().unwrap();
     let more = directory.path().join("more.yml");
     fs::write(&more, MORE).unwrap();
-    let said = "echo $GREETING $WHO from $PWD; echo x > /work/x || echo nothing is written; /bin/busybox sleep 86400";
+    let said = "echo $GREETING $WHO from $PWD; /bin/busybox cat /data/x; echo x > /work/x || echo nothing is written; /bin/busybox sleep 86400";
     let config = json!({
         "Entrypoint": ["/bin/busybox", "sh", "-c"], "Cmd": [said],
         "Env": ["GREETING=other"], "WorkingDir": "/work",
@@ -56,11 +65,12 @@ fn containers_of_an_imported_image_run_as_they_were_told() {
 
     let instance = Instance::up_with("own-up", &Options::up(&["--image", "test-own"]));
     let logs = |source: &str| instance.mvm(&["logs", source]).ok();
-    // Six steps, one of the shutdown and three services have the numbers from 100 on.
-    assert_eq!(logs("onboot.005-step").lines().last(), Some("once as 109:7"));
+    assert!(logs("onboot.005-seed").ends_with("bin\nwork\n"), "{}", logs("onboot.005-seed"));
+    // Seven steps, one of the shutdown and three services have the numbers from 100 on.
+    assert_eq!(logs("onboot.006-step").lines().last(), Some("once as 110:7"));
     eventually("the service's words", 60, || {
         let logs = logs("greeter");
-        let expected = ["hello you from /work", "nothing is written"];
+        let expected = ["hello you from /work", "sown", "nothing is written"];
         if expected.iter().all(|line| logs.contains(line)) { Ok(()) } else { Err(logs) }
     });
     // While services run, and to its end.

@@ -17,6 +17,7 @@ const LAST_LINES: usize = 20;
 
 /// Boots. The error is what the host is told.
 pub(crate) async fn boot(system: &Arc<System>) -> Result<(), BootFailed> {
+    bundle::volumes::mount_all().map_err(|error| system.failure("volumes", "init", &error.into()))?;
     let onboot =
         bundle::list(Path::new(ONBOOT)).map_err(|error| system.failure("init", "init", &error.into()))?;
     for directory in onboot {

@@ -12,6 +12,7 @@ use crate::packages::PackagesError;
 use crate::recipe::RecipeError;
 use crate::rootfs::bundle::BundleError;
 use crate::rootfs::erofs::ErofsError;
+use crate::spec::NameError;
 use crate::store::StoreError;
 use crate::tools::ToolError;
 use crate::yaml::Problems;
@@ -35,6 +36,8 @@ pub enum Error {
     NoImage(String),
     #[error("the image {name} cannot be used")]
     Image { name: String, source: ImageError },
+    #[error("the container {container} cannot be described")]
+    Name { container: String, source: NameError },
     #[error("{part} is not built in yet")]
     Unserved { part: String },
     #[error(transparent)]

@@ -11,7 +11,7 @@ use crate::origin::Made;
 use crate::request::Request;
 use crate::rootfs::bundle::{self, Container};
 use crate::rootfs::{Content, Entry, Spool, Tree};
-use crate::spec::{Definition, FileSpec, Ids, Image, ImageConfig, Metadata};
+use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, VOLUMES};
 
 /// The whole tree.
 pub(crate) fn assemble(
@@ -27,14 +27,15 @@ pub(crate) fn assemble(
         }
     }
     root.put("init", Entry::file(0o755, request.guest));
-    let ids = Ids::of(definition);
-    put_containers(&mut root, definition, images, &ids)?;
+    let names = Names::of(definition);
+    put_volumes(&mut root, definition, images);
+    put_containers(&mut root, definition, images, &names)?;
     for file in &definition.files {
         let metadata = file.metadata.map(|language| match language {
             Metadata::Yaml => definition.to_yaml().map_err(Error::Metadata),
             Metadata::Json => Ok(serde_json::to_string(definition)?),
         });
-        put_file(&mut root, file, metadata.transpose()?, (sources, &ids));
+        put_file(&mut root, file, metadata.transpose()?, (sources, &names));
     }
     Ok(root)
 }
@@ -53,11 +54,27 @@ pub(crate) fn sources(definition: &Definition, spool: &Spool) -> Result<BTreeMap
     Ok(found)
 }
 
+/// What each volume holds from the start, and the places where init puts it together.
+fn put_volumes(root: &mut Tree, definition: &Definition, images: &BTreeMap<&str, Made>) {
+    for volume in &definition.volumes {
+        let place = format!("{VOLUMES}/{}", volume.name);
+        let lower = format!("{place}/lower");
+        root.ensure_directory(&lower);
+        if let Some(made) = volume.image.as_deref().and_then(|image| images.get(image)) {
+            root.graft(&lower, &made.tree);
+        }
+        root.ensure_directory(&format!("{place}/merged"));
+        if !volume.readonly {
+            root.ensure_directory(&format!("{place}/tmp"));
+        }
+    }
+}
+
 fn put_containers<'a>(
     root: &mut Tree,
     definition: &'a Definition,
     images: &BTreeMap<&str, Made>,
-    ids: &Ids,
+    names: &Names,
 ) -> Result<(), Error> {
     let steps = [("onboot", &definition.onboot), ("onshutdown", &definition.onshutdown)];
     let steps = steps.into_iter().flat_map(|(section, images)| {
@@ -71,10 +88,12 @@ fn put_containers<'a>(
     let nothing = ImageConfig::default();
     let container = |(place, image): (String, &'a Image)| {
         let own = images.get(image.image.as_str()).map_or(&nothing, |made| &made.config);
-        Container { place, name: &image.name, image: &image.image, config: image.merged_with(own) }
+        let config = names.resolve(image.merged_with(own));
+        let config = config.map_err(|source| Error::Name { container: image.name.clone(), source })?;
+        Ok(Container { place, name: &image.name, image: &image.image, config })
     };
-    let containers: Vec<_> = steps.chain(services).map(container).collect();
-    bundle::put_all(root, &containers, images, ids)?;
+    let containers = steps.chain(services).map(container).collect::<Result<Vec<_>, Error>>()?;
+    bundle::put_all(root, &containers, images)?;
     Ok(())
 }
 
@@ -82,7 +101,7 @@ fn put_file(
     root: &mut Tree,
     file: &FileSpec,
     metadata: Option<String>,
-    (sources, ids): (&BTreeMap<String, Content>, &Ids),
+    (sources, names): (&BTreeMap<String, Content>, &Names),
 ) {
     let mode = file.mode_bits().unwrap_or(0o600);
     let entry = if file.directory {
@@ -101,7 +120,7 @@ fn put_file(
     // The place that was checked: below a link of the merged root, such as /bin, nothing can lie.
     if let Some(path) = root_path(Path::new(&file.path)) {
         // Names were looked up when the definition was read.
-        let number = |id| ids.number(id).unwrap_or_default();
+        let number = |id| names.number(id).unwrap_or_default();
         root.put(&path, Entry { uid: number(&file.uid), gid: number(&file.gid), ..entry });
     }
 }

@@ -1,7 +1,7 @@
 //! What the format has and the builder or init does not do yet: refused before a build, by name.
 
 use crate::error::Error;
-use crate::spec::{Definition, Image};
+use crate::spec::{Definition, Image, VolumeFormat};
 
 pub(crate) fn check(definition: &Definition) -> Result<(), Error> {
     let kernel = &definition.kernel;
@@ -12,7 +12,10 @@ pub(crate) fn check(definition: &Definition) -> Result<(), Error> {
         ("kernel.binary", kernel.binary.is_some()),
         ("kernel.tar", kernel.tar.is_some()),
         ("kernel.ucode", kernel.ucode.is_some()),
-        ("volumes", !definition.volumes.is_empty()),
+        (
+            "volumes of the format oci",
+            definition.volumes.iter().any(|volume| volume.format == Some(VolumeFormat::Oci)),
+        ),
     ];
     let part = parts.into_iter().find_map(|(part, is_used)| is_used.then(|| part.to_owned()));
     match part.or_else(|| definition.containers().find_map(of_container)) {
@@ -50,8 +53,9 @@ mod tests {
             message("runtime: {bindNS: {net: /run/netns/x}}"),
             "a: runtime.bindNS is not built in yet"
         );
-        let volumes = Definition::parse("a.yml", "{kernel: {image: k}, volumes: [{name: a}]}").unwrap();
-        assert_eq!(check(&volumes).unwrap_err().to_string(), "volumes is not built in yet");
+        let volumes =
+            Definition::parse("a.yml", "{kernel: {image: k}, volumes: [{name: a, format: oci}]}").unwrap();
+        assert_eq!(check(&volumes).unwrap_err().to_string(), "volumes of the format oci is not built in yet");
         let none = Definition::parse("a.yml", "files: []").unwrap();
         assert!(check(&none).unwrap_err().to_string().starts_with("the definition names no kernel"));
     }

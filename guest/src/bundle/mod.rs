@@ -6,6 +6,7 @@ pub(crate) mod path;
 mod runc;
 mod runtime;
 mod spec;
+pub(crate) mod volumes;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ pub(crate) enum Error {
     Unsupported { path: PathBuf, what: &'static str },
     #[error("{} has no list of words in process.args", path.display())]
     NoArgs { path: PathBuf },
-    #[error("cannot mount {source_name} on {} as {bundle}'s runtime.json says: {source}", on.display())]
+    #[error("cannot mount {source_name} on {} as {bundle} wants: {source}", on.display())]
     Mount { bundle: String, source_name: String, on: PathBuf, source: io::Error },
     #[error("cannot make {}: {source}", path.display())]
     Make { path: PathBuf, source: io::Error },

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::origin::Made;
-use crate::spec::{Ids, ImageConfig, MountSpec};
+use crate::spec::{ImageConfig, MountSpec};
 
 use super::{Entry, Node, OciError, Tree, mounts, oci};
 
@@ -35,14 +35,13 @@ pub(crate) fn put_all(
     root: &mut Tree,
     containers: &[Container<'_>],
     images: &BTreeMap<&str, Made>,
-    ids: &Ids,
 ) -> Result<(), BundleError> {
     let nothing = Tree::default();
     let mut shared = Tree::default();
     for container in containers {
         let uses = containers.iter().filter(|other| other.image == container.image).count();
         let image = images.get(container.image).map_or(&nothing, |made| &made.tree);
-        put(root, &mut shared, container, image, (uses, ids))
+        put(root, &mut shared, container, image, uses)
             .map_err(|source| BundleError { name: container.name.to_owned(), source })?;
     }
     root.graft("", &shared);
@@ -55,7 +54,7 @@ fn put(
     shared: &mut Tree,
     container: &Container<'_>,
     image: &Tree,
-    (uses, ids): (usize, &Ids),
+    uses: usize,
 ) -> Result<(), OciError> {
     let place = &container.place;
     let rootfs = format!("{place}/rootfs");
@@ -81,7 +80,7 @@ fn put(
     }
     own_mounts.extend(runtime.mounts.take().unwrap_or_default());
     runtime.mounts = (!own_mounts.is_empty()).then_some(own_mounts);
-    let spec = oci::spec(container.name, &container.config, ids)?;
+    let spec = oci::spec(container.name, &container.config)?;
     root.put(&format!("{place}/config.json"), Entry::file(0o644, sorted_json(&spec)?));
     root.put(&format!("{place}/runtime.json"), Entry::file(0o644, sorted_json(&runtime)?));
     Ok(())
@@ -174,7 +173,6 @@ mod tests {
             &mut root,
             containers,
             &BTreeMap::from([("mvm/x", Made { tree: image(), config: ImageConfig::default() })]),
-            &Ids::default(),
         )
         .unwrap();
         root
@@ -220,8 +218,7 @@ mod tests {
     #[test]
     fn the_container_that_cannot_be_is_named() {
         let containers = [container("containers/services/x", "{readonly: true}")];
-        let error =
-            put_all(&mut Tree::default(), &containers, &BTreeMap::new(), &Ids::default()).unwrap_err();
+        let error = put_all(&mut Tree::default(), &containers, &BTreeMap::new()).unwrap_err();
         assert_eq!(error.to_string(), "the container x cannot be described");
         assert_eq!(error.source.to_string(), "there is no command to run; give one");
     }

@@ -15,7 +15,7 @@ use oci_spec::runtime::{
 use serde::de::DeserializeOwned;
 
 use super::mounts;
-use crate::spec::{DeviceSpec, Id, IdMapping, Ids, ImageConfig, Resources};
+use crate::spec::{DeviceSpec, Id, IdMapping, ImageConfig, Resources};
 
 /// Why an image object cannot become a container.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub(crate) enum OciError {
     Unknown { what: &'static str, text: String },
     #[error("cannot parse rlimit {0:?}; it is NAME,SOFT,HARD")]
     Rlimit(String),
-    #[error("cannot find id: {0:?}; no container has this name")]
+    #[error("{0:?} is no number; what it stands for was not looked up")]
     Id(Id),
     #[error("there is no command to run; give one")]
     NoCommand,
@@ -43,14 +43,14 @@ pub(crate) enum OciError {
 }
 
 /// The container of an image object.
-pub(super) fn spec(name: &str, config: &ImageConfig, ids: &Ids) -> Result<Spec, OciError> {
+pub(super) fn spec(name: &str, config: &ImageConfig) -> Result<Spec, OciError> {
     let root = RootBuilder::default().path("rootfs").readonly(config.readonly.unwrap_or_default()).build()?;
     let mounts: Vec<_> = mounts::all(config)?.iter().map(mount).collect::<Result<_, _>>()?;
     let mut builder = SpecBuilder::default()
         .version("1.0.2")
         .root(root)
         .mounts(mounts)
-        .process(process(config, ids)?)
+        .process(process(config)?)
         .linux(linux(name, config)?);
     if let Some(hostname) = &config.hostname {
         builder = builder.hostname(hostname);
@@ -76,9 +76,9 @@ fn mount(mount: &crate::spec::MountSpec) -> Result<Mount, OciError> {
     Ok(builder.build()?)
 }
 
-fn process(config: &ImageConfig, ids: &Ids) -> Result<Process, OciError> {
+fn process(config: &ImageConfig) -> Result<Process, OciError> {
     let args = config.command.clone().filter(|command| !command.is_empty()).ok_or(OciError::NoCommand)?;
-    let number = |id: &Id| ids.number(id).ok_or_else(|| OciError::Id(id.clone()));
+    let number = |id: &Id| id.number().ok_or_else(|| OciError::Id(id.clone()));
     let own = |id: Option<&Id>| id.map_or(Ok(0), number);
     let user = UserBuilder::default()
         .uid(own(config.uid.as_ref())?)
@@ -320,11 +320,11 @@ mod tests {
     }
 
     fn json(yaml: &str) -> serde_json::Value {
-        serde_json::to_value(spec("a", &config(yaml), &Ids::default()).unwrap()).unwrap()
+        serde_json::to_value(spec("a", &config(yaml)).unwrap()).unwrap()
     }
 
     fn message(yaml: &str) -> String {
-        spec("a", &config(yaml), &Ids::default()).unwrap_err().to_string()
+        spec("a", &config(yaml)).unwrap_err().to_string()
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod formats;
 mod id;
 mod image;
 mod merge;
+mod names;
 mod reference;
 mod resources;
 mod runtime;
@@ -24,8 +25,9 @@ use serde::{Deserialize, Serialize};
 
 pub use file::{FileSpec, Metadata};
 pub use id::Id;
-pub(crate) use id::Ids;
 pub use image::{DeviceSpec, IdMapping, Image, ImageConfig, MountSpec};
+pub use names::NameError;
+pub(crate) use names::{Names, VOLUMES};
 pub use reference::reference;
 pub use resources::Resources;
 pub use runtime::{BindNs, Interface, Runtime};
@@ -167,7 +169,8 @@ impl Definition {
     /// Every image that it refers to, without the kernel's.
     pub fn images(&self) -> impl Iterator<Item = &str> {
         let containers = self.containers().map(|image| image.image.as_str());
-        self.init.iter().map(String::as_str).chain(containers)
+        let volumes = self.volumes.iter().filter_map(|volume| volume.image.as_deref());
+        self.init.iter().map(String::as_str).chain(containers).chain(volumes)
     }
 
     /// All containers, in LinuxKit's order.
