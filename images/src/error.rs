@@ -12,10 +12,10 @@ use crate::packages::PackagesError;
 use crate::recipe::RecipeError;
 use crate::rootfs::bundle::BundleError;
 use crate::rootfs::erofs::ErofsError;
+use crate::source::SourceError;
 use crate::spec::NameError;
 use crate::store::StoreError;
 use crate::tools::ToolError;
-use crate::yaml::Problems;
 
 /// Why there is no appliance.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Spec(#[from] Problems),
+    Source(#[from] SourceError),
     #[error("the definition names no kernel; give one with an image")]
     NoKernel,
     #[error("the kernel {0} is not one of mvm's own (mvm/NAME), and others are not built in yet")]

@@ -35,6 +35,7 @@ mod request;
 mod root;
 mod rootfs;
 mod scratch;
+mod source;
 pub mod spec;
 pub mod store;
 pub mod tools;
@@ -45,7 +46,8 @@ pub use build::{Changes, build, lock};
 pub use error::Error;
 pub use layer::LayerError;
 pub use layout::LayoutError;
-pub use request::{Directories, Part, Pins, Request, Source};
+pub use request::{Directories, Pins, Request};
+pub use source::{Part, Source, SourceError};
 pub use store::{Appliance, Store, StoreError};
 pub use yaml::{Problem, Problems};
 

@@ -14,7 +14,8 @@ use crate::lock::{Lock, LockError, Name, Pin, is_sha256};
 use crate::packages::PackagesError;
 use crate::progress::{Progress, Stage, Unit};
 use crate::recipe::{Component, RecipeError, Tool};
-use crate::request::{Directories, Pins, Source};
+use crate::request::{Directories, Pins};
+use crate::source::Source;
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]

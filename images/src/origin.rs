@@ -11,8 +11,9 @@ use crate::layout::Layout;
 use crate::packages::{Packages, PackagesError};
 use crate::progress::Stage;
 use crate::recipe::Component;
-use crate::rootfs::{Spool, Tree};
-use crate::spec::{Definition, ImageConfig};
+use crate::rootfs::Spool;
+use crate::rootfs::bundle::Made;
+use crate::spec::Definition;
 
 enum Origin<'a> {
     Component(&'a str),
@@ -24,14 +25,6 @@ pub(crate) struct Origins<'a> {
     layout: &'a Layout,
     architecture: Architecture,
     all: BTreeMap<&'a str, Origin<'a>>,
-}
-
-/// An image, unpacked.
-#[derive(Debug)]
-pub(crate) struct Made {
-    pub(crate) tree: Tree,
-    /// What it says of its container.
-    pub(crate) config: ImageConfig,
 }
 
 impl<'a> Origins<'a> {

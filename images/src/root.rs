@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::deb::root_path;
 use crate::error::Error;
-use crate::origin::Made;
 use crate::request::Request;
-use crate::rootfs::bundle::{self, Container};
+use crate::rootfs::bundle::{self, Container, Made};
 use crate::rootfs::{Content, Entry, Spool, Tree};
 use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, VOLUMES};
 
@@ -137,7 +136,8 @@ fn resolve(source: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::progress::Silent;
-    use crate::request::{Directories, Pins, Source};
+    use crate::request::{Directories, Pins};
+    use crate::source::Source;
 
     #[test]
     fn everything_lies_where_the_definition_has_it() {

@@ -3,13 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::origin::Made;
 use crate::spec::{ImageConfig, MountSpec};
 
 use super::{Entry, Node, OciError, Tree, mounts, oci};
 
 /// Where images lie that are used more than once.
 const SHARED: &str = "containers/images";
+
+/// An image, unpacked.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) tree: Tree,
+    /// What it says of its container.
+    pub(crate) config: ImageConfig,
+}
 
 /// One container to be.
 #[derive(Debug)]

@@ -22,8 +22,9 @@ use crate::locking::{self, LockingError};
 use crate::packages::{Packages, PackagesError};
 use crate::progress::{Progress, Stage};
 use crate::recipe::{self, RecipeError};
-use crate::request::{Directories, Pins, Source};
+use crate::request::{Directories, Pins};
 use crate::scratch::Scratch;
+use crate::source::Source;
 
 /// Counts up when the same recipe and packages make something else than before.
 const LAYOUT: &str = "1";
