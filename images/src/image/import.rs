@@ -1,12 +1,13 @@
 //! Images from files: an OCI layout as a directory, or as an archive, which `docker save` writes.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
 
 use super::{DOCKER_LIST, DOCKER_MANIFEST};
+use crate::layer::{Archive, Kind, LayerError};
 use crate::layout::{Layout, LayoutError, name_of};
 
 /// Why an image cannot be imported.
@@ -14,6 +15,8 @@ use crate::layout::{Layout, LayoutError, name_of};
 pub enum ImportError {
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("{path} is neither a directory nor an archive that can be read")]
+    Archive { path: PathBuf, source: LayerError },
     #[error("{0} holds no OCI image layout: it has no index.json")]
     NoLayout(PathBuf),
     #[error("the index.json of {path} cannot be read")]
@@ -90,23 +93,20 @@ fn parsed(from: &Path, index: Option<Vec<u8>>) -> Result<ImageIndex, ImportError
 /// Takes the contents out of an archive, each as it comes; what its index says.
 fn unpack(from: &Path, layout: &Layout) -> Result<Option<Vec<u8>>, ImportError> {
     let read = |source| ImportError::Read { path: from.to_owned(), source };
-    let mut archive = tar::Archive::new(File::open(from).map_err(read)?);
+    let broken = |source| ImportError::Archive { path: from.to_owned(), source };
+    let mut archive = Archive::new(BufReader::new(File::open(from).map_err(read)?));
     let mut index = None;
-    for entry in archive.entries().map_err(read)? {
-        let entry = entry.map_err(read)?;
-        if !entry.header().entry_type().is_file() {
+    while let Some(header) = archive.next().map_err(broken)? {
+        if header.kind != Kind::File {
             continue;
         }
-        let path = entry.path().map_err(read)?.to_string_lossy().into_owned();
-        match path.strip_prefix("./").unwrap_or(&path) {
-            "index.json" => index = Some(bounded(entry).map_err(read)?),
-            path => {
-                let digest =
-                    path.strip_prefix("blobs/sha256/").and_then(|hex| format!("sha256:{hex}").parse().ok());
-                if let Some(digest) = digest {
-                    layout.add(&digest, entry)?;
-                }
-            }
+        let path = header.path.strip_prefix("./").unwrap_or(&header.path);
+        if path == "index.json" {
+            index = Some(bounded(archive.contents()).map_err(read)?);
+        }
+        let digest = path.strip_prefix("blobs/sha256/").and_then(|hex| format!("sha256:{hex}").parse().ok());
+        if let Some(digest) = digest {
+            layout.add(&digest, archive.contents())?;
         }
     }
     Ok(index)
@@ -116,22 +116,33 @@ fn unpack(from: &Path, layout: &Layout) -> Result<Option<Vec<u8>>, ImportError> 
 fn copy(from: &Path, layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<(), ImportError> {
     let digest: &Digest = descriptor.digest();
     if !layout.has(descriptor) {
-        let path = from.join("blobs").join(digest.algorithm().as_ref()).join(digest.digest());
+        let path = blob(from, digest);
         let file = File::open(&path).map_err(|source| ImportError::Read { path, source })?;
         layout.add(digest, file)?;
     }
+    let is_index = is_index(descriptor);
     for part in parts(layout, descriptor, depth)? {
-        copy(from, layout, &part, depth.saturating_add(1))?;
+        if !is_index || blob(from, part.digest()).exists() {
+            copy(from, layout, &part, depth.saturating_add(1))?;
+        }
     }
     Ok(())
 }
 
-/// Whether everything that an image is made of is in the layout.
+fn blob(layout: &Path, digest: &Digest) -> PathBuf {
+    layout.join("blobs").join(digest.algorithm().as_ref()).join(digest.digest())
+}
+
+/// Whether everything that an image is made of is in the layout. Of an index, `docker save` has the platforms that its
+/// store has.
 fn is_whole(layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<(), LayoutError> {
     if !layout.has(descriptor) {
         return Err(LayoutError::Missing(descriptor.digest().clone()));
     }
-    let parts = parts(layout, descriptor, depth)?;
+    let mut parts = parts(layout, descriptor, depth)?;
+    if is_index(descriptor) && parts.iter().any(|part| layout.has(part)) {
+        parts.retain(|part| layout.has(part));
+    }
     parts.iter().try_for_each(|part| is_whole(layout, part, depth.saturating_add(1)))
 }
 
@@ -139,18 +150,20 @@ fn is_whole(layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<()
 fn parts(layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<Vec<Descriptor>, LayoutError> {
     /// Indexes of indexes of manifests.
     const DEEPEST: usize = 5;
-    let kind = descriptor.media_type();
-    let is = |other: &str| kind.as_ref() == other;
     if depth > DEEPEST {
         return Err(LayoutError::Long(descriptor.digest().clone()));
     }
-    if *kind == MediaType::ImageIndex || is(DOCKER_LIST) {
+    if is_index(descriptor) {
         let index: ImageIndex = layout.document(descriptor)?;
         return Ok(index.manifests().clone());
     }
-    if *kind == MediaType::ImageManifest || is(DOCKER_MANIFEST) {
+    if [MediaType::ImageManifest.as_ref(), DOCKER_MANIFEST].contains(&descriptor.media_type().as_ref()) {
         let manifest: ImageManifest = layout.document(descriptor)?;
         return Ok(manifest.layers().iter().chain([manifest.config()]).cloned().collect());
     }
     Ok(Vec::new())
+}
+
+fn is_index(descriptor: &Descriptor) -> bool {
+    [MediaType::ImageIndex.as_ref(), DOCKER_LIST].contains(&descriptor.media_type().as_ref())
 }

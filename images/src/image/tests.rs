@@ -160,6 +160,21 @@ fn what_is_not_whole_is_not_taken_over() {
     foreign.index(&[(&image, Some("a")), (&image, Some("b"))]);
     refused(&foreign, Some("c"), "holds 2 images without a name");
 
+    // Of an index, at least one part has to be there; the others may be.
+    let other = foreign.image("other", &json!({}));
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [on(&other, "s390x"), on(&image, host().debian)]});
+    foreign.index(&[(&foreign.document(INDEX, &index), Some("part"))]);
+    fs::remove_file(foreign.blob(&other["digest"])).unwrap();
+    for from in [foreign.path(), foreign.archive().path()] {
+        let home = tempfile::tempdir().unwrap();
+        import(home.path(), from, None).unwrap();
+        assert_eq!(contents(home.path(), "part").unwrap(), Content::from(*b"one"));
+    }
+    let lone = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [on(&other, "s390x")]});
+    foreign.index(&[(&foreign.document(INDEX, &lone), Some("none"))]);
+    refused(&foreign, None, "lacks a part of none: sha256:");
+    foreign.index(&[(&image, Some("a"))]);
+
     // Somebody else's bytes under a digest, and none.
     let layer = foreign.blob(&foreign.put(LAYER, &self::layer("one"))["digest"]);
     let mut bytes = fs::read(&layer).unwrap();

@@ -12,13 +12,17 @@ use crate::rootfs::DeviceKind;
 const BLOCK: u64 = 512;
 /// How long an extended header may be. Linux has no longer extended attribute than 64 KiB.
 const LONGEST_EXTENSION: u64 = 1 << 20;
+/// And how many of them there may be for one entry: each kind once is the rule.
+const MOST_EXTENSIONS: usize = 16;
+/// How much may pad an archive behind its end; a record of tar's is 10 KiB.
+const LONGEST_END: u64 = 64 << 20;
 const XATTR: &str = "SCHILY.xattr.";
 
 /// An entry, without what is in it.
 #[derive(Debug)]
-pub(super) struct Header {
-    pub(super) path: String,
-    pub(super) kind: Kind,
+pub(crate) struct Header {
+    pub(crate) path: String,
+    pub(crate) kind: Kind,
     /// Of what is in it.
     pub(super) size: u64,
     pub(super) mode: u32,
@@ -28,7 +32,7 @@ pub(super) struct Header {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Directory,
     File,
     Symlink(String),
@@ -49,7 +53,7 @@ struct Extensions {
     is_sparse: bool,
 }
 
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     from: R,
     /// Of the last entry's contents, what was not read.
     left: u64,
@@ -58,14 +62,14 @@ pub(super) struct Archive<R> {
 }
 
 impl<R: Read> Archive<R> {
-    pub(super) fn new(from: R) -> Self {
+    pub(crate) fn new(from: R) -> Self {
         Self { from, left: 0, padding: 0 }
     }
 
     /// The next entry; none at the archive's end.
-    pub(super) fn next(&mut self) -> Result<Option<Header>, LayerError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Header>, LayerError> {
         let mut extensions = Extensions::default();
-        loop {
+        for count in 0.. {
             self.skip()?;
             let Some(raw) = self.block()? else { return Ok(None) };
             let path = match String::from_utf8_lossy(&raw.path_bytes()).into_owned() {
@@ -75,9 +79,28 @@ impl<R: Read> Archive<R> {
             let entry = |fault| LayerError::Entry { path: path.clone(), fault };
             let own_size = raw.entry_size().map_err(|_| entry(Fault::Number))?;
             let kind = raw.entry_type();
-            let is_extension =
-                kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
-            let size = if is_extension { own_size } else { extensions.size.unwrap_or(own_size) };
+            let size = match kind {
+                EntryType::GNULongName
+                | EntryType::GNULongLink
+                | EntryType::XHeader
+                | EntryType::XGlobalHeader
+                    if own_size > LONGEST_EXTENSION || count >= MOST_EXTENSIONS =>
+                {
+                    return Err(entry(Fault::Extension));
+                }
+                EntryType::GNULongName
+                | EntryType::GNULongLink
+                | EntryType::XHeader
+                | EntryType::XGlobalHeader => own_size,
+                // Some say how long the file is that they are a link to; nothing follows them.
+                EntryType::Link
+                | EntryType::Symlink
+                | EntryType::Directory
+                | EntryType::Char
+                | EntryType::Block
+                | EntryType::Fifo => 0,
+                _ => extensions.size.unwrap_or(own_size),
+            };
             self.left = size;
             let whole = size.checked_next_multiple_of(BLOCK).ok_or(entry(Fault::Number))?;
             self.padding = whole.saturating_sub(size);
@@ -90,10 +113,11 @@ impl<R: Read> Archive<R> {
                 kind => return Ok(Some(header(&raw, kind, size, extensions)?)),
             }
         }
+        Ok(None)
     }
 
     /// What is in the last entry.
-    pub(super) fn contents(&mut self) -> Contents<'_, R> {
+    pub(crate) fn contents(&mut self) -> Contents<'_, R> {
         Contents(self)
     }
 
@@ -121,7 +145,9 @@ impl<R: Read> Archive<R> {
         }
         if bytes.iter().all(|byte| *byte == 0) {
             // What pads the archive behind its end counts for its digest.
-            io::copy(&mut self.from, &mut io::sink())?;
+            if io::copy(&mut self.from.by_ref().take(LONGEST_END), &mut io::sink())? == LONGEST_END {
+                return Err(LayerError::End(LONGEST_END));
+            }
             return Ok(None);
         }
         let sum = bytes
@@ -141,9 +167,6 @@ impl<R: Read> Archive<R> {
 
     /// The contents of an entry that is about the next one.
     fn extension(&mut self) -> Result<Vec<u8>, Fault> {
-        if self.left > LONGEST_EXTENSION {
-            return Err(Fault::Extension);
-        }
         let mut bytes = Vec::new();
         self.contents().read_to_end(&mut bytes).map_err(|_| Fault::Extension)?;
         Ok(bytes)
@@ -251,7 +274,7 @@ fn cut_short() -> io::Error {
 }
 
 /// What is in one entry.
-pub(super) struct Contents<'a, R>(&'a mut Archive<R>);
+pub(crate) struct Contents<'a, R>(&'a mut Archive<R>);
 
 impl<R: Read> Read for Contents<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

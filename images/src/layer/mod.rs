@@ -10,7 +10,8 @@ mod inflate;
 use std::collections::HashSet;
 use std::io::{self, Read};
 
-use archive::{Archive, Header, Kind};
+use archive::Header;
+pub(crate) use archive::{Archive, Kind};
 pub(crate) use inflate::{Compression, inflate};
 
 use crate::rootfs::{Entry, Node, Spool, Tree};
@@ -46,6 +47,8 @@ pub enum LayerError {
     Files(u64),
     #[error("more than {0} bytes when it is unpacked")]
     Bytes(u64),
+    #[error("more than {0} bytes behind its end")]
+    End(u64),
 }
 
 /// What is wrong with an entry.

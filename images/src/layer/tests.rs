@@ -93,6 +93,8 @@ fn everything_that_a_file_system_has_is_kept() {
         .pax(&[("SCHILY.xattr.security.capability", b"\x01\0\x02"), ("uid", b"100000"), ("mtime", b"1.5")])
         .file("etc/a", "one")
         .link(EntryType::Link, "etc/b", "/etc/a")
+        // As some archives have it: with the length of what it links to, and nothing that follows.
+        .pax(&[("size", b"1000000")])
         .link(EntryType::Symlink, "etc/c", "../../../outside")
         .raw(EntryType::Char, "dev/null", "", b"")
         .raw(EntryType::Block, "dev/loop", "", b"")
@@ -232,6 +234,11 @@ fn what_grows_without_bound_is_refused() {
     let half = vec![0; 1 << 19];
     let large = Layer::new().raw(EntryType::Regular, "a", "", &half).raw(EntryType::Regular, "b", "", &half);
     refused(large.file("c", "x"), "more than 1048576 bytes when it is unpacked");
+    let extensions = (0..17).fold(Layer::new(), |layer, _| layer.pax(&[("mtime", b"1")]));
+    refused(extensions.file("a", ""), "an extended header: an extended header that is too long");
+    let mut endless = Layer::new().file("a", "").bytes();
+    endless.resize(65 << 20, 0);
+    assert_eq!(unpacked([endless]).unwrap_err(), "more than 67108864 bytes behind its end");
     // Refused for what it says, before it is read.
     refused(Layer::new().pax(&[("size", b"1048577")]).file("a", ""), "more than 1048576 bytes");
     refused(
