@@ -80,27 +80,13 @@ impl<R: Read> Archive<R> {
             let own_size = raw.entry_size().map_err(|_| entry(Fault::Number))?;
             let kind = raw.entry_type();
             let size = match kind {
-                EntryType::GNULongName
-                | EntryType::GNULongLink
-                | EntryType::XHeader
-                | EntryType::XGlobalHeader
-                    if own_size > LONGEST_EXTENSION || count >= MOST_EXTENSIONS =>
-                {
-                    return Err(entry(Fault::Extension));
-                }
-                EntryType::GNULongName
-                | EntryType::GNULongLink
-                | EntryType::XHeader
-                | EntryType::XGlobalHeader => own_size,
-                // Some say how long the file is that they are a link to; nothing follows them.
-                EntryType::Link
-                | EntryType::Symlink
-                | EntryType::Directory
-                | EntryType::Char
-                | EntryType::Block
-                | EntryType::Fifo => 0,
+                kind if is_about_the_next(kind) => own_size,
+                kind if has_no_contents(kind) => 0,
                 _ => extensions.size.unwrap_or(own_size),
             };
+            if is_about_the_next(kind) && (size > LONGEST_EXTENSION || count >= MOST_EXTENSIONS) {
+                return Err(entry(Fault::Extension));
+            }
             self.left = size;
             let whole = size.checked_next_multiple_of(BLOCK).ok_or(entry(Fault::Number))?;
             self.padding = whole.saturating_sub(size);
@@ -262,6 +248,18 @@ fn header(
         kind,
         path: text(path)?,
     })
+}
+
+/// A header that says more of the one behind it.
+fn is_about_the_next(kind: EntryType) -> bool {
+    use EntryType as Type;
+    matches!(kind, Type::GNULongName | Type::GNULongLink | Type::XHeader | Type::XGlobalHeader)
+}
+
+/// Some say how long the file is that they are a link to; nothing follows them.
+fn has_no_contents(kind: EntryType) -> bool {
+    use EntryType as Type;
+    matches!(kind, Type::Link | Type::Symlink | Type::Directory | Type::Char | Type::Block | Type::Fifo)
 }
 
 /// What can be the name of something, or lead to it.
