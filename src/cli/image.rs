@@ -2,6 +2,9 @@
 
 mod definition;
 
+use std::fs::Permissions;
+use std::io::IsTerminal;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store, spec};
@@ -62,6 +65,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write an appliance or an image as an archive that `mvm image import` takes, and other tools
+    Export {
+        name: String,
+        /// The file [default: standard output]
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
     /// Show the appliances that there are, and the images that were taken over
     Ls {
         /// As one JSON array
@@ -85,6 +95,7 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             Command::Import { from, name, json } => {
                 Box::new(move || import(&context, &from, name.as_deref(), json))
             }
+            Command::Export { name, output } => Box::new(move || export(&context, &name, output.as_deref())),
             Command::Ls { json } => Box::new(move || list(&context, json)),
             Command::Schema { markdown } => Box::new(move || schema(markdown)),
         };
@@ -103,6 +114,13 @@ enum UsageError {
     Reserved,
     #[error("{0} has no name that an appliance could have; give one with --name")]
     NoName(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}")]
+struct ImageFileError {
+    path: PathBuf,
+    source: std::io::Error,
 }
 
 /// The name of an appliance: of the one that this mvm carries, or one that says from which file it was made.
@@ -170,6 +188,25 @@ fn import(context: &Context, from: &Path, name: Option<&str>, json: bool) -> Res
     let imported = images::image::import(&appliance::directories(context).images(), from, name)?;
     let rows = imported.into_iter().map(|image| (image.name, image.digest));
     print_images(&rows.collect::<Vec<_>>(), &[], json)
+}
+
+fn export(context: &Context, name: &str, output: Option<&Path>) -> Result<(), Failure> {
+    let layout = appliance::directories(context).images();
+    let Some(path) = output else {
+        if std::io::stdout().is_terminal() {
+            return Err(Failure::usage("an archive is nothing for a terminal; give --output FILE"));
+        }
+        return Ok(images::image::export(&layout, name, std::io::stdout().lock())?);
+    };
+    // Beside its place until it is whole.
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |source| ImageFileError { path: path.to_owned(), source };
+    let mut making = tempfile::Builder::new();
+    // As any file that is made: for everybody whom the umask lets.
+    let mut making = making.permissions(Permissions::from_mode(0o666)).tempfile_in(beside).map_err(failed)?;
+    images::image::export(&layout, name, std::io::BufWriter::new(&mut making))?;
+    making.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
 }
 
 fn list(context: &Context, json: bool) -> Result<(), Failure> {

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, Digest, ImageIndex};
 
-use super::{DOCKER_LIST, DOCKER_MANIFEST};
+use super::graph::{is_index, is_whole, parts};
 use crate::layer::{Archive, Kind, LayerError};
 use crate::layout::{Layout, LayoutError, name_of};
 
@@ -131,39 +131,4 @@ fn copy(from: &Path, layout: &Layout, descriptor: &Descriptor, depth: usize) -> 
 
 fn blob(layout: &Path, digest: &Digest) -> PathBuf {
     layout.join("blobs").join(digest.algorithm().as_ref()).join(digest.digest())
-}
-
-/// Whether everything that an image is made of is in the layout. Of an index, `docker save` has the platforms that its
-/// store has.
-fn is_whole(layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<(), LayoutError> {
-    if !layout.has(descriptor) {
-        return Err(LayoutError::Missing(descriptor.digest().clone()));
-    }
-    let mut parts = parts(layout, descriptor, depth)?;
-    if is_index(descriptor) && parts.iter().any(|part| layout.has(part)) {
-        parts.retain(|part| layout.has(part));
-    }
-    parts.iter().try_for_each(|part| is_whole(layout, part, depth.saturating_add(1)))
-}
-
-/// What a content names, if it is one that names others.
-fn parts(layout: &Layout, descriptor: &Descriptor, depth: usize) -> Result<Vec<Descriptor>, LayoutError> {
-    /// Indexes of indexes of manifests.
-    const DEEPEST: usize = 5;
-    if depth > DEEPEST {
-        return Err(LayoutError::Long(descriptor.digest().clone()));
-    }
-    if is_index(descriptor) {
-        let index: ImageIndex = layout.document(descriptor)?;
-        return Ok(index.manifests().clone());
-    }
-    if [MediaType::ImageManifest.as_ref(), DOCKER_MANIFEST].contains(&descriptor.media_type().as_ref()) {
-        let manifest: ImageManifest = layout.document(descriptor)?;
-        return Ok(manifest.layers().iter().chain([manifest.config()]).cloned().collect());
-    }
-    Ok(Vec::new())
-}
-
-fn is_index(descriptor: &Descriptor) -> bool {
-    [MediaType::ImageIndex.as_ref(), DOCKER_LIST].contains(&descriptor.media_type().as_ref())
 }

@@ -1,6 +1,8 @@
 //! Images of containers in the layout: what is in them, and how they come there.
 
 mod config;
+mod export;
+mod graph;
 mod import;
 
 use std::io::{self, Read};
@@ -8,6 +10,7 @@ use std::io::{self, Read};
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
 
 pub use config::LabelError;
+pub use export::{ExportError, export};
 pub use import::{ImportError, Imported, import};
 
 use crate::architecture::Architecture;

@@ -138,6 +138,32 @@ fn an_image_is_taken_over_from_a_directory_and_from_an_archive() {
 }
 
 #[test]
+fn what_is_exported_is_taken_over_elsewhere_and_always_the_same() {
+    let foreign = Foreign::new();
+    let image = foreign.image("one", &json!({}));
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [on(&image, host().debian)]});
+    foreign.index(&[(&foreign.document(INDEX, &index), Some("a/one:1"))]);
+    let exported = |home: &Path| {
+        let mut bytes = Vec::new();
+        export(home, "a/one:1", &mut bytes).unwrap();
+        bytes
+    };
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    import(here.path(), foreign.path(), None).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), exported(here.path())).unwrap();
+    import(there.path(), file.path(), None).unwrap();
+    assert_eq!(contents(there.path(), "a/one:1").unwrap(), Content::from(*b"one"));
+    assert_eq!(exported(there.path()), exported(here.path()));
+
+    let error = export(here.path(), "none", Vec::new()).unwrap_err().to_string();
+    assert_eq!(error, "there is no none; `mvm image ls` shows what there is");
+    fs::remove_file(here.path().join("blobs/sha256").join(&image["digest"].as_str().unwrap()[7..])).unwrap();
+    let error = told(&export(here.path(), "a/one:1", Vec::new()).unwrap_err());
+    assert!(error.starts_with("a part of a/one:1 is missing: sha256:"), "{error}");
+}
+
+#[test]
 fn what_is_not_whole_is_not_taken_over() {
     let refused = |foreign: &Foreign, name, message: &str| {
         for from in [foreign.path().to_owned(), foreign.archive().path().to_owned()] {
