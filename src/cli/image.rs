@@ -65,6 +65,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what an appliance or an image is made of, as JSON
+    Inspect { name: String },
     /// Write an appliance or an image as an archive that `mvm image import` takes, and other tools
     Export {
         name: String,
@@ -95,6 +97,7 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             Command::Import { from, name, json } => {
                 Box::new(move || import(&context, &from, name.as_deref(), json))
             }
+            Command::Inspect { name } => Box::new(move || inspect(&context, &name)),
             Command::Export { name, output } => Box::new(move || export(&context, &name, output.as_deref())),
             Command::Ls { json } => Box::new(move || list(&context, json)),
             Command::Schema { markdown } => Box::new(move || schema(markdown)),
@@ -188,6 +191,11 @@ fn import(context: &Context, from: &Path, name: Option<&str>, json: bool) -> Res
     let imported = images::image::import(&appliance::directories(context).images(), from, name)?;
     let rows = imported.into_iter().map(|image| (image.name, image.digest));
     print_images(&rows.collect::<Vec<_>>(), &[], json)
+}
+
+fn inspect(context: &Context, name: &str) -> Result<(), Failure> {
+    let shown = images::image::inspect(&appliance::directories(context).images(), name)?;
+    print_line(serde_json::to_string_pretty(&shown)?)
 }
 
 fn export(context: &Context, name: &str, output: Option<&Path>) -> Result<(), Failure> {

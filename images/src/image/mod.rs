@@ -4,6 +4,7 @@ mod config;
 mod export;
 mod graph;
 mod import;
+mod inspect;
 
 use std::io::{self, Read};
 
@@ -12,6 +13,7 @@ use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageMan
 pub use config::LabelError;
 pub use export::{ExportError, export};
 pub use import::{ImportError, Imported, import};
+pub use inspect::inspect;
 
 use crate::architecture::Architecture;
 use crate::layer::{self, Budget, Compression, LayerError, Limits};

@@ -156,6 +156,12 @@ fn what_is_exported_is_taken_over_elsewhere_and_always_the_same() {
     assert_eq!(contents(there.path(), "a/one:1").unwrap(), Content::from(*b"one"));
     assert_eq!(exported(there.path()), exported(here.path()));
 
+    let shown = inspect(there.path(), "a/one:1").unwrap();
+    assert_eq!(
+        (&shown["kind"], &shown["index"]["manifests"][0]["digest"]),
+        (&json!("image"), &image["digest"])
+    );
+    assert!(shown["size"].as_u64().unwrap() > 1024, "{shown}");
     let error = export(here.path(), "none", Vec::new()).unwrap_err().to_string();
     assert_eq!(error, "there is no none; `mvm image ls` shows what there is");
     fs::remove_file(here.path().join("blobs/sha256").join(&image["digest"].as_str().unwrap()[7..])).unwrap();
@@ -256,6 +262,9 @@ fn what_an_image_says_of_its_container_is_its_configuration_and_its_label() {
     let layout = Layout::open(home.path()).unwrap();
     let found = |name| Image::find(&layout, name, host()).map(Option::unwrap);
     let strings = |strings: &[&str]| Some(strings.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
+    let shown = inspect(home.path(), "right").unwrap();
+    assert_eq!(shown["config"]["config"]["WorkingDir"], "/w");
+    assert_eq!(shown["manifest"]["layers"].as_array().unwrap().len(), 1);
     let config = found("right").unwrap().config;
     assert_eq!(config.command, strings(&["/bin/x", "-a"]));
     assert_eq!((config.env, config.capabilities), (strings(&["B=2"]), strings(&["CAP_KILL"])));
