@@ -7,7 +7,11 @@ use super::validate::nearest;
 use crate::deb::root_path;
 use crate::rootfs::{mounts, oci};
 
-pub(super) const MODE: &str = "mode";
+const MODE: &str = "mode";
+const DEVICE_MODE: &str = "device-mode";
+/// What may stand without quotes, though it is no number: as it is written. LinuxKit wants them, and its own examples have
+/// none.
+pub(super) const WRITTEN_AS_NUMBERS: [&str; 2] = [MODE, DEVICE_MODE];
 
 /// What the name of each capability begins with.
 const CAPABILITY: &str = "CAP_";
@@ -33,9 +37,13 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "path" if root_path(Path::new(text)).is_none_or(|path| path.is_empty()) => {
             Err(plain(format!("the path {text:?} leads out of the root")))
         }
-        MODE if octal(text).is_none() && !is_access(text) => {
+        MODE if octal(text).is_none() => {
             Err((format!("cannot read the mode {text:?}"), Some("it is octal, as in \"0644\"".to_owned())))
         }
+        DEVICE_MODE if octal(text).is_none() && !is_access(text) => Err((
+            format!("cannot read the mode {text:?}"),
+            Some("it is octal, as in \"0644\", or of r, w and m for the path all".to_owned()),
+        )),
         "bind" => mounts::bind(text).map(drop).map_err(|error| plain(error.to_string())),
         "tmpfs" => mounts::tmpfs(text).map(drop).map_err(|error| plain(error.to_string())),
         "rlimit" => oci::rlimit(text).map(drop).map_err(|error| plain(error.to_string())),

@@ -217,7 +217,7 @@ pub struct DeviceSpec {
     pub minor: i64,
     /// Octal permissions of the file; what is allowed (`rwm`) for the path `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "mode"))]
+    #[schemars(extend("format" = "device-mode"))]
     pub mode: Option<String>,
 }
 

@@ -112,8 +112,7 @@ impl Validator<'_> {
         let format = part.get("format").and_then(Json::as_str).unwrap_or_default();
         let json = match (kind, scalar.kind()) {
             ("string", Kind::Text) => self.text(part, format, &scalar.text, node.place, name),
-            // As it is written: LinuxKit wants quotes around it, and its own examples have none.
-            ("string", Kind::Integer(_)) if format == formats::MODE => {
+            ("string", Kind::Integer(_)) if formats::WRITTEN_AS_NUMBERS.contains(&format) => {
                 self.text(part, format, &scalar.text, node.place, name)
             }
             ("boolean", Kind::Bool(value)) => Some(value.into()),
