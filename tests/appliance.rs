@@ -44,10 +44,10 @@ fn containers_of_an_imported_image_run_as_they_were_told() {
     let directory = tempfile::tempdir().unwrap();
     let more = directory.path().join("more.yml");
     fs::write(&more, MORE).unwrap();
-    let said = "echo $GREETING $WHO from $PWD; /bin/busybox cat /data/x; echo x > /work/x || echo nothing is written; /bin/busybox sleep 86400";
+    let said = "echo $GREETING $WHO from $PWD; /bin/busybox cat /data/x; echo x > /room/x || echo nothing is written; /bin/busybox sleep 86400";
     let config = json!({
         "Entrypoint": ["/bin/busybox", "sh", "-c"], "Cmd": [said],
-        "Env": ["GREETING=other"], "WorkingDir": "/work",
+        "Env": ["GREETING=other"], "WorkingDir": "/room",
     });
     let image = layout("test/greeter:1", &config);
     let imported = instance.mvm(&["image", "import", image.path().to_str().unwrap()]).ok();
@@ -65,12 +65,12 @@ fn containers_of_an_imported_image_run_as_they_were_told() {
 
     let instance = Instance::up_with("own-up", &Options::up(&["--image", "test-own"]));
     let logs = |source: &str| instance.mvm(&["logs", source]).ok();
-    assert!(logs("onboot.005-seed").ends_with("bin\nwork\n"), "{}", logs("onboot.005-seed"));
+    assert!(logs("onboot.005-seed").ends_with("bin\nroom\n"), "{}", logs("onboot.005-seed"));
     // Seven steps, one of the shutdown and three services have the numbers from 100 on.
     assert_eq!(logs("onboot.006-step").lines().last(), Some("once as 110:7"));
     eventually("the service's words", 60, || {
         let logs = logs("greeter");
-        let expected = ["hello you from /work", "sown", "nothing is written"];
+        let expected = ["hello you from /room", "sown", "nothing is written"];
         if expected.iter().all(|line| logs.contains(line)) { Ok(()) } else { Err(logs) }
     });
     // While services run, and to its end.

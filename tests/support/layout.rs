@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::images::busybox;
 
-/// The image's configuration is `config`; in it is Debian's busybox and an empty directory `work`.
+/// The image's configuration is `config`; in it is Debian's busybox and an empty directory `room`.
 pub fn layout(name: &str, config: &Value) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory for a layout");
     let top = directory.path();
@@ -41,7 +41,7 @@ fn layer(scratch: &Path) -> Vec<u8> {
     busybox("amd64", &program);
     let mut builder = tar::Builder::new(Vec::new());
     builder.append_path_with_name(&program, "bin/busybox").expect("busybox is packed");
-    builder.append_dir("work", scratch).expect("a directory is packed");
+    builder.append_dir("room", scratch).expect("a directory is packed");
     fs::remove_file(&program).expect("busybox is removed");
     builder.into_inner().expect("the layer is finished")
 }
