@@ -188,7 +188,7 @@ fn lock(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
 }
 
 fn import(context: &Context, from: &Path, name: Option<&str>, json: bool) -> Result<(), Failure> {
-    let imported = images::image::import(&appliance::directories(context).images(), from, name)?;
+    let imported = images::image::import(&appliance::directories(context), from, name)?;
     let rows = imported.into_iter().map(|image| (image.name, image.digest));
     print_images(&rows.collect::<Vec<_>>(), &[], json)
 }

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, Digest, ImageIndex};
 
 use super::graph::{is_index, is_whole, parts};
+use crate::component;
+use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::layer::{Archive, Kind, LayerError};
 use crate::layout::{Layout, LayoutError, name_of};
+use crate::request::Directories;
 
 /// Why an image cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,12 @@ pub enum ImportError {
     Index { path: PathBuf, source: oci_spec::OciSpecError },
     #[error("{0} holds {1} images without a name; give one with --name")]
     Nameless(PathBuf, usize),
+    #[error(
+        "names that begin with mvm/ are those of mvm's own images, and {0} is one; give another with --name"
+    )]
+    Reserved(String),
+    #[error(transparent)]
+    Exclusive(#[from] ExclusiveError),
     #[error("{path} lacks a part of {name}")]
     Incomplete { path: PathBuf, name: String, source: LayoutError },
     #[error(transparent)]
@@ -39,8 +48,22 @@ pub struct Imported {
 /// Longer than any index.
 const LONGEST_INDEX: u64 = 4 << 20;
 
-/// Takes over all images of a file or directory that have names, or the one that it has under another name.
-pub fn import(layout: &Path, from: &Path, name: Option<&str>) -> Result<Vec<Imported>, ImportError> {
+/// Takes over all images of a file or directory that have names, or the one that it has under another name. Waits for whoever
+/// else writes to the layout.
+pub fn import(
+    directories: &Directories,
+    from: &Path,
+    name: Option<&str>,
+) -> Result<Vec<Imported>, ImportError> {
+    let _alone = Exclusive::wait(directories)?;
+    import_into(&directories.images(), from, name)
+}
+
+pub(super) fn import_into(
+    layout: &Path,
+    from: &Path,
+    name: Option<&str>,
+) -> Result<Vec<Imported>, ImportError> {
     let layout = Layout::open(layout)?;
     let read = |source| ImportError::Read { path: from.to_owned(), source };
     let index = if fs::metadata(from).map_err(read)?.is_dir() {
@@ -64,6 +87,9 @@ pub fn import(layout: &Path, from: &Path, name: Option<&str>) -> Result<Vec<Impo
     let mut imported = Vec::new();
     for (name, descriptor) in &named {
         let Some(name) = name else { return Err(ImportError::Nameless(from.to_owned(), named.len())) };
+        if component::name_of(name).is_some() {
+            return Err(ImportError::Reserved((*name).to_owned()));
+        }
         is_whole(&layout, descriptor, 0).map_err(|source| ImportError::Incomplete {
             path: from.to_owned(),
             name: (*name).to_owned(),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
+use super::import::import_into;
 use super::*;
 use crate::rootfs::Content;
 
@@ -123,7 +124,7 @@ fn an_image_is_taken_over_from_a_directory_and_from_an_archive() {
     let archive = foreign.archive();
     for from in [foreign.path(), archive.path()] {
         let home = tempfile::tempdir().unwrap();
-        let imported = import(home.path(), from, None).unwrap();
+        let imported = import_into(home.path(), from, None).unwrap();
         let names: Vec<_> = imported.iter().map(|image| image.name.as_str()).collect();
         assert_eq!(names, ["a/one:1", "other"]);
         assert_eq!(imported[0].digest, one["digest"]);
@@ -132,7 +133,7 @@ fn an_image_is_taken_over_from_a_directory_and_from_an_archive() {
     }
     foreign.index(&[(&one, Some("a/one:1"))]);
     let home = tempfile::tempdir().unwrap();
-    import(home.path(), foreign.path(), Some("mine")).unwrap();
+    import_into(home.path(), foreign.path(), Some("mine")).unwrap();
     assert_eq!(contents(home.path(), "mine").unwrap(), Content::from(*b"one"));
     assert!(Image::find(&Layout::open(home.path()).unwrap(), "a/one:1", host()).unwrap().is_none());
 }
@@ -149,10 +150,10 @@ fn what_is_exported_is_taken_over_elsewhere_and_always_the_same() {
         bytes
     };
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    import(here.path(), foreign.path(), None).unwrap();
+    import_into(here.path(), foreign.path(), None).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), exported(here.path())).unwrap();
-    import(there.path(), file.path(), None).unwrap();
+    import_into(there.path(), file.path(), None).unwrap();
     assert_eq!(contents(there.path(), "a/one:1").unwrap(), Content::from(*b"one"));
     assert_eq!(exported(there.path()), exported(here.path()));
 
@@ -177,7 +178,7 @@ fn what_is_not_whole_is_not_taken_over() {
             // An archive is gone with the value that it is of.
             let archive = foreign.archive();
             let from = if from.is_dir() { from } else { archive.path().to_owned() };
-            let error = told(&import(home.path(), &from, name).unwrap_err());
+            let error = told(&import_into(home.path(), &from, name).unwrap_err());
             assert!(error.contains(message), "{error}");
             assert!(Layout::open(home.path()).unwrap().index().unwrap().manifests().is_empty(), "{error}");
         }
@@ -192,6 +193,12 @@ fn what_is_not_whole_is_not_taken_over() {
     foreign.index(&[(&image, Some("a")), (&image, Some("b"))]);
     refused(&foreign, Some("c"), "holds 2 images without a name");
 
+    // Names of mvm's own are what a machine boots.
+    foreign.index(&[(&image, Some(crate::DEFAULT_REFERENCE))]);
+    refused(&foreign, None, "names that begin with mvm/ are those of mvm's own images");
+    foreign.index(&[(&image, Some("a"))]);
+    refused(&foreign, Some("mvm/moby"), "and mvm/moby is one; give another with --name");
+
     // Of an index, at least one part has to be there; the others may be.
     let other = foreign.image("other", &json!({}));
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [on(&other, "s390x"), on(&image, host().debian)]});
@@ -199,7 +206,7 @@ fn what_is_not_whole_is_not_taken_over() {
     fs::remove_file(foreign.blob(&other["digest"])).unwrap();
     for from in [foreign.path(), foreign.archive().path()] {
         let home = tempfile::tempdir().unwrap();
-        import(home.path(), from, None).unwrap();
+        import_into(home.path(), from, None).unwrap();
         assert_eq!(contents(home.path(), "part").unwrap(), Content::from(*b"one"));
     }
     let lone = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [on(&other, "s390x")]});
@@ -218,7 +225,7 @@ fn what_is_not_whole_is_not_taken_over() {
     fs::remove_file(&layer).unwrap();
     refused(&foreign, None, &layer.file_name().unwrap().to_string_lossy());
     let nowhere = foreign.path().join("nowhere");
-    let error = told(&import(&foreign.path().join("home"), &nowhere, None).unwrap_err());
+    let error = told(&import_into(&foreign.path().join("home"), &nowhere, None).unwrap_err());
     assert_eq!(error, format!("cannot read {}: No such file or directory (os error 2)", nowhere.display()));
 }
 
@@ -238,7 +245,7 @@ fn the_part_for_this_processor_is_found_through_indexes() {
     let foreign_only = list(&[on(&wrong, other)]);
     foreign.index(&[(&nested, Some("both")), (&foreign_only, Some("other"))]);
     let home = tempfile::tempdir().unwrap();
-    import(home.path(), foreign.path(), None).unwrap();
+    import_into(home.path(), foreign.path(), None).unwrap();
     assert_eq!(contents(home.path(), "both").unwrap(), Content::from(*b"right"));
     let error = contents(home.path(), "other").unwrap_err().to_string();
     assert_eq!(error, format!("it has no part for linux/{}; it has linux/{other}", host().debian));
@@ -258,7 +265,7 @@ fn what_an_image_says_of_its_container_is_its_configuration_and_its_label() {
     let plain = foreign.image("plain", &json!({"WorkingDir": ""}));
     foreign.index(&[(&right, Some("right")), (&wrong, Some("wrong")), (&plain, Some("plain"))]);
     let home = tempfile::tempdir().unwrap();
-    import(home.path(), foreign.path(), None).unwrap();
+    import_into(home.path(), foreign.path(), None).unwrap();
     let layout = Layout::open(home.path()).unwrap();
     let found = |name| Image::find(&layout, name, host()).map(Option::unwrap);
     let strings = |strings: &[&str]| Some(strings.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
@@ -284,7 +291,7 @@ fn a_layer_is_held_against_its_digest_whatever_else_is_wrong_with_it() {
     let image = foreign.image("one", &json!({}));
     foreign.index(&[(&image, Some("a"))]);
     let home = tempfile::tempdir().unwrap();
-    import(home.path(), foreign.path(), None).unwrap();
+    import_into(home.path(), foreign.path(), None).unwrap();
     let blobs = home.path().join("blobs/sha256");
     let layer = blobs.join(hex::encode(Sha256::digest(layer("one"))));
     // The archive itself, its end, and what follows it.

@@ -122,9 +122,7 @@ pub(crate) fn apply(
             } else {
                 tree.place(above).ok_or(Fault::Way).map_err(entry)?
             };
-            let below = tree.below(&above).map(|(path, _)| path);
-            let gone: Vec<_> = below.filter(|path| !brought.contains(*path)).map(str::to_owned).collect();
-            gone.iter().for_each(|path| tree.remove_alone(path));
+            hide_below(tree, &above, &brought);
         } else if path.split('/').any(|part| part.starts_with(RESERVED)) {
             // Hard links of a storage driver's own; of no meaning to others.
         } else if let Some(hidden) = name.strip_prefix(WHITEOUT) {
@@ -134,7 +132,9 @@ pub(crate) fn apply(
             }
             let hidden = if above.is_empty() { hidden.to_owned() } else { format!("{above}/{hidden}") };
             let hidden = tree.place(&hidden).ok_or(Fault::Way).map_err(entry)?;
-            if !brought.contains(&hidden) {
+            if brought.contains(&hidden) {
+                hide_below(tree, &hidden, &brought);
+            } else {
                 tree.remove(&hidden);
             }
         } else {
@@ -145,6 +145,13 @@ pub(crate) fn apply(
         }
     }
     Ok(())
+}
+
+/// Takes away what a directory has of the layers below.
+fn hide_below(tree: &mut Tree, directory: &str, brought: &HashSet<String>) {
+    let below = tree.below(directory).map(|(path, _)| path);
+    let gone: Vec<_> = below.filter(|path| !brought.contains(*path)).map(str::to_owned).collect();
+    gone.iter().for_each(|path| tree.remove_alone(path));
 }
 
 /// With all that is above it: a directory that holds something new is not taken away.

@@ -139,6 +139,10 @@ fn a_layer_takes_away_what_lies_below_it_and_nothing_of_its_own() {
     let tree = unpacked([below().bytes(), above.bytes()]).unwrap();
     assert_eq!(names(&tree), ["a", "a/two", "b", "b/new", "b/new/deep", "c"]);
     assert!(is(&tree, "c", "new"));
+    // A directory that is made anew keeps nothing of the old one.
+    let above = Layer::new().file("b/new", "n").file(".wh.b", "");
+    let tree = unpacked([below().bytes(), above.bytes()]).unwrap();
+    assert_eq!(tree.below("b").map(|(path, _)| path).collect::<Vec<_>>(), ["b/new"]);
     // The root is a directory, too.
     let tree =
         unpacked([below().bytes(), Layer::new().file("new", "").file(".wh..wh..opq", "").bytes()]).unwrap();

@@ -10,7 +10,7 @@ use crate::yaml::{Kind, Node, Problem, Problems, Scalar, Value};
 /// The sections that hold containers.
 const CONTAINERS: [&str; 3] = ["onboot", "onshutdown", "services"];
 
-/// All that is wrong between files that have the right shape each.
+/// All that is wrong between the files; what has not its shape is passed over, and told by whoever looks at that.
 pub(super) fn all(parts: &[(&Document<'_>, Node)]) -> Problems {
     let names = |section: &'static str| {
         parts.iter().flat_map(move |(_, root)| root.list(section)).filter_map(|node| node.text("name"))

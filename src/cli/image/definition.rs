@@ -17,6 +17,8 @@ const READ: Duration = Duration::from_secs(60);
 pub(super) enum DefinitionError {
     #[error("cannot read standard input")]
     Stdin(#[source] std::io::Error),
+    #[error(transparent)]
+    Join(#[from] tokio::task::JoinError),
     #[error("cannot get {url}")]
     Get { url: String, source: reqwest::Error },
     #[error("{url} is answered with {status}")]
@@ -35,7 +37,8 @@ pub(super) async fn source(arguments: Vec<String>) -> Result<Source, DefinitionE
     let mut parts = Vec::new();
     for argument in arguments {
         parts.push(if argument == STDIN {
-            let bytes = stdin()?;
+            // On a thread of its own: Ctrl-C is heard meanwhile.
+            let bytes = tokio::task::spawn_blocking(stdin).await??;
             Part::Text { name: "standard input".to_owned(), text: text("standard input", bytes)? }
         } else if ["http://", "https://"].iter().any(|scheme| argument.starts_with(scheme)) {
             let bytes = get(&argument).await?;
