@@ -4,66 +4,74 @@ mod support;
 
 use std::fs;
 
-use serde_json::json;
-use support::{Instance, Options, TOP, eventually, layout, skipped};
+use serde_json::{Value, json};
+use support::{Instance, Options, Registry, TOP, eventually, layout, run, skipped};
 
 const MORE: &str = "
 volumes:
   - name: data
-  - {name: base, image: test/greeter:1, readonly: true}
+  - {name: base, image: IMAGE, readonly: true}
 onboot:
   - name: seed
-    image: test/greeter:1
+    image: IMAGE
     command: [/bin/busybox, sh, -c, 'echo sown > /data/x; echo x > /base/x || /bin/busybox ls /base']
     binds: ['data:/data']
     mounts: [{type: bind, source: base, destination: /base, options: [bind, ro]}]
   - name: step
-    image: test/greeter:1
+    image: IMAGE
     command: [/bin/busybox, sh, -c, 'echo once as $(/bin/busybox id -u):$(/bin/busybox id -g)']
     uid: greeter
     gid: 7
 onshutdown:
   - name: last
-    image: test/greeter:1
+    image: IMAGE
     command: [/bin/busybox, sh, -c, 'echo of the greeter there is $(/bin/busybox ps | /bin/busybox grep -c [s]leep)']
     pid: host
 services:
   - name: greeter
-    image: test/greeter:1
+    image: IMAGE
     env: [GREETING=hello, WHO=you]
     binds: ['data:/data:ro']
     readonly: true
 ";
 
+/// What one host builds of an image in a registry, locked, and pushes there, another one boots by its name.
 #[test]
-fn containers_of_an_imported_image_run_as_they_were_told() {
+fn an_appliance_of_a_registrys_image_boots_from_a_registry() {
     if skipped("appliance") {
         return;
     }
-    let instance = Instance::prepared("own");
+    let (instance, registry) = (Instance::prepared("own"), Registry::open());
     let directory = tempfile::tempdir().unwrap();
-    let more = directory.path().join("more.yml");
-    fs::write(&more, MORE).unwrap();
     let said = "echo $GREETING $WHO from $PWD; /bin/busybox cat /data/x; echo x > /room/x || echo nothing is written; /bin/busybox sleep 86400";
     let config = json!({
         "Entrypoint": ["/bin/busybox", "sh", "-c"], "Cmd": [said],
         "Env": ["GREETING=other"], "WorkingDir": "/room",
     });
-    let image = layout("test/greeter:1", &config);
-    let imported = instance.mvm(&["image", "import", image.path().to_str().unwrap()]).ok();
-    assert!(imported.starts_with("test/greeter:1 sha256:"), "{imported}");
-
-    let (own, more) = (format!("{TOP}/linuxkit.yml"), more.to_str().unwrap());
-    let made = instance.mvm(&["image", "build", "--name", "test-own", &own, more]).ok();
-    assert_eq!(
-        instance.mvm(&["image", "build", "--name", "test-own", &own, more]).ok(),
-        made,
-        "it is the same"
-    );
+    let (image, own) = (registry.image("greeter:1"), registry.image("own:1"));
+    let digest = pushed(&instance, &image, &config);
+    let more = directory.path().join("more.yml");
+    fs::write(&more, MORE.replace("IMAGE", &image)).unwrap();
+    let lock = |digest: &str| {
+        let lock = fs::read_to_string(format!("{TOP}/linuxkit.lock")).unwrap();
+        fs::write(more.with_extension("lock"), format!("{lock}images:\n  {image}: {digest}\n")).unwrap();
+    };
+    let base = format!("{TOP}/linuxkit.yml");
+    let build = ["image", "build", "--name", "test-own", &base, more.to_str().unwrap()];
+    lock(&format!("sha256:{}", "0".repeat(64)));
+    instance.mvm(&build).refused(1, &format!("@sha256:{} is not in the registry ", "0".repeat(64)));
+    lock(&digest);
+    let made = instance.mvm(&build).ok();
+    assert_eq!(instance.mvm(&build).ok(), made, "it is the same");
     let listed = instance.mvm(&["image", "ls"]).ok();
-    assert!(listed.contains(&made) && listed.contains(&imported), "{listed}");
+    assert!(listed.contains(&made), "{listed}");
+    assert!(listed.contains(&format!("@{digest} {digest} (image)")), "{listed}");
+    let pushed = instance.mvm(&["image", "push", "test-own", &own]).ok();
+    assert_eq!(pushed.replace(&own, "test-own"), made);
 
-    let instance = Instance::up_with("own-up", &Options::up(&["--image", "test-own"]));
+    let instance = Instance::up_with("own-up", &Options::up(&["--image", &own]));
+    let listed = instance.mvm(&["image", "ls"]).ok();
+    assert!(listed.contains(&pushed), "{listed}");
     let logs = |source: &str| instance.mvm(&["logs", source]).ok();
     assert!(logs("onboot.005-seed").ends_with("bin\nroom\n"), "{}", logs("onboot.005-seed"));
     // Seven steps, one of the shutdown and three services have the numbers from 100 on.
@@ -77,4 +85,16 @@ fn containers_of_an_imported_image_run_as_they_were_told() {
     instance.mvm(&["down", &instance.name]).ok();
     let last = logs("onshutdown.000-last");
     assert_eq!(last, "of the greeter there is 1\n");
+}
+
+/// An image in the registry, which this machine has not; its digest.
+fn pushed(instance: &Instance, image: &str, config: &Value) -> String {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let layout = layout(image, config);
+    let mvm = |arguments: &[&str]| {
+        run(instance.command().args(arguments).env("XDG_DATA_HOME", elsewhere.path())).ok()
+    };
+    mvm(&["image", "import", layout.path().to_str().unwrap()]);
+    let pushed = mvm(&["image", "push", image]);
+    pushed.trim().rsplit(' ').next().expect("a name and a digest").to_owned()
 }

@@ -57,7 +57,7 @@ fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Re
     let kernel = Kernel::load(kernel)?;
     let store = Store::open(&request.directories.images())?;
     let architecture = Architecture::host().map_err(KernelError::from)?;
-    let origins = Origins::of(definition, store.layout(), architecture)?;
+    let origins = Origins::of(definition, (store.layout(), lock), architecture)?;
     let cache = &request.directories.cache;
     let scratch = Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
     let spool = Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;

@@ -31,9 +31,13 @@ pub enum Error {
     #[error("the kernel {0} is not one of mvm's own (mvm/NAME), and others are not built in yet")]
     ForeignKernel(String),
     #[error(
-        "there is no image {0}: it is not one of mvm's own (mvm/NAME), and `mvm image import FILE` has not taken it over"
+        "there is no image {0}: it is not one of mvm's own (mvm/NAME), and neither `mvm image pull {0}` nor `mvm image import FILE` has brought it"
     )]
     NoImage(String),
+    #[error(
+        "the image {name} is not here as the lock has it, {digest}; `mvm image pull` brings it by that digest"
+    )]
+    NoLockedImage { name: String, digest: String },
     #[error("the image {name} cannot be used")]
     Image { name: String, source: ImageError },
     #[error("the container {container} cannot be described")]

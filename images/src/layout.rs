@@ -1,17 +1,22 @@
 //! An OCI image layout on disk (image-spec 1.1, "OCI Image Layout Specification"): contents by their digests, and an index
 //! that gives some of them names.
 
+mod arrival;
+pub mod graph;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use oci_spec::distribution::Reference;
 use oci_spec::image::{
     ANNOTATION_REF_NAME, Descriptor, DescriptorBuilder, Digest, DigestAlgorithm, ImageIndex,
-    ImageIndexBuilder, OciLayoutBuilder,
+    ImageIndexBuilder, ImageManifest, OciLayoutBuilder,
 };
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
+pub use self::arrival::Arrival;
 use crate::files;
 
 /// No manifest and no configuration is longer; a registry takes 4 MiB.
@@ -28,24 +33,29 @@ pub enum LayoutError {
     Damaged { path: PathBuf, source: io::Error },
     #[error("{0} is missing")]
     Missing(Digest),
-    #[error("{0} has more bytes than such a document can have")]
+    #[error("{0} has more bytes than it can have")]
     Long(Digest),
+    #[error("indexes inside one another, without end")]
+    Depth,
     #[error("{0} is no such document")]
     Document(Digest, #[source] serde_json::Error),
     #[error("digests of the algorithm {0} are not supported; only sha256 is")]
     Algorithm(String),
+    #[error("what came as {expected} is sha256:{found}, and nothing of it was kept")]
+    Wrong { expected: String, found: String },
     #[error(transparent)]
     Describe(#[from] oci_spec::OciSpecError),
 }
 
+/// A layout, which any number of processes may add to.
 #[derive(Debug, Clone)]
-pub(crate) struct Layout {
+pub struct Layout {
     dir: PathBuf,
 }
 
 impl Layout {
     /// Opens the layout in `dir`, making it where it is missing.
-    pub(crate) fn open(dir: &Path) -> Result<Self, LayoutError> {
+    pub fn open(dir: &Path) -> Result<Self, LayoutError> {
         let blobs = dir.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
         let layout = Self { dir: dir.to_owned() };
@@ -69,16 +79,24 @@ impl Layout {
         ImageIndex::from_file(&path).map_err(|source| self.malformed(&path, source))
     }
 
-    /// What a name stands for.
-    pub(crate) fn find(&self, name: &str) -> Result<Option<Descriptor>, LayoutError> {
-        Ok(self.index()?.manifests().iter().find(|each| name_of(each) == Some(name)).cloned())
+    /// What a name stands for: as it is written, or with what was left out filled in, as a pull names things.
+    pub fn find(&self, name: &str) -> Result<Option<Descriptor>, LayoutError> {
+        let index = self.index()?;
+        let named = |name: &str| index.manifests().iter().find(|each| name_of(each) == Some(name)).cloned();
+        Ok(named(name).or_else(|| named(&name.parse::<Reference>().ok()?.whole())))
+    }
+
+    /// Something that has a name, by its digest.
+    pub(crate) fn find_digest(&self, digest: &Digest) -> Result<Option<Descriptor>, LayoutError> {
+        Ok(self.index()?.manifests().iter().find(|each| each.digest() == digest).cloned())
     }
 
     /// Gives a name to something, which takes it over from what had it before; the descriptor as the index has it then.
-    pub(crate) fn tag(&self, name: &str, mut descriptor: Descriptor) -> Result<Descriptor, LayoutError> {
+    pub fn tag(&self, name: &str, mut descriptor: Descriptor) -> Result<Descriptor, LayoutError> {
         let mut annotations = descriptor.annotations().clone().unwrap_or_default();
         annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_owned());
         descriptor.set_annotations(Some(annotations));
+        let descriptor = self.with_its_kind(descriptor)?;
         let mut index = self.index()?;
         let mut manifests = index.manifests().clone();
         manifests.retain(|other| name_of(other) != Some(name));
@@ -89,18 +107,27 @@ impl Layout {
         Ok(descriptor)
     }
 
+    /// A descriptor that says what kind of artifact its manifest is, which not all tools write into an index.
+    pub(crate) fn with_its_kind(&self, mut descriptor: Descriptor) -> Result<Descriptor, LayoutError> {
+        if graph::is_manifest(&descriptor) {
+            let manifest: ImageManifest = self.document(&descriptor)?;
+            descriptor.set_artifact_type(manifest.artifact_type().clone());
+        }
+        Ok(descriptor)
+    }
+
     /// Where the content of a digest lies, if it is there.
-    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.dir.join("blobs").join(digest.algorithm().as_ref()).join(digest.digest())
     }
 
     /// Whether all of a content is there, by its length: a disk that was full, or a copy that was broken off, leaves a part.
-    pub(crate) fn has(&self, descriptor: &Descriptor) -> bool {
+    pub fn has(&self, descriptor: &Descriptor) -> bool {
         fs::metadata(self.blob(descriptor.digest())).is_ok_and(|found| found.len() == descriptor.size())
     }
 
     /// A content; whoever reads it to its end gets an error there if it is not what its digest says.
-    pub(crate) fn read(&self, descriptor: &Descriptor) -> Result<Verified<File>, LayoutError> {
+    pub fn read(&self, descriptor: &Descriptor) -> Result<Verified<File>, LayoutError> {
         let digest = descriptor.digest();
         let path = self.blob(digest);
         match File::open(&path) {
@@ -113,7 +140,7 @@ impl Layout {
     }
 
     /// A manifest, an index, a configuration.
-    pub(crate) fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, LayoutError> {
+    pub fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, LayoutError> {
         let digest = descriptor.digest();
         if descriptor.size() > LONGEST_DOCUMENT {
             return Err(LayoutError::Long(digest.clone()));
@@ -133,7 +160,7 @@ impl Layout {
         serde_json::from_slice(&bytes).map_err(|source| LayoutError::Document(digest.clone(), source))
     }
 
-    pub(crate) fn add_bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, LayoutError> {
+    pub fn add_bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, LayoutError> {
         let descriptor = describe(media_type, &hex::encode(Sha256::digest(bytes)), bytes.len() as u64)?;
         write(&self.blob(descriptor.digest()), bytes)?;
         Ok(descriptor)
@@ -190,7 +217,8 @@ fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) 
 }
 
 /// A content on its way, held against its digest at its end.
-pub(crate) struct Verified<R> {
+#[derive(Debug)]
+pub struct Verified<R> {
     from: R,
     expected: String,
     hash: Sha256,

@@ -1,7 +1,9 @@
 //! The lock: every package that an appliance is made of, by version and hash.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
+use oci_spec::image::Digest;
 use serde::{Deserialize, Serialize};
 
 /// The first lines of every lock that is written.
@@ -61,11 +63,23 @@ pub(crate) struct Lock {
     packages: BTreeMap<String, Pin>,
     /// The packages of each tool with all that they depend on, by `TOOL/ARCHITECTURE`.
     tools: BTreeMap<String, BTreeSet<String>>,
+    /// What each image of others is, by the name that the definition has for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    images: BTreeMap<String, Digest>,
+    /// Whether it was made for the definition that is built. One that was made for another knows nothing of its images.
+    #[serde(skip)]
+    pub(crate) is_own: bool,
 }
 
 impl Default for Lock {
     fn default() -> Self {
-        Self { version: 1, packages: BTreeMap::new(), tools: BTreeMap::new() }
+        Self {
+            version: 1,
+            packages: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            images: BTreeMap::new(),
+            is_own: false,
+        }
     }
 }
 
@@ -98,6 +112,18 @@ impl Lock {
             .ok_or_else(|| LockError::Unlocked { package: format!("the tool {tool} for {architecture}") })
     }
 
+    /// What the image of that name has to be; nothing where any will do.
+    pub(crate) fn image(&self, name: &str) -> Result<Option<&Digest>, LockError> {
+        match self.images.get(name) {
+            None if self.is_own => Err(LockError::Unlocked { package: format!("the image {name}") }),
+            digest => Ok(digest),
+        }
+    }
+
+    pub(crate) fn set_image(&mut self, name: &str, digest: Digest) {
+        self.images.insert(name.to_owned(), digest);
+    }
+
     pub(crate) fn set_pin(&mut self, name: &Name, pin: Pin) {
         self.packages.insert(name.key(), pin);
     }
@@ -121,9 +147,14 @@ impl Lock {
     /// What became of each package on the way from an older lock to this one.
     pub(crate) fn changes_from(&self, older: &Self) -> Vec<String> {
         let keys: BTreeSet<_> = older.packages.keys().chain(self.packages.keys()).collect();
-        keys.into_iter()
-            .filter_map(|key| change(key, older.packages.get(key), self.packages.get(key)))
-            .collect()
+        let packages =
+            keys.into_iter().filter_map(|key| change(key, older.packages.get(key), self.packages.get(key)));
+        let names: BTreeSet<_> = older.images.keys().chain(self.images.keys()).collect();
+        let images = names.into_iter().filter_map(|name| {
+            let (before, after) = (older.images.get(name), self.images.get(name));
+            (before != after).then(|| moved(name, before, after))
+        });
+        packages.chain(images).collect()
     }
 }
 
@@ -138,10 +169,19 @@ fn change(key: &str, before: Option<&Pin>, after: Option<&Pin>) -> Option<String
         (Some(before), Some(after)) if before.version == after.version => {
             Some(format!("{key} {}: rebuilt under the same version", after.version))
         }
-        (Some(before), Some(after)) => Some(format!("{key} {} -> {}", before.version, after.version)),
-        (None, Some(after)) => Some(format!("{key} {} (new)", after.version)),
-        (Some(before), None) => Some(format!("{key} {} (no longer used)", before.version)),
-        (None, None) => None,
+        _ => {
+            let (before, after) = (before.map(|pin| &pin.version), after.map(|pin| &pin.version));
+            Some(moved(key, before, after))
+        }
+    }
+}
+
+fn moved(key: &str, before: Option<impl Display>, after: Option<impl Display>) -> String {
+    match (before, after) {
+        (Some(before), Some(after)) => format!("{key} {before} -> {after}"),
+        (None, Some(after)) => format!("{key} {after} (new)"),
+        (Some(before), None) => format!("{key} {before} (no longer used)"),
+        (None, None) => key.to_owned(),
     }
 }
 
@@ -199,6 +239,22 @@ mod tests {
             newer.changes_from(&older),
             ["forky/amd64/a 1 -> 2", "forky/amd64/b 1 (no longer used)", "forky/amd64/d 1 (new)"]
         );
+    }
+
+    #[test]
+    fn only_the_lock_of_a_definition_has_to_name_its_images() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64)).parse::<Digest>().unwrap();
+        let mut lock = lock(&[]);
+        lock.set_image("a/b", digest("1"));
+        assert_eq!(lock.image("a/b").unwrap(), Some(&digest("1")));
+        assert_eq!(lock.image("c").unwrap(), None);
+        lock.is_own = true;
+        assert_eq!(lock.image("c").unwrap_err().to_string(), "the lock does not name the image c");
+        let mut newer = lock.clone();
+        newer.set_image("a/b", digest("2"));
+        assert_eq!(newer.changes_from(&lock), [format!("a/b {} -> {}", digest("1"), digest("2"))]);
+        lock.is_own = false;
+        assert_eq!(Lock::parse(&lock.to_text().unwrap()).unwrap(), lock);
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::path::PathBuf;
 
 use crate::apt::{Apt, AptError, Candidate};
 use crate::architecture::{Architecture, UnknownArchitecture};
+use crate::component;
 use crate::embedded;
 use crate::files::{self, Key};
+use crate::layout::{Layout, LayoutError};
 use crate::lock::{Lock, LockError, Name, Pin, is_sha256};
 use crate::packages::PackagesError;
 use crate::progress::{Progress, Stage, Unit};
 use crate::recipe::{Component, RecipeError, Tool};
 use crate::request::{Directories, Pins};
-use crate::source::Source;
+use crate::source::{Source, SourceError};
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,14 @@ pub enum LockingError {
     Outdated { command: String, source: Box<dyn Error + Send + Sync> },
     #[error("the lock {path} cannot be used; `{command}` makes a new one")]
     Unusable { path: PathBuf, command: String, source: LockError },
+    #[error(
+        "the image {0} is not here, and a lock needs to know which it is; `mvm image pull {0}` or `mvm image import` brings it"
+    )]
+    NoImage(String),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(
@@ -51,11 +61,11 @@ pub(crate) fn effective(source: &Source, directories: &Directories) -> Result<Lo
         },
         Err(source) => return Err(LockingError::Io { action: "read", path, source }),
     };
-    Lock::parse(&text).map_err(|error| LockingError::Unusable {
-        path,
-        command: command(source),
-        source: error,
-    })
+    let lock = Lock::parse(&text);
+    let mut lock =
+        lock.map_err(|error| LockingError::Unusable { path, command: command(source), source: error })?;
+    lock.is_own = source.file().is_some();
+    Ok(lock)
 }
 
 /// Works with the lock that holds; where that fails because a package is gone and `pins` allows it, once more with a new
@@ -128,6 +138,17 @@ pub(crate) fn relock(
     let architecture = Architecture::host()?;
     let mut lock = Resolver { architecture, directories, progress, suites: BTreeMap::new() }.resolve()?;
     lock.keep_other_architectures(&older, architecture.debian);
+    let layout = Layout::open(&directories.images())?;
+    let definition = source.read()?;
+    for name in definition.images().filter(|name| component::name_of(name).is_none()) {
+        let image = match (layout.find(name)?, older.image(name).ok().flatten()) {
+            (None, Some(digest)) => layout.find_digest(digest)?,
+            (found, _) => found,
+        };
+        let image = image.ok_or_else(|| LockingError::NoImage(name.to_owned()))?;
+        lock.set_image(name, image.digest().clone());
+    }
+    lock.is_own = source.file().is_some();
     let path = place(source, directories);
     files::write_atomically(&path, lock.to_text()?.as_bytes()).map_err(|source| LockingError::Io {
         action: "write",
@@ -264,7 +285,10 @@ mod tests {
         fs::write(made_here, Lock::default().to_text().unwrap()).unwrap();
         assert_eq!(effective(&source, &directories).unwrap(), Lock::default());
         fs::write(dir.path().join("my.lock"), embedded::LOCK).unwrap();
-        assert_eq!(effective(&source, &directories).unwrap(), Lock::parse(embedded::LOCK).unwrap());
+        let own = effective(&source, &directories).unwrap();
+        let mut expected = Lock::parse(embedded::LOCK).unwrap();
+        expected.is_own = true;
+        assert_eq!(own, expected);
     }
 
     /// What the work of a test fails with.

@@ -2,18 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use oci_spec::image::{Descriptor, Digest};
+
 use crate::architecture::Architecture;
 use crate::component;
 use crate::error::Error;
 use crate::files::Key;
 use crate::image::Image;
-use crate::layout::Layout;
+use crate::layout::{Layout, LayoutError};
+use crate::lock::Lock;
+use crate::locking;
 use crate::packages::{Packages, PackagesError};
 use crate::progress::Stage;
 use crate::recipe::Component;
+use crate::request::Directories;
 use crate::rootfs::Spool;
 use crate::rootfs::bundle::Made;
+use crate::source::Source;
 use crate::spec::Definition;
+use crate::store::StoreError;
 
 enum Origin<'a> {
     Component(&'a str),
@@ -31,7 +38,7 @@ impl<'a> Origins<'a> {
     /// Every name is looked up once: all that follows is of the same image.
     pub(crate) fn of(
         definition: &'a Definition,
-        layout: &'a Layout,
+        (layout, lock): (&'a Layout, &Lock),
         architecture: Architecture,
     ) -> Result<Self, Error> {
         let mut all = BTreeMap::new();
@@ -40,9 +47,14 @@ impl<'a> Origins<'a> {
                 all.insert(name, Origin::Component(component));
                 continue;
             }
-            let found = Image::find(layout, name, architecture);
-            let found = found.map_err(|source| Error::Image { name: name.to_owned(), source })?;
-            let image = found.ok_or_else(|| Error::NoImage(name.to_owned()))?;
+            let pinned = lock.image(name).map_err(PackagesError::from)?;
+            let found = stored(layout, name, pinned).map_err(StoreError::from)?;
+            let found = found.ok_or_else(|| match pinned {
+                Some(digest) => Error::NoLockedImage { name: name.to_owned(), digest: digest.to_string() },
+                None => Error::NoImage(name.to_owned()),
+            })?;
+            let image = Image::of(layout, name, found, architecture);
+            let image = image.map_err(|source| Error::Image { name: name.to_owned(), source })?;
             all.insert(name, Origin::Stored(Box::new(image)));
         }
         Ok(Self { layout, architecture, all })
@@ -103,4 +115,37 @@ impl<'a> Origins<'a> {
         };
         self.all.iter().map(make).collect()
     }
+}
+
+/// An image that a definition names, as the lock has it.
+fn stored(layout: &Layout, name: &str, pinned: Option<&Digest>) -> Result<Option<Descriptor>, LayoutError> {
+    match pinned {
+        Some(digest) => layout.find_digest(digest),
+        None => layout.find(name),
+    }
+}
+
+/// An image of others that a build needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed {
+    /// As the definition has it.
+    pub name: String,
+    /// What the lock says it is.
+    pub digest: Option<Digest>,
+    pub is_here: bool,
+}
+
+/// The images of others that a definition names, to be pulled where they are missing.
+pub fn needed(source: &Source, directories: &Directories) -> Result<Vec<Needed>, Error> {
+    let (definition, layout) =
+        (source.read()?, Layout::open(&directories.images()).map_err(StoreError::from)?);
+    let lock = locking::effective(source, directories)?;
+    let names = definition.images().filter(|name| component::name_of(name).is_none());
+    let needed = names.map(|name| {
+        // A lock that lacks a name is for the build to refuse.
+        let digest = lock.image(name).ok().flatten();
+        let is_here = stored(&layout, name, digest).map_err(StoreError::from)?.is_some();
+        Ok(Needed { name: name.to_owned(), digest: digest.cloned(), is_here })
+    });
+    needed.collect()
 }

@@ -47,20 +47,26 @@ impl<F: Fn(&Event<'_>) + Send + Sync> Progress for F {
 }
 
 /// One running stage; dropping it without [`Stage::end`] leaves it unended, as a failed stage is.
-pub(crate) struct Stage<'a> {
+pub struct Stage<'a> {
     name: &'a str,
     progress: &'a dyn Progress,
     since: Instant,
 }
 
+impl std::fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Stage<'a> {
-    pub(crate) fn start(progress: &'a dyn Progress, name: &'a str, total: Option<u64>, unit: Unit) -> Self {
+    pub fn start(progress: &'a dyn Progress, name: &'a str, total: Option<u64>, unit: Unit) -> Self {
         progress.event(&Event::Started { stage: name, total, unit });
         Self { name, progress, since: Instant::now() }
     }
 
     /// Runs `work` as a stage that counts nothing.
-    pub(crate) fn run<T, E>(
+    pub fn run<T, E>(
         progress: &'a dyn Progress,
         name: &'a str,
         work: impl FnOnce() -> Result<T, E>,
@@ -71,15 +77,15 @@ impl<'a> Stage<'a> {
         Ok(value)
     }
 
-    pub(crate) fn advance(&self, done: u64) {
+    pub fn advance(&self, done: u64) {
         self.progress.event(&Event::Advanced { stage: self.name, done });
     }
 
-    pub(crate) fn say(&self, line: &str) {
+    pub fn say(&self, line: &str) {
         self.progress.event(&Event::Said { stage: self.name, line });
     }
 
-    pub(crate) fn end(self) {
+    pub fn end(self) {
         self.progress.event(&Event::Ended { stage: self.name, took: self.since.elapsed() });
     }
 }

@@ -6,12 +6,12 @@
 //! the same key returns what is there.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
 
+use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::layout::{self, Layout, LayoutError};
 
 /// What the manifest says it is.
@@ -26,18 +26,28 @@ pub const ROOT_TYPE: &str = "application/vnd.mvm.root.v1+erofs";
 pub const CMDLINE_TYPE: &str = "application/vnd.mvm.cmdline.v1+text";
 /// The manifest's annotation with the key of all inputs.
 pub const INPUTS: &str = "mvm.inputs";
+/// That with the processor's architecture, as OCI names it.
+pub const ARCHITECTURE: &str = "mvm.architecture";
+/// No command line is longer: Linux takes 2048 bytes on x86_64 and aarch64 (`COMMAND_LINE_SIZE`).
+const LONGEST_CMDLINE: u64 = 2048;
 
 /// Why the store could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    #[error("cannot read {path}")]
-    Read { path: PathBuf, source: io::Error },
+    #[error("the command line of the appliance {reference} cannot be read")]
+    Cmdline { reference: String, source: io::Error },
+    #[error("the appliance {reference} is for {found}, and this machine is {wanted}")]
+    Architecture { reference: String, found: String, wanted: &'static str },
+    #[error(transparent)]
+    Unknown(#[from] UnknownArchitecture),
     #[error("the appliance {reference} in {layout} lacks its {part}; delete {layout} and build it again")]
     Incomplete { reference: String, layout: PathBuf, part: &'static str },
     #[error("cannot describe the appliance")]
     Describe(#[from] oci_spec::OciSpecError),
+    #[error("cannot write the appliance's manifest")]
+    Write(#[from] serde_json::Error),
 }
 
 /// What a machine boots.
@@ -128,11 +138,14 @@ impl Store {
                 self.0.add_file(ROOT_TYPE, parts.root)?,
                 self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
             ])
-            .annotations(HashMap::from([(INPUTS.to_owned(), parts.inputs.to_owned())]))
+            .annotations(HashMap::from([
+                (INPUTS.to_owned(), parts.inputs.to_owned()),
+                (ARCHITECTURE.to_owned(), Architecture::host()?.debian.to_owned()),
+            ]))
             .build()?;
-        let mut descriptor =
-            self.0.add_bytes(MediaType::ImageManifest.as_ref(), manifest.to_string()?.as_bytes())?;
-        descriptor.set_artifact_type(Some(MediaType::from(ARTIFACT_TYPE)));
+        // Through a value, which sorts them: the annotations lie in a hash table, whose order is another each time.
+        let manifest_bytes = serde_json::to_value(&manifest)?.to_string();
+        let descriptor = self.0.add_bytes(MediaType::ImageManifest.as_ref(), manifest_bytes.as_bytes())?;
         let descriptor = self.0.tag(reference, descriptor)?;
         self.appliance(reference, &descriptor, &manifest)
     }
@@ -154,36 +167,52 @@ impl Store {
         descriptor: &Descriptor,
         manifest: &ImageManifest,
     ) -> Result<Appliance, StoreError> {
+        let wanted = Architecture::host()?.debian;
+        let annotations = manifest.annotations().as_ref();
+        // One that does not say is from before there was a second.
+        if let Some(found) = annotations.and_then(|all| all.get(ARCHITECTURE)).filter(|name| *name != wanted)
+        {
+            let (reference, found) = (reference.to_owned(), found.clone());
+            return Err(StoreError::Architecture { reference, found, wanted });
+        }
         let part = |media_type: &str, part: &'static str| {
             manifest
                 .layers()
                 .iter()
                 .find(|layer| layer.media_type().as_ref() == media_type)
                 .filter(|layer| self.0.has(layer))
-                .map(|layer| self.0.blob(layer.digest()))
                 .ok_or_else(|| StoreError::Incomplete {
                     reference: reference.to_owned(),
                     layout: self.0.dir().to_owned(),
                     part,
                 })
         };
-        let cmdline = part(CMDLINE_TYPE, "command line")?;
+        let mut cmdline = String::new();
+        let words = part(CMDLINE_TYPE, "command line")?;
+        let unreadable = |source| StoreError::Cmdline { reference: reference.to_owned(), source };
+        if words.size() > LONGEST_CMDLINE {
+            let long = format!("it has {} bytes, and Linux takes {LONGEST_CMDLINE}", words.size());
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, long)));
+        }
+        let mut bounded = self.0.read(words)?.take(LONGEST_CMDLINE.saturating_add(1));
+        bounded.read_to_string(&mut cmdline).map_err(unreadable)?;
         Ok(Appliance {
-            kernel: part(KERNEL_TYPE, "kernel")?,
-            root: part(ROOT_TYPE, "root image")?,
-            cmdline: fs::read_to_string(&cmdline)
-                .map_err(|source| StoreError::Read { path: cmdline.clone(), source })?,
+            kernel: self.0.blob(part(KERNEL_TYPE, "kernel")?.digest()),
+            root: self.0.blob(part(ROOT_TYPE, "root image")?.digest()),
+            cmdline,
             digest: descriptor.digest().to_string(),
         })
     }
 }
 
-fn is_appliance(descriptor: &Descriptor) -> bool {
+pub(crate) fn is_appliance(descriptor: &Descriptor) -> bool {
     descriptor.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == ARTIFACT_TYPE)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn put(store: &Store, dir: &Path, inputs: &str, kernel: &[u8]) -> Appliance {

@@ -1,9 +1,13 @@
 //! The appliance that an instance boots: made at the first run, found afterwards.
 
-use images::progress::Progress;
-use images::{Appliance, DEFAULT_REFERENCE, Directories, Pins, Request, Source, Store};
+use std::path::{self, Path, PathBuf};
 
-use super::{Context, Failure};
+use images::progress::Progress;
+use images::{Appliance, DEFAULT_REFERENCE, Directories, Layout, Pins, Request, Source, Store, image};
+
+use super::image::{Mirrors, bring, bring_parts, definition};
+use super::{Context, Failure, progress};
+use crate::registry::ImageRef;
 
 /// The guest binary, built by build.rs.
 static GUEST: &[u8] = include_bytes!(env!("MVM_EMBEDDED_GUEST"));
@@ -15,9 +19,11 @@ enum Error {
     )]
     NoGuest,
     #[error(
-        "there is no appliance named {0}; `mvm image ls` shows which there are, `mvm image build FILE` makes one"
+        "there is no appliance named {0}; `mvm image ls` shows which there are, `mvm image build FILE` makes one, and one of a registry is named with its host"
     )]
     Unknown(String),
+    #[error("{0} is an image of a container, and no appliance that a machine could boot")]
+    NotOne(String),
 }
 
 /// Where this user's appliances, tools and packages lie.
@@ -25,20 +31,63 @@ pub(super) fn directories(context: &Context) -> Directories {
     Directories { data: context.home.data.clone(), cache: context.home.cache.clone() }
 }
 
-/// Finds the appliance of that name, or makes the one that this mvm carries. Blocks: for minutes at the first run.
-pub(super) fn ensure(
-    directories: &Directories,
-    name: Option<&str>,
-    progress: &dyn Progress,
-) -> Result<Appliance, Failure> {
-    if let Some(name) = name.filter(|name| *name != DEFAULT_REFERENCE) {
-        let found = Store::open(&directories.images())?.find(name)?;
-        return found.ok_or_else(|| Error::Unknown(name.to_owned()).into());
+/// What `--image` means: the text with places made whole, so that a later start from another directory finds the same.
+pub(super) fn whole(image: &str) -> String {
+    let path = Path::new(image);
+    match path::absolute(path) {
+        Ok(whole) if path.exists() => whole.display().to_string(),
+        _ => image.to_owned(),
     }
+}
+
+/// Finds what an instance boots, or makes it, or brings it: the appliance that mvm carries, that of a definition, of a layout
+/// or archive, one that is here by that name, or one of a registry. What takes long is done once.
+pub(super) async fn ensure(
+    context: &Context,
+    image: Option<&str>,
+    mirrors: &Mirrors,
+) -> Result<Appliance, Failure> {
+    let directories = directories(context);
+    let Some(name) = image.filter(|name| *name != DEFAULT_REFERENCE) else {
+        return tokio::task::spawn_blocking(move || carried(&directories)).await?;
+    };
+    if is_definition(name) {
+        let source = definition::source(vec![name.to_owned()]).await?;
+        bring_parts(context, &source, mirrors, false).await?;
+        let name = name.to_owned();
+        return tokio::task::spawn_blocking(move || {
+            build(&directories, source, Pins::Exact, &name, progress::to_stderr().as_ref())
+        })
+        .await?;
+    }
+    let (path, at) = (PathBuf::from(name), directories.clone());
+    if path.exists() {
+        tokio::task::spawn_blocking(move || image::import_appliance(&at, &path)).await??;
+    } else if Layout::open(&directories.images())?.find(name)?.is_none() {
+        let image = in_a_registry(name).ok_or_else(|| Error::Unknown(name.to_owned()))?;
+        bring(&directories, &image, mirrors, false, progress::to_stderr().as_ref()).await?;
+    }
+    let found = Store::open(&directories.images())?.find(name)?;
+    found.ok_or_else(|| Error::NotOne(name.to_owned()).into())
+}
+
+fn is_definition(name: &str) -> bool {
+    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("yml" | "yaml"))
+}
+
+/// A name that says which registry it is of: any other may be a slip of the pen, and is asked of nobody.
+fn in_a_registry(name: &str) -> Option<ImageRef> {
+    let image: ImageRef = name.parse().ok()?;
+    name.starts_with(&format!("{}/", image.registry())).then_some(image)
+}
+
+/// The appliance that this mvm carries.
+fn carried(directories: &Directories) -> Result<Appliance, Failure> {
     if Store::open(&directories.images())?.find(DEFAULT_REFERENCE)?.is_none() {
         eprintln!("{}", estimate(directories));
     }
-    build(directories, Source::Embedded, Pins::Exact, DEFAULT_REFERENCE, progress)
+    build(directories, Source::Embedded, Pins::Exact, DEFAULT_REFERENCE, progress::to_stderr().as_ref())
 }
 
 /// Makes an appliance, unless nothing has changed since it was made.
@@ -62,4 +111,26 @@ pub(super) fn estimate(directories: &Directories) -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let minutes = if kernels { 2 } else { 3_usize.saturating_add(13_usize.div_ceil(cores)) };
     format!("making the appliance, once: about {minutes} minutes, most of it for its kernel and downloads")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_with_a_registry_is_asked_of_one() {
+        for here in ["my", "my/appliance:1", "Upper", "mvm/appliance:latest"] {
+            assert!(in_a_registry(here).is_none(), "{here}");
+        }
+        for there in ["localhost/a", "127.0.0.1:5000/a:1", "docker.io/a/b", "ghcr.example/a@sha256:00"] {
+            assert_eq!(in_a_registry(there).is_some(), !there.ends_with(":00"), "{there}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_kept_as_a_whole_path() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(whole("Cargo.toml"), here.join("Cargo.toml").display().to_string());
+        assert_eq!(whole("no-such-thing"), "no-such-thing");
+    }
 }

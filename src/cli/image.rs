@@ -1,6 +1,7 @@
 //! `mvm image`: the appliances themselves.
 
-mod definition;
+pub(super) mod definition;
+mod transfer;
 
 use std::fs::Permissions;
 use std::io::IsTerminal;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store, spec};
 
 use self::definition::STDIN;
+pub(super) use self::transfer::{Mirrors, bring, bring_parts};
 use super::output::{print, print_line};
 use super::{Context, Failure, appliance, progress};
 use crate::supervisor::programs;
@@ -39,15 +41,24 @@ enum Command {
         /// When a pinned package is gone from its mirror, pin all of them anew and say what changed
         #[arg(long)]
         relock: bool,
+        #[command(flatten)]
+        mirrors: Mirrors,
         /// As one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Pin every package to what the mirrors have now
+    /// Pin every package to what the mirrors have now, and every image to what is here
     Lock {
         /// The linuxkit.yml [default: the one that this mvm carries]
         file: Option<PathBuf>,
+        /// Ask the registries for every image anew
+        #[arg(long)]
+        pull: bool,
+        #[command(flatten)]
+        mirrors: Mirrors,
     },
+    Pull(transfer::PullArgs),
+    Push(transfer::PushArgs),
     /// Print the JSON schema of a linuxkit.yml, for editors
     Schema {
         /// The reference page instead, in Markdown
@@ -66,7 +77,9 @@ enum Command {
         json: bool,
     },
     /// Show what an appliance or an image is made of, as JSON
-    Inspect { name: String },
+    Inspect {
+        name: String,
+    },
     /// Write an appliance or an image as an archive that `mvm image import` takes, and other tools
     Export {
         name: String,
@@ -85,15 +98,22 @@ enum Command {
 pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
     let work = async {
         let blocking: Box<dyn FnOnce() -> Result<(), Failure> + Send> = match args.command {
-            Command::Build { files, name, dry_run, relock, json } => {
+            Command::Build { files, name, dry_run, relock, mirrors, json } => {
                 if dry_run {
                     return merged(&definition::source(files).await?, json);
                 }
                 let name = reference(files.last().map(String::as_str), name).map_err(Failure::usage)?;
                 let source = definition::source(files).await?;
+                transfer::bring_parts(&context, &source, &mirrors, false).await?;
                 Box::new(move || build(&context, source, &name, relock, json))
             }
-            Command::Lock { file } => Box::new(move || lock(&context, file)),
+            Command::Lock { file, pull, mirrors } => {
+                let source = file.map_or(Source::Embedded, Source::from);
+                transfer::bring_parts(&context, &source, &mirrors, pull).await?;
+                Box::new(move || lock(&context, &source))
+            }
+            Command::Pull(args) => return transfer::pull(&context, args).await,
+            Command::Push(args) => return transfer::push(&context, args).await,
             Command::Import { from, name, json } => {
                 Box::new(move || import(&context, &from, name.as_deref(), json))
             }
@@ -177,10 +197,9 @@ fn build(context: &Context, source: Source, name: &str, relock: bool, json: bool
     Ok(())
 }
 
-fn lock(context: &Context, file: Option<PathBuf>) -> Result<(), Failure> {
+fn lock(context: &Context, source: &Source) -> Result<(), Failure> {
     let progress = progress::to_stderr();
-    let source = file.map_or(Source::Embedded, Source::from);
-    let changes = images::lock(&source, &appliance::directories(context), progress.as_ref())?;
+    let changes = images::lock(source, &appliance::directories(context), progress.as_ref())?;
     for change in changes.0 {
         print_line(change)?;
     }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use images::{Appliance, Pins};
+use images::Pins;
 use vmm::control::Engine;
 
+use super::image::Mirrors;
 use super::output::print_line;
 use super::{Context, Failure, appliance, progress, size, status};
 use crate::instance::{Accel, Config, Lock, Name, Paths, data_disk, runtime_dir};
@@ -43,9 +44,12 @@ pub struct Args {
     /// What executes the guest
     #[arg(long, value_enum)]
     accel: Option<Accel>,
-    /// The appliance to boot, as `mvm image ls` names it
-    #[arg(long, value_name = "NAME")]
+    /// The appliance to boot: its name in `mvm image ls` or in a registry (REGISTRY/NAME), an OCI image layout, or a
+    /// linuxkit.yml, which is built
+    #[arg(long, value_name = "NAME|DIR|YML")]
     image: Option<String>,
+    #[command(flatten)]
+    mirrors: Mirrors,
     /// A TCP port of this machine's 127.0.0.1 that the guest sees at its own (repeatable)
     #[arg(long = "host-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     host_ports: Vec<u16>,
@@ -95,8 +99,8 @@ impl Args {
         config.memory_mib = self.memory.unwrap_or(config.memory_mib);
         config.disk_gib = self.disk.unwrap_or(config.disk_gib);
         config.accel = self.accel.unwrap_or(config.accel);
-        if self.image.is_some() {
-            config.image.clone_from(&self.image);
+        if let Some(image) = &self.image {
+            config.image = Some(appliance::whole(image));
         }
         if self.no_host_ports {
             config.host_ports.clear();
@@ -145,7 +149,7 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             Err(error) if error.is_no_machine() => drop(Lock::becomes_free(&paths, NEWS).await),
             Err(error) => return Err(error.into()),
         }
-        match start(&context, &name, &paths, config.clone()).await {
+        match start(&context, (&name, &paths), config.clone(), &args.mirrors).await {
             Ok(()) => return finish(&client::status(&paths).await?, &paths, &args).await,
             // Another `mvm up` was faster: what it starts is looked at like any other.
             Err(NotStarted::Held(_)) if overtaken < MOST_OVERTAKEN => overtaken += 1,
@@ -168,10 +172,15 @@ impl<E: Into<Failure>> From<E> for NotStarted {
     }
 }
 
-async fn start(context: &Context, name: &Name, paths: &Paths, config: Config) -> Result<(), NotStarted> {
+async fn start(
+    context: &Context,
+    (name, paths): (&Name, &Paths),
+    config: Config,
+    mirrors: &Mirrors,
+) -> Result<(), NotStarted> {
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
-    let preparing = prepare(context, paths, config);
+    let preparing = prepare(context, paths, config, mirrors);
     let launch = tokio::select! {
         launch = preparing => launch?,
         _ = &mut interrupted => return Err(Failure::Interrupted.into()),
@@ -192,25 +201,27 @@ async fn start(context: &Context, name: &Name, paths: &Paths, config: Config) ->
 }
 
 /// Everything that a supervisor needs before it can start: programs, the appliance, the instance's directory.
-async fn prepare(context: &Context, paths: &Paths, config: Config) -> Result<Launch, Failure> {
+async fn prepare(
+    context: &Context,
+    paths: &Paths,
+    config: Config,
+    mirrors: &Mirrors,
+) -> Result<Launch, Failure> {
     requirements::check()?;
     runtime_dir::prepare(paths.runtime())?;
     let directories = appliance::directories(context);
-    let image = config.image.clone();
     let accel = config.accel;
-    let (appliance, engine, passt) =
-        tokio::task::spawn_blocking(move || -> Result<(Appliance, Engine, Vec<String>), Failure> {
-            let progress = progress::to_stderr();
-            let qemu = || programs::qemu(&directories, Pins::Exact, progress.as_ref());
-            let choice = engine::choose(accel, qemu)?;
-            if accel == Accel::Auto {
-                eprintln!("{}", choice.sentence());
-            }
-            let passt = programs::passt(&directories, Pins::Exact, progress.as_ref())?;
-            let appliance = appliance::ensure(&directories, image.as_deref(), progress.as_ref())?;
-            Ok((appliance, choice.engine, passt))
-        })
-        .await??;
+    let (engine, passt) = tokio::task::spawn_blocking(move || -> Result<(Engine, Vec<String>), Failure> {
+        let progress = progress::to_stderr();
+        let qemu = || programs::qemu(&directories, Pins::Exact, progress.as_ref());
+        let choice = engine::choose(accel, qemu)?;
+        if accel == Accel::Auto {
+            eprintln!("{}", choice.sentence());
+        }
+        Ok((choice.engine, programs::passt(&directories, Pins::Exact, progress.as_ref())?))
+    })
+    .await??;
+    let appliance = appliance::ensure(context, config.image.as_deref(), mirrors).await?;
     std::fs::create_dir_all(paths.logs())?;
     data_disk::can_have(paths, config.disk_gib)?;
     config.store(&paths.config())?;

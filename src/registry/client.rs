@@ -1,5 +1,10 @@
-//! Asks a registry for manifests (OCI distribution 1.1, "Pulling manifests").
+//! Speaks with a registry (OCI distribution 1.1).
 
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream::BoxStream;
+use oci_client::RegistryOperation;
+use oci_client::client::BlobResponse;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::secrets::RegistryAuth;
@@ -35,11 +40,20 @@ pub enum Error {
     #[error("cannot reach the registry {registry} for {image}; check its name and that it runs")]
     Unreachable { image: String, registry: String, source: OciDistributionError },
     #[error(
-        "the login for the registry {registry} is an identity token, which mvm imagetools cannot use; log in with a password or an access token"
+        "the login for the registry {registry} is an identity token, which mvm cannot use here; log in with a password or an access token"
     )]
     IdentityToken { registry: String },
     #[error("the registry {registry} did not give {image}")]
     Failed { image: String, registry: String, source: OciDistributionError },
+    #[error("the registry {registry} did not take {image}")]
+    NotTaken { image: String, registry: String, source: OciDistributionError },
+}
+
+/// A part of an image as it comes.
+pub(super) struct Content {
+    /// Whether it begins where it was asked to, and not at the beginning.
+    pub(super) goes_on: bool,
+    pub(super) bytes: BoxStream<'static, std::io::Result<Bytes>>,
 }
 
 /// A client of registries, for as many images as wanted.
@@ -64,6 +78,8 @@ impl Registry {
             protocol,
             connect_timeout: Some(std::time::Duration::from_secs(20)),
             read_timeout: Some(std::time::Duration::from_secs(60)),
+            // One request for each content: nothing of it is held in memory.
+            use_monolithic_push: true,
             ..ClientConfig::default()
         };
         Self { client: oci_client::Client::new(config) }
@@ -75,23 +91,88 @@ impl Registry {
         image: &ImageRef,
         credential: Option<&Credential>,
     ) -> Result<Manifest, Error> {
-        let auth = match credential {
-            Some(Credential::Password { username, password }) => {
-                RegistryAuth::Basic(username.clone(), password.clone())
-            }
-            Some(Credential::IdentityToken(_)) => {
-                return Err(Error::IdentityToken { registry: image.registry().to_owned() });
-            }
-            None => RegistryAuth::Anonymous,
-        };
+        let auth = auth(image, credential)?;
         match self.client.pull_manifest_raw(image.full(), &auth, &MANIFESTS).await {
             Ok((bytes, digest)) => Ok(Manifest { bytes: bytes.to_vec(), digest }),
             Err(source) => Err(explain(image, source)),
         }
     }
+
+    /// A content of the image from some byte on. Whoever asks has been given a manifest by this client before.
+    pub(super) async fn content(
+        &self,
+        image: &ImageRef,
+        digest: &str,
+        from: u64,
+    ) -> Result<Content, OciDistributionError> {
+        let response = self.client.pull_blob_stream_partial(image.full(), digest, from, None).await?;
+        Ok(match response {
+            BlobResponse::Full(all) => Content { goes_on: false, bytes: all.stream },
+            BlobResponse::Partial(rest) => Content { goes_on: true, bytes: rest.stream },
+        })
+    }
+
+    /// Asks to be let in, for all that is sent afterwards.
+    pub(super) async fn begin_push(
+        &self,
+        image: &ImageRef,
+        credential: Option<&Credential>,
+    ) -> Result<(), Error> {
+        let auth = auth(image, credential)?;
+        let asked = self.client.auth(image.full(), &auth, RegistryOperation::Push).await;
+        asked.map(drop).map_err(|source| explain_push(image, source))
+    }
+
+    pub(super) async fn has(&self, image: &ImageRef, digest: &str) -> Result<bool, OciDistributionError> {
+        self.client.blob_exists(image.full(), digest).await
+    }
+
+    /// Sends a content whole.
+    pub(super) async fn send(
+        &self,
+        image: &ImageRef,
+        digest: &str,
+        size: u64,
+        bytes: impl Stream<Item = Result<Bytes, OciDistributionError>> + Send + 'static,
+    ) -> Result<(), OciDistributionError> {
+        self.client.push_blob_stream(image.full(), bytes, digest, Some(size)).await.map(drop)
+    }
+
+    /// Gives the image's name to a manifest whose parts are there.
+    pub(super) async fn send_manifest(
+        &self,
+        image: &ImageRef,
+        media_type: &str,
+        bytes: Vec<u8>,
+    ) -> Result<(), OciDistributionError> {
+        let media_type = media_type
+            .parse()
+            .map_err(|_| OciDistributionError::UnsupportedMediaTypeError(media_type.to_owned()))?;
+        self.client.push_manifest_raw(image.full(), bytes, media_type).await.map(drop)
+    }
 }
 
-fn explain(image: &ImageRef, source: OciDistributionError) -> Error {
+fn auth(image: &ImageRef, credential: Option<&Credential>) -> Result<RegistryAuth, Error> {
+    match credential {
+        Some(Credential::Password { username, password }) => {
+            Ok(RegistryAuth::Basic(username.clone(), password.clone()))
+        }
+        Some(Credential::IdentityToken(_)) => {
+            Err(Error::IdentityToken { registry: image.registry().to_owned() })
+        }
+        None => Ok(RegistryAuth::Anonymous),
+    }
+}
+
+/// What a push failed for: what the registry did not take, unless it could not be asked.
+pub(super) fn explain_push(image: &ImageRef, source: OciDistributionError) -> Error {
+    match explain(image, source) {
+        Error::Failed { image, registry, source } => Error::NotTaken { image, registry, source },
+        other => other,
+    }
+}
+
+pub(super) fn explain(image: &ImageRef, source: OciDistributionError) -> Error {
     let registry = image.registry().to_owned();
     let image = image.to_string();
     match &source {
@@ -113,12 +194,19 @@ fn explain(image: &ImageRef, source: OciDistributionError) -> Error {
                 Error::Failed { image, registry, source }
             }
         }
-        OciDistributionError::AuthenticationFailure(_) | OciDistributionError::UnauthorizedError { .. } => {
-            Error::Refused { image, registry }
-        }
+        OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::UnauthorizedError { .. }
+        | OciDistributionError::ServerError { code: 401 | 403, .. } => Error::Refused { image, registry },
         OciDistributionError::RequestError(error) if error.is_connect() || error.is_timeout() => {
             Error::Unreachable { image, registry, source }
         }
+        OciDistributionError::RequestError(error) if error.status().is_some_and(is_refusal) => {
+            Error::Refused { image, registry }
+        }
         _ => Error::Failed { image, registry, source },
     }
+}
+
+fn is_refusal(status: reqwest::StatusCode) -> bool {
+    matches!(status, reqwest::StatusCode::UNAUTHORIZED | reqwest::StatusCode::FORBIDDEN)
 }

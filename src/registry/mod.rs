@@ -1,12 +1,16 @@
-//! Registries, from the host: how images are named, which platforms they hold, and who may ask.
+//! Registries, from the host: how images are named, which platforms they hold, who may ask, and how images come and go.
 
 mod client;
 pub mod credentials;
 mod inspection;
+mod mirror;
 mod platform;
 mod reference;
+mod transfer;
 
 pub use client::{Error, Manifest, Registry};
 pub use inspection::{Entry, Inspection, UnreadableManifest};
+pub use mirror::{InvalidMirror, Mirror};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{ImageRef, InvalidImageRef, loopback_port};
+pub use transfer::{Pull, PullError, Push, PushError};

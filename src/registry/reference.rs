@@ -48,6 +48,20 @@ impl ImageRef {
         speaks_http(self.registry())
     }
 
+    /// The same name in another registry.
+    pub(super) fn at(&self, registry: &str) -> Result<Self, InvalidImageRef> {
+        let name = self.full.repository();
+        let tag = self.full.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = self.full.digest().map(|digest| format!("@{digest}")).unwrap_or_default();
+        format!("{registry}/{name}{tag}{digest}").parse()
+    }
+
+    /// What lies under a digest in the same repository.
+    pub fn with_digest(&self, digest: &str) -> Self {
+        let full = self.full.clone_with_digest(digest.to_owned());
+        Self { written: full.whole(), full }
+    }
+
     pub(super) fn full(&self) -> &Reference {
         &self.full
     }

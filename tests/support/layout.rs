@@ -30,7 +30,8 @@ pub fn layout(name: &str, config: &Value) -> TempDir {
     directory
 }
 
-fn put(top: &Path, media_type: &str, bytes: &[u8]) -> Value {
+/// A content of a layout.
+pub fn put(top: &Path, media_type: &str, bytes: &[u8]) -> Value {
     let digest = hex::encode(Sha256::digest(bytes));
     fs::write(top.join("blobs/sha256").join(&digest), bytes).expect("a blob is written");
     json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()})

@@ -6,7 +6,6 @@ use std::path::Path;
 use oci_spec::image::{ImageIndexBuilder, MediaType, OciLayoutBuilder};
 use tar::{Builder, EntryType, Header};
 
-use super::graph::{is_whole, reachable};
 use crate::layout::{Layout, LayoutError};
 
 /// Why something cannot be exported.
@@ -28,7 +27,8 @@ pub enum ExportError {
 pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportError> {
     let layout = Layout::open(layout)?;
     let descriptor = layout.find(name)?.ok_or_else(|| ExportError::Unknown(name.to_owned()))?;
-    is_whole(&layout, &descriptor, 0)
+    layout
+        .is_whole(&descriptor)
         .map_err(|source| ExportError::Incomplete { name: name.to_owned(), source })?;
     let index = ImageIndexBuilder::default()
         .schema_version(2_u32)
@@ -50,7 +50,7 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
     for (path, text) in [("oci-layout", marker.to_string()?), ("index.json", index.to_string()?)] {
         add(path, text.len() as u64, &mut text.as_bytes())?;
     }
-    for (digest, content) in reachable(&layout, &descriptor)? {
+    for (digest, content) in layout.reachable(&descriptor)? {
         let path = format!("blobs/{}", digest.replacen(':', "/", 1));
         add(&path, content.size(), &mut layout.read(&content)?)?;
     }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, Digest, ImageIndex};
 
-use super::graph::{is_index, is_whole, parts};
 use crate::component;
 use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::layer::{Archive, Kind, LayerError};
+use crate::layout::graph::{deeper, is_index};
 use crate::layout::{Layout, LayoutError, name_of};
 use crate::request::Directories;
+use crate::store;
 
 /// Why an image cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,10 @@ pub enum ImportError {
     Index { path: PathBuf, source: oci_spec::OciSpecError },
     #[error("{0} holds {1} images without a name; give one with --name")]
     Nameless(PathBuf, usize),
+    #[error(
+        "{0} holds {1} appliances, and one is to be booted; `mvm image import` takes over all that have names, for `mvm up --image NAME`"
+    )]
+    Appliances(PathBuf, usize),
     #[error(
         "names that begin with mvm/ are those of mvm's own images, and {0} is one; give another with --name"
     )]
@@ -59,24 +64,32 @@ pub fn import(
     import_into(&directories.images(), from, name)
 }
 
+/// Takes over the one appliance of a file or directory, under the name of its place.
+pub fn import_appliance(directories: &Directories, from: &Path) -> Result<Imported, ImportError> {
+    let _alone = Exclusive::wait(directories)?;
+    let layout = Layout::open(&directories.images())?;
+    let index = take(from, &layout)?;
+    let mut appliances = Vec::new();
+    for each in index.manifests().iter().filter(|each| layout.has(each)) {
+        appliances.push(layout.with_its_kind(each.clone())?);
+    }
+    appliances.retain(store::is_appliance);
+    let [appliance] = appliances.as_slice() else {
+        return Err(ImportError::Appliances(from.to_owned(), appliances.len()));
+    };
+    let name = from.display().to_string();
+    is_all_there(&layout, from, &name, appliance)?;
+    let appliance = layout.tag(&name, appliance.clone())?;
+    Ok(Imported { name, digest: appliance.digest().to_string() })
+}
+
 pub(super) fn import_into(
     layout: &Path,
     from: &Path,
     name: Option<&str>,
 ) -> Result<Vec<Imported>, ImportError> {
     let layout = Layout::open(layout)?;
-    let read = |source| ImportError::Read { path: from.to_owned(), source };
-    let index = if fs::metadata(from).map_err(read)?.is_dir() {
-        let index = File::open(from.join("index.json")).ok();
-        let index = index.map(bounded).transpose().map_err(read)?;
-        let parsed = parsed(from, index)?;
-        for each in parsed.manifests() {
-            copy(from, &layout, each, 0)?;
-        }
-        parsed
-    } else {
-        parsed(from, unpack(from, &layout)?)?
-    };
+    let index = take(from, &layout)?;
     let mut named: Vec<_> = index.manifests().iter().map(|each| (name_of(each), each)).collect();
     if let Some(name) = name {
         let [only] = named.as_mut_slice() else {
@@ -87,14 +100,8 @@ pub(super) fn import_into(
     let mut imported = Vec::new();
     for (name, descriptor) in &named {
         let Some(name) = name else { return Err(ImportError::Nameless(from.to_owned(), named.len())) };
-        if component::name_of(name).is_some() {
-            return Err(ImportError::Reserved((*name).to_owned()));
-        }
-        is_whole(&layout, descriptor, 0).map_err(|source| ImportError::Incomplete {
-            path: from.to_owned(),
-            name: (*name).to_owned(),
-            source,
-        })?;
+        is_free(name)?;
+        is_all_there(&layout, from, name, descriptor)?;
         imported.push(Imported { name: (*name).to_owned(), digest: descriptor.digest().to_string() });
     }
     // Names are given when all is there.
@@ -102,6 +109,52 @@ pub(super) fn import_into(
         layout.tag(name.unwrap_or_default(), descriptor.clone())?;
     }
     Ok(imported)
+}
+
+/// Gives a name to an image that came into the layout otherwise, if all of it is there. Waits for whoever else writes to the
+/// layout.
+pub fn keep(directories: &Directories, name: &str, image: Descriptor) -> Result<Imported, ImportError> {
+    is_free(name)?;
+    let _alone = Exclusive::wait(directories)?;
+    let layout = Layout::open(&directories.images())?;
+    is_all_there(&layout, layout.dir(), name, &image)?;
+    let image = layout.tag(name, image)?;
+    Ok(Imported { name: name.to_owned(), digest: image.digest().to_string() })
+}
+
+/// Takes over all contents; the index says what they are.
+fn take(from: &Path, layout: &Layout) -> Result<ImageIndex, ImportError> {
+    let read = |source| ImportError::Read { path: from.to_owned(), source };
+    if !fs::metadata(from).map_err(read)?.is_dir() {
+        return parsed(from, unpack(from, layout)?);
+    }
+    let index = File::open(from.join("index.json")).ok();
+    let index = parsed(from, index.map(bounded).transpose().map_err(read)?)?;
+    for each in index.manifests() {
+        copy(from, layout, each, 0)?;
+    }
+    Ok(index)
+}
+
+fn is_all_there(
+    layout: &Layout,
+    from: &Path,
+    name: &str,
+    descriptor: &Descriptor,
+) -> Result<(), ImportError> {
+    layout.is_whole(descriptor).map_err(|source| ImportError::Incomplete {
+        path: from.to_owned(),
+        name: name.to_owned(),
+        source,
+    })
+}
+
+/// Names of mvm's own images are not taken over.
+fn is_free(name: &str) -> Result<(), ImportError> {
+    match component::name_of(name) {
+        Some(_) => Err(ImportError::Reserved(name.to_owned())),
+        None => Ok(()),
+    }
 }
 
 fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
@@ -147,9 +200,10 @@ fn copy(from: &Path, layout: &Layout, descriptor: &Descriptor, depth: usize) -> 
         layout.add(digest, file)?;
     }
     let is_index = is_index(descriptor);
-    for part in parts(layout, descriptor, depth)? {
+    let depth = deeper(depth)?;
+    for part in layout.parts(descriptor)? {
         if !is_index || blob(from, part.digest()).exists() {
-            copy(from, layout, &part, depth.saturating_add(1))?;
+            copy(from, layout, &part, depth)?;
         }
     }
     Ok(())

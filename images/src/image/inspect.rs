@@ -6,8 +6,8 @@ use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
 use super::ExportError;
-use super::graph::{is_index, reachable};
 use crate::layout::Layout;
+use crate::layout::graph::is_index;
 
 /// Its manifest or index, the configuration, and what all of it takes on the disk, as JSON.
 pub fn inspect(layout: &Path, name: &str) -> Result<Value, ExportError> {
@@ -17,7 +17,7 @@ pub fn inspect(layout: &Path, name: &str) -> Result<Value, ExportError> {
     let config =
         document.get("config").and_then(|part| serde_json::from_value::<Descriptor>(part.clone()).ok());
     let config: Option<Value> = config.map(|part| layout.document(&part)).transpose()?;
-    let size: u64 = reachable(&layout, &descriptor)?.values().map(Descriptor::size).sum();
+    let size: u64 = layout.reachable(&descriptor)?.values().map(Descriptor::size).sum();
     let mut shown = json!({
         "name": name,
         "digest": descriptor.digest(),

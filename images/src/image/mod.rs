@@ -2,7 +2,6 @@
 
 mod config;
 mod export;
-mod graph;
 mod import;
 mod inspect;
 
@@ -12,11 +11,12 @@ use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageMan
 
 pub use config::LabelError;
 pub use export::{ExportError, export};
-pub use import::{ImportError, Imported, import};
+pub use import::{ImportError, Imported, import, import_appliance, keep};
 pub use inspect::inspect;
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::layer::{self, Budget, Compression, LayerError, Limits};
+use crate::layout::graph::{deeper, is_index, is_manifest};
 use crate::layout::{Layout, LayoutError};
 use crate::rootfs::{Spool, Tree};
 use crate::spec::ImageConfig;
@@ -30,14 +30,14 @@ pub enum ImageError {
     Platform { wanted: String, found: String },
     #[error("{0} is no image of a container")]
     Kind(MediaType),
-    #[error("indexes inside one another, without end")]
-    Depth,
     #[error("layer {number} of {count} ({digest}) cannot be unpacked")]
     Layer { number: usize, count: usize, digest: String, source: LayerError },
     #[error("layer {number} is of the type {media_type}, which is not known")]
     LayerType { number: usize, media_type: String },
     #[error(transparent)]
     Label(#[from] LabelError),
+    #[error(transparent)]
+    Architecture(#[from] UnknownArchitecture),
 }
 
 /// An image for this machine's processor: found and described, its layers not unpacked yet.
@@ -51,21 +51,21 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// The image of a name, if the layout has it.
-    pub(crate) fn find(
+    /// What the layout has as `descriptor`, which goes by that name.
+    pub(crate) fn of(
         layout: &Layout,
         name: &str,
+        descriptor: Descriptor,
         architecture: Architecture,
-    ) -> Result<Option<Self>, ImageError> {
-        let Some(descriptor) = layout.find(name)? else { return Ok(None) };
+    ) -> Result<Self, ImageError> {
         let descriptor = for_platform(layout, descriptor, architecture)?;
         let manifest: ImageManifest = layout.document(&descriptor)?;
         let configuration: ImageConfiguration = layout.document(manifest.config())?;
-        Ok(Some(Self {
+        Ok(Self {
             config: config::of(name, &configuration)?,
             layers: manifest.layers().clone(),
             digest: descriptor.digest().to_string(),
-        }))
+        })
     }
 
     /// All layers, one over the other.
@@ -100,35 +100,36 @@ fn for_platform(
     mut descriptor: Descriptor,
     architecture: Architecture,
 ) -> Result<Descriptor, ImageError> {
-    const DEEPEST: usize = 4;
-    let wanted = Arch::from(architecture.debian);
-    for _ in 0..DEEPEST {
-        match descriptor.media_type() {
-            MediaType::ImageManifest => return Ok(descriptor),
-            MediaType::ImageIndex => {}
-            MediaType::Other(other) if other == DOCKER_MANIFEST => return Ok(descriptor),
-            MediaType::Other(other) if other == DOCKER_LIST => {}
-            other => return Err(ImageError::Kind(other.clone())),
+    let mut depth = 0;
+    while !is_manifest(&descriptor) {
+        if !is_index(&descriptor) {
+            return Err(ImageError::Kind(descriptor.media_type().clone()));
         }
+        depth = deeper(depth)?;
         let index: ImageIndex = layout.document(&descriptor)?;
-        let is_right = |each: &&Descriptor| {
-            each.platform()
-                .as_ref()
-                .is_none_or(|platform| *platform.os() == Os::Linux && *platform.architecture() == wanted)
-        };
-        let Some(found) = index.manifests().iter().find(is_right) else {
-            let platforms = index.manifests().iter().filter_map(|each| each.platform().as_ref());
-            let found: Vec<_> =
-                platforms.map(|each| format!("{}/{}", each.os(), each.architecture())).collect();
-            return Err(ImageError::Platform { wanted: wanted.to_string(), found: found.join(", ") });
-        };
-        descriptor = found.clone();
+        descriptor = chosen(&index, architecture)?.clone();
     }
-    Err(ImageError::Depth)
+    Ok(descriptor)
 }
 
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// What an index has for this machine's processor.
+pub fn for_this_machine(index: &ImageIndex) -> Result<&Descriptor, ImageError> {
+    chosen(index, Architecture::host()?)
+}
+
+fn chosen(index: &ImageIndex, architecture: Architecture) -> Result<&Descriptor, ImageError> {
+    let wanted = Arch::from(architecture.debian);
+    let is_right = |each: &&Descriptor| {
+        each.platform()
+            .as_ref()
+            .is_none_or(|platform| *platform.os() == Os::Linux && *platform.architecture() == wanted)
+    };
+    index.manifests().iter().find(is_right).ok_or_else(|| {
+        let platforms = index.manifests().iter().filter_map(|each| each.platform().as_ref());
+        let found: Vec<_> = platforms.map(|each| format!("{}/{}", each.os(), each.architecture())).collect();
+        ImageError::Platform { wanted: wanted.to_string(), found: found.join(", ") }
+    })
+}
 
 #[cfg(test)]
 mod tests;

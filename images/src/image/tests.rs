@@ -9,7 +9,9 @@ use tempfile::TempDir;
 
 use super::import::import_into;
 use super::*;
+use crate::request::Directories;
 use crate::rootfs::Content;
+use crate::store::Store;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -99,6 +101,10 @@ fn on(descriptor: &Value, architecture: &str) -> Value {
     descriptor
 }
 
+fn find(layout: &Layout, name: &str) -> Result<Option<Image>, ImageError> {
+    layout.find(name)?.map(|descriptor| Image::of(layout, name, descriptor, host())).transpose()
+}
+
 fn host() -> Architecture {
     Architecture::host().unwrap()
 }
@@ -112,7 +118,7 @@ fn told(error: &dyn std::error::Error) -> String {
 fn contents(layout: &Path, name: &str) -> Result<Content, ImageError> {
     let layout = Layout::open(layout)?;
     let spool = Spool::below(layout.dir()).unwrap();
-    let tree = Image::find(&layout, name, host())?.unwrap().unpack(&layout, &spool)?;
+    let tree = find(&layout, name)?.unwrap().unpack(&layout, &spool)?;
     Ok(tree.file("file").unwrap().clone())
 }
 
@@ -135,7 +141,7 @@ fn an_image_is_taken_over_from_a_directory_and_from_an_archive() {
     let home = tempfile::tempdir().unwrap();
     import_into(home.path(), foreign.path(), Some("mine")).unwrap();
     assert_eq!(contents(home.path(), "mine").unwrap(), Content::from(*b"one"));
-    assert!(Image::find(&Layout::open(home.path()).unwrap(), "a/one:1", host()).unwrap().is_none());
+    assert!(find(&Layout::open(home.path()).unwrap(), "a/one:1").unwrap().is_none());
 }
 
 #[test]
@@ -267,7 +273,7 @@ fn what_an_image_says_of_its_container_is_its_configuration_and_its_label() {
     let home = tempfile::tempdir().unwrap();
     import_into(home.path(), foreign.path(), None).unwrap();
     let layout = Layout::open(home.path()).unwrap();
-    let found = |name| Image::find(&layout, name, host()).map(Option::unwrap);
+    let found = |name| find(&layout, name).map(Option::unwrap);
     let strings = |strings: &[&str]| Some(strings.iter().map(|&text| text.to_owned()).collect::<Vec<_>>());
     let shown = inspect(home.path(), "right").unwrap();
     assert_eq!(shown["config"]["config"]["WorkingDir"], "/w");
@@ -308,4 +314,62 @@ fn a_layer_is_held_against_its_digest_whatever_else_is_wrong_with_it() {
     }
     fs::write(&layer, [&whole[..], b"more"].concat()).unwrap();
     assert!(told(&contents(home.path(), "a").unwrap_err()).contains("its digest is sha256:"));
+}
+
+/// An appliance, as any tool may have put it into a layout: the index does not say that it is one.
+fn appliance(foreign: &Foreign, architecture: &str) -> Value {
+    use crate::store::{ARCHITECTURE, ARTIFACT_TYPE, CMDLINE_TYPE, CONFIG_TYPE, KERNEL_TYPE, ROOT_TYPE};
+    let parts = [(KERNEL_TYPE, "kernel"), (ROOT_TYPE, "root"), (CMDLINE_TYPE, "quiet")];
+    let layers = parts.map(|(kind, contents)| foreign.put(kind, contents.as_bytes()));
+    foreign.document(
+        MANIFEST,
+        &json!({
+            "schemaVersion": 2, "mediaType": MANIFEST, "artifactType": ARTIFACT_TYPE,
+            "config": foreign.put(CONFIG_TYPE, b"{}"), "layers": layers,
+            "annotations": {ARCHITECTURE: architecture},
+        }),
+    )
+}
+
+#[test]
+fn the_appliance_of_a_place_is_one_and_for_this_processor() {
+    let (foreign, home) = (Foreign::new(), tempfile::tempdir().unwrap());
+    let directories = Directories { data: home.path().join("d"), cache: home.path().join("c") };
+    let name = foreign.path().display().to_string();
+    let taken = || import_appliance(&directories, foreign.path());
+    let found = || Store::open(&directories.images()).unwrap().find(&name);
+    let image = foreign.image("x", &json!({}));
+    foreign.index(&[(&image, Some("a/b:1"))]);
+    let error = taken().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{name} holds 0 appliances, and one is to be booted; ")), "{error}");
+
+    let (own, other) = (appliance(&foreign, host().debian), appliance(&foreign, "s390x"));
+    foreign.index(&[(&own, None), (&other, Some("x"))]);
+    assert!(taken().unwrap_err().to_string().contains(" holds 2 appliances, "));
+    foreign.index(&[(&own, None), (&image, Some("a/b:1"))]);
+    assert_eq!(taken().unwrap().name, name);
+    let appliance = found().unwrap().unwrap();
+    assert_eq!((appliance.cmdline.as_str(), fs::read(appliance.root).unwrap()), ("quiet", b"root".into()));
+
+    foreign.index(&[(&other, None)]);
+    taken().unwrap();
+    let error = found().unwrap_err().to_string();
+    assert_eq!(error, format!("the appliance {name} is for s390x, and this machine is {}", host().debian));
+}
+
+#[test]
+fn a_command_line_that_is_too_long_is_not_read() {
+    use crate::store::CMDLINE_TYPE;
+    let (foreign, home) = (Foreign::new(), tempfile::tempdir().unwrap());
+    let directories = Directories { data: home.path().join("d"), cache: home.path().join("c") };
+    let one = appliance(&foreign, host().debian);
+    let mut manifest: Value =
+        serde_json::from_slice(&fs::read(foreign.blob(&one["digest"])).unwrap()).unwrap();
+    manifest["layers"][2] = foreign.put(CMDLINE_TYPE, &[b'x'; 2049]);
+    foreign.index(&[(&foreign.document(MANIFEST, &manifest), None)]);
+    let taken = import_appliance(&directories, foreign.path()).unwrap();
+    let error = Store::open(&directories.images()).unwrap().find(&taken.name).unwrap_err();
+    let expected =
+        format!("the command line of the appliance {} cannot be read: it has 2049 bytes, ", taken.name);
+    assert!(told(&error).starts_with(&expected), "{}", told(&error));
 }

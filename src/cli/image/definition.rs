@@ -14,7 +14,7 @@ const READ: Duration = Duration::from_secs(60);
 
 /// Why a part of a definition cannot be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DefinitionError {
+pub(in crate::cli) enum DefinitionError {
     #[error("cannot read standard input")]
     Stdin(#[source] std::io::Error),
     #[error(transparent)]
@@ -30,7 +30,7 @@ pub(super) enum DefinitionError {
 }
 
 /// The definition that these arguments make; without any, the one that this mvm carries.
-pub(super) async fn source(arguments: Vec<String>) -> Result<Source, DefinitionError> {
+pub(in crate::cli) async fn source(arguments: Vec<String>) -> Result<Source, DefinitionError> {
     if arguments.is_empty() {
         return Ok(Source::Embedded);
     }
