@@ -296,3 +296,76 @@ fn of_two_platforms(layout: &Path) {
     index["manifests"] = json!([both]);
     fs::write(layout.join("index.json"), index.to_string()).unwrap();
 }
+
+/// A layout with an appliance that could not boot.
+fn appliance() -> TempDir {
+    let layout = tempfile::tempdir().unwrap();
+    let top = layout.path();
+    fs::create_dir_all(top.join("blobs/sha256")).unwrap();
+    let part = |kind: &str, contents: &str| {
+        support::put(top, &format!("application/vnd.mvm.{kind}"), contents.as_bytes())
+    };
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": kind, "artifactType": "application/vnd.mvm.appliance.v1",
+        "config": part("appliance.config.v1+json", "{}"),
+        "layers": [
+            part("kernel.v1+elf", "kernel"), part("root.v1+erofs", "root"), part("cmdline.v1+text", "quiet"),
+        ],
+    });
+    let mut manifest = support::put(top, kind, manifest.to_string().as_bytes());
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "own"});
+    fs::write(top.join("index.json"), json!({"schemaVersion": 2, "manifests": [manifest]}).to_string())
+        .unwrap();
+    layout
+}
+
+#[test]
+fn a_signature_goes_with_its_appliance_and_is_asked_for_where_a_key_is_trusted() {
+    let (registry, here) = (Registry::open(), Host::new());
+    here.mvm(&["image", "import", appliance().path().to_str().unwrap()]).ok();
+    let keys = tempfile::tempdir().unwrap();
+    let (secret, public) = (keys.path().join("release"), keys.path().join("release.pub"));
+    let made = here.mvm(&["image", "key", secret.to_str().unwrap()]).ok();
+    assert_eq!(made.trim(), public.to_str().unwrap());
+    let there = registry.image("own:1");
+    here.mvm(&["image", "push", "own", &there]).ok();
+
+    let elsewhere = Host::new();
+    elsewhere.mvm(&["image", "pull", &there]).ok();
+    let verify = ["image", "verify", &there];
+    let unsigned = elsewhere.mvm(&verify).ok();
+    assert!(unsigned.contains("5 contents, "), "{unsigned}");
+    assert!(unsigned.ends_with("no key is trusted: signatures were not looked at\n"), "{unsigned}");
+    let trusted = elsewhere.instance.home().join("c/mvm/keys");
+    fs::create_dir_all(&trusted).unwrap();
+    fs::copy(&public, trusted.join("release.pub")).unwrap();
+    let refusal =
+        format!("the appliance {there} is not trusted: it is signed by none of the keys release.pub, and");
+    elsewhere.mvm(&verify).refused(1, &refusal);
+
+    here.mvm(&["image", "sign", "own", "--key", secret.to_str().unwrap()]).ok();
+    here.mvm(&["image", "push", "own", &there]).ok();
+    elsewhere.mvm(&["image", "pull", &there]).ok();
+    let signed = elsewhere.mvm(&verify).ok();
+    assert!(signed.ends_with("signed with release.pub\n"), "{signed}");
+    let listed = elsewhere.mvm(&["image", "ls"]).ok();
+    assert_eq!(listed.lines().count(), 1, "a signature is no image: {listed}");
+
+    // As one file, too.
+    let file = keys.path().join("own.tar");
+    elsewhere.mvm(&["image", "export", &there, "--output", file.to_str().unwrap()]).ok();
+    let third = Host::new();
+    third.mvm(&["image", "import", "--name", "third", file.to_str().unwrap()]).ok();
+    let json = third.mvm(&["image", "verify", "third", "--json", "--key", public.to_str().unwrap()]).ok();
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["signed_by"], "release.pub");
+
+    // A name that is taken away leaves contents that nothing leads to.
+    third.mvm(&["image", "rm", "third"]).ok();
+    let pruned = third.mvm(&["image", "prune", "--json"]).ok();
+    let pruned: Vec<Value> = serde_json::from_str(&pruned).unwrap();
+    assert!(!pruned.is_empty() && pruned.iter().all(|each| each["kind"] == "content"), "{pruned:?}");
+    third.has_nothing();
+    let contents = fs::read_dir(third.images().join("blobs/sha256")).unwrap().count();
+    assert_eq!(contents, 0, "its signature goes with it");
+}

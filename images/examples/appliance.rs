@@ -38,6 +38,7 @@ fn main() -> anyhow::Result<()> {
                 guest: &guest,
                 directories: &directories,
                 pins: Pins::Exact,
+                verified: true,
                 reference: DEFAULT_REFERENCE,
                 progress: &progress,
             };

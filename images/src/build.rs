@@ -17,6 +17,7 @@ use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
 use crate::request::{Directories, Request};
 use crate::root;
+use crate::rootfs::verity::Verity;
 use crate::rootfs::{Content, Spool, erofs};
 use crate::scratch::Scratch;
 use crate::source::Source;
@@ -75,15 +76,21 @@ fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Re
         erofs::make(&mkfs, &tree, scratch.path(), &image)
     })?;
     drop(tree);
+    let cmdline = verified(request, definition, &image)?;
     let config = serde_json::to_vec_pretty(&sorted(definition)?)?;
-    let parts = Parts {
-        inputs: &inputs,
-        config: &config,
-        kernel: &vmlinux,
-        root: &image,
-        cmdline: &definition.kernel.cmdline,
-    };
+    let parts = Parts { inputs: &inputs, config: &config, kernel: &vmlinux, root: &image, cmdline: &cmdline };
     Ok(store.put(request.reference, &parts)?)
+}
+
+/// The command line; where it mounts the image as the root, with the hashes that are put behind the image.
+fn verified(request: &Request<'_>, definition: &Definition, image: &Path) -> Result<String, Error> {
+    let cmdline = &definition.kernel.cmdline;
+    if !request.verified {
+        return Ok(cmdline.clone());
+    }
+    let verity = Stage::run(request.progress, "root image: hash", || Verity::append(image));
+    let verity = verity.map_err(|source| io_error("hash", image, source))?;
+    Ok(verity.onto(cmdline).unwrap_or_else(|| cmdline.clone()))
 }
 
 /// Everything that the result depends on.
@@ -99,6 +106,7 @@ fn inputs(
         .with(architecture)
         .with(serde_json::to_vec(&sorted(definition)?)?)
         .with(request.guest)
+        .with([u8::from(request.verified)])
         .with(kernel.key(packages)?)
         .with(tools::key("mkfs-erofs", packages)?)
         .with(tools::key("binutils", packages)?);

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::arrival::Arrival;
 use crate::files;
+use crate::store;
 
 /// No manifest and no configuration is longer; a registry takes 4 MiB.
 const LONGEST_DOCUMENT: u64 = 4 << 20;
@@ -56,9 +57,9 @@ pub struct Layout {
 impl Layout {
     /// Opens the layout in `dir`, making it where it is missing.
     pub fn open(dir: &Path) -> Result<Self, LayoutError> {
-        let blobs = dir.join("blobs/sha256");
-        fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
         let layout = Self { dir: dir.to_owned() };
+        let contents = layout.contents();
+        fs::create_dir_all(&contents).map_err(io_error("create", &contents))?;
         let marker = dir.join("oci-layout");
         if !marker.exists() {
             let version = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
@@ -107,6 +108,23 @@ impl Layout {
         Ok(descriptor)
     }
 
+    /// Whether it is something that a machine can boot.
+    pub fn is_appliance(&self, descriptor: &Descriptor) -> Result<bool, LayoutError> {
+        Ok(store::is_appliance(&self.with_its_kind(descriptor.clone())?))
+    }
+
+    /// Takes a name away; false where there is none such, as it is written.
+    pub(crate) fn untag(&self, name: &str) -> Result<bool, LayoutError> {
+        let mut index = self.index()?;
+        let mut manifests = index.manifests().clone();
+        let before = manifests.len();
+        manifests.retain(|each| name_of(each) != Some(name));
+        let is_gone = manifests.len() < before;
+        index.set_manifests(manifests);
+        self.write_index(&index)?;
+        Ok(is_gone)
+    }
+
     /// A descriptor that says what kind of artifact its manifest is, which not all tools write into an index.
     pub(crate) fn with_its_kind(&self, mut descriptor: Descriptor) -> Result<Descriptor, LayoutError> {
         if graph::is_manifest(&descriptor) {
@@ -119,6 +137,11 @@ impl Layout {
     /// Where the content of a digest lies, if it is there.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.dir.join("blobs").join(digest.algorithm().as_ref()).join(digest.digest())
+    }
+
+    /// Where all contents lie.
+    pub(crate) fn contents(&self) -> PathBuf {
+        self.dir.join("blobs/sha256")
     }
 
     /// Whether all of a content is there, by its length: a disk that was full, or a copy that was broken off, leaves a part.
@@ -170,8 +193,9 @@ impl Layout {
         let size = fs::metadata(source).map_err(io_error("read", source))?.len();
         let digest = files::sha256(source).map_err(io_error("read", source))?;
         let descriptor = describe(media_type, &digest, size)?;
-        if !self.has(&descriptor) {
-            let path = self.blob(descriptor.digest());
+        // One that is there and damaged is made good.
+        let path = self.blob(descriptor.digest());
+        if !self.has(&descriptor) || files::sha256(&path).map_err(io_error("read", &path))? != digest {
             files::copy_atomically(source, &path).map_err(io_error("write", &path))?;
         }
         Ok(descriptor)

@@ -105,6 +105,11 @@ impl Lock {
         self.packages.get(&name.key()).ok_or_else(|| LockError::Unlocked { package: name.to_string() })
     }
 
+    /// Those of all packages.
+    pub(crate) fn hashes(&self) -> impl Iterator<Item = &str> {
+        self.packages.values().map(|pin| pin.sha256.as_str())
+    }
+
     /// The packages of a tool.
     pub(crate) fn tool(&self, tool: &str, architecture: &str) -> Result<&BTreeSet<String>, LockError> {
         self.tools

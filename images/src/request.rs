@@ -59,6 +59,8 @@ pub struct Request<'a> {
     pub guest: &'a [u8],
     pub directories: &'a Directories,
     pub pins: Pins,
+    /// Whether the root is held against its hashes as it is read.
+    pub verified: bool,
     /// The name under which the result is stored: [`crate::DEFAULT_REFERENCE`] unless the user says otherwise.
     pub reference: &'a str,
     pub progress: &'a dyn Progress,
@@ -71,6 +73,7 @@ impl std::fmt::Debug for Request<'_> {
             .field("guest_bytes", &self.guest.len())
             .field("directories", self.directories)
             .field("pins", &self.pins)
+            .field("verified", &self.verified)
             .field("reference", &self.reference)
             .finish_non_exhaustive()
     }

@@ -151,6 +151,7 @@ mod tests {
             guest: b"guest",
             directories: &directories,
             pins: Pins::Exact,
+            verified: true,
             reference: "a",
             progress: &Silent,
         };

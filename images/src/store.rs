@@ -13,6 +13,7 @@ use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType
 
 use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::layout::{self, Layout, LayoutError};
+use crate::signature::{self, Keys, SignatureError};
 
 /// What the manifest says it is.
 pub const ARTIFACT_TYPE: &str = "application/vnd.mvm.appliance.v1";
@@ -28,6 +29,8 @@ pub const CMDLINE_TYPE: &str = "application/vnd.mvm.cmdline.v1+text";
 pub const INPUTS: &str = "mvm.inputs";
 /// That with the processor's architecture, as OCI names it.
 pub const ARCHITECTURE: &str = "mvm.architecture";
+/// The index's annotation of what was not made here.
+const FOREIGN: &str = "mvm.foreign";
 /// No command line is longer: Linux takes 2048 bytes on x86_64 and aarch64 (`COMMAND_LINE_SIZE`).
 const LONGEST_CMDLINE: u64 = 2048;
 
@@ -36,6 +39,10 @@ const LONGEST_CMDLINE: u64 = 2048;
 pub enum StoreError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    #[error("there is no appliance {0}")]
+    NotHere(String),
+    #[error("the appliance {reference} is not trusted")]
+    Signature { reference: String, source: SignatureError },
     #[error("the command line of the appliance {reference} cannot be read")]
     Cmdline { reference: String, source: io::Error },
     #[error("the appliance {reference} is for {found}, and this machine is {wanted}")]
@@ -61,6 +68,8 @@ pub struct Appliance {
     pub cmdline: String,
     /// The manifest's digest, `sha256:HEX`.
     pub digest: String,
+    /// Whether it was not made here, but came from a registry or a file.
+    pub is_foreign: bool,
 }
 
 /// The parts of an appliance that is to be stored.
@@ -87,6 +96,14 @@ impl Store {
         &self.0
     }
 
+    /// Which of these keys has signed the appliance of that name.
+    pub fn signed_by(&self, reference: &str, keys: &Keys) -> Result<String, StoreError> {
+        let (manifest, _) =
+            self.manifest(reference)?.ok_or_else(|| StoreError::NotHere(reference.to_owned()))?;
+        signature::check(&self.0, &manifest, keys)
+            .map_err(|source| StoreError::Signature { reference: reference.to_owned(), source })
+    }
+
     /// The appliance of that name, if the layout has it.
     pub fn find(&self, reference: &str) -> Result<Option<Appliance>, StoreError> {
         let Some((descriptor, manifest)) = self.manifest(reference)? else { return Ok(None) };
@@ -105,7 +122,8 @@ impl Store {
     /// All images of containers that the layout has, by name, with their digests.
     pub fn images(&self) -> Result<Vec<(String, String)>, StoreError> {
         let index = self.0.index()?;
-        let images = index.manifests().iter().filter(|each| !is_appliance(each));
+        let images =
+            index.manifests().iter().filter(|each| !is_appliance(each) && !signature::is_of_signatures(each));
         let named =
             images.filter_map(|each| Some((layout::name_of(each)?.to_owned(), each.digest().to_string())));
         Ok(named.collect())
@@ -201,8 +219,19 @@ impl Store {
             root: self.0.blob(part(ROOT_TYPE, "root image")?.digest()),
             cmdline,
             digest: descriptor.digest().to_string(),
+            is_foreign: is_foreign(descriptor),
         })
     }
+}
+
+/// What is known of something that comes from elsewhere: nothing that it says of itself.
+pub(crate) fn foreign(mut descriptor: Descriptor) -> Descriptor {
+    descriptor.set_annotations(Some(HashMap::from([(FOREIGN.to_owned(), "true".to_owned())])));
+    descriptor
+}
+
+fn is_foreign(descriptor: &Descriptor) -> bool {
+    descriptor.annotations().as_ref().is_some_and(|all| all.contains_key(FOREIGN))
 }
 
 pub(crate) fn is_appliance(descriptor: &Descriptor) -> bool {

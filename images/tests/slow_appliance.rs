@@ -31,6 +31,7 @@ fn build(directories: &Directories, source: Source, stages: &Mutex<Vec<String>>)
         guest: b"in place of the guest binary",
         directories,
         pins: Pins::RelockIfGone,
+        verified: true,
         reference: DEFAULT_REFERENCE,
         progress: &progress,
     };

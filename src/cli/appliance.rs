@@ -3,6 +3,7 @@
 use std::path::{self, Path, PathBuf};
 
 use images::progress::Progress;
+use images::signature::Keys;
 use images::{Appliance, DEFAULT_REFERENCE, Directories, Layout, Pins, Request, Source, Store, image};
 
 use super::image::{Mirrors, bring, bring_parts, definition};
@@ -67,8 +68,19 @@ pub(super) async fn ensure(
         let image = in_a_registry(name).ok_or_else(|| Error::Unknown(name.to_owned()))?;
         bring(&directories, &image, mirrors, false, progress::to_stderr().as_ref()).await?;
     }
-    let found = Store::open(&directories.images())?.find(name)?;
-    found.ok_or_else(|| Error::NotOne(name.to_owned()).into())
+    let store = Store::open(&directories.images())?;
+    let found = store.find(name)?.ok_or_else(|| Error::NotOne(name.to_owned()))?;
+    let keys = trusted(context)?;
+    if found.is_foreign && !keys.is_empty() {
+        let key = store.signed_by(name, &keys)?;
+        eprintln!("{name} is signed with {key}");
+    }
+    Ok(found)
+}
+
+/// The keys that this user trusts. Where there are any, nothing that came from elsewhere is booted without a signature.
+pub(super) fn trusted(context: &Context) -> Result<Keys, Failure> {
+    Ok(Keys::of(&context.home.config.join("keys"))?)
 }
 
 fn is_definition(name: &str) -> bool {
@@ -101,7 +113,15 @@ pub(super) fn build(
     if GUEST.is_empty() {
         return Err(Error::NoGuest.into());
     }
-    Ok(images::build(&Request { source, guest: GUEST, directories, pins, reference, progress })?)
+    Ok(images::build(&Request {
+        source,
+        guest: GUEST,
+        directories,
+        pins,
+        verified: true,
+        reference,
+        progress,
+    })?)
 }
 
 /// What the first run costs. The kernel takes about 13 minutes of one core, the rest is downloads.

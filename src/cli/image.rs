@@ -1,7 +1,10 @@
 //! `mvm image`: the appliances themselves.
 
 pub(super) mod definition;
+mod prune;
+mod signing;
 mod transfer;
+mod verify;
 
 use std::fs::Permissions;
 use std::io::IsTerminal;
@@ -87,6 +90,11 @@ enum Command {
         #[arg(long, short)]
         output: Option<PathBuf>,
     },
+    Verify(verify::VerifyArgs),
+    Key(signing::KeyArgs),
+    Sign(signing::SignArgs),
+    Rm(prune::RmArgs),
+    Prune(prune::PruneArgs),
     /// Show the appliances that there are, and the images that were taken over
     Ls {
         /// As one JSON array
@@ -114,6 +122,11 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             }
             Command::Pull(args) => return transfer::pull(&context, args).await,
             Command::Push(args) => return transfer::push(&context, args).await,
+            Command::Prune(args) => return prune::prune(&context, args).await,
+            Command::Verify(args) => Box::new(move || verify::verify(&context, &args)),
+            Command::Key(args) => Box::new(move || signing::key(&args)),
+            Command::Sign(args) => Box::new(move || signing::sign(&context, &args)),
+            Command::Rm(args) => Box::new(move || prune::rm(&context, &args)),
             Command::Import { from, name, json } => {
                 Box::new(move || import(&context, &from, name.as_deref(), json))
             }

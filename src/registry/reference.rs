@@ -56,6 +56,13 @@ impl ImageRef {
         format!("{registry}/{name}{tag}{digest}").parse()
     }
 
+    /// What has another tag in the same repository.
+    pub fn with_tag(&self, tag: &str) -> Self {
+        let (registry, name) = (self.full.registry().to_owned(), self.full.repository().to_owned());
+        let full = Reference::with_tag(registry, name, tag.to_owned());
+        Self { written: full.whole(), full }
+    }
+
     /// What lies under a digest in the same repository.
     pub fn with_digest(&self, digest: &str) -> Self {
         let full = self.full.clone_with_digest(digest.to_owned());

@@ -26,9 +26,25 @@ pub(super) fn last_lines(path: &Path) -> Vec<String> {
     lines
 }
 
+/// What the last words mean where the kernel found that the root is not what its hashes say (dm-verity).
+pub(super) fn damage(lines: &[String]) -> Option<&'static str> {
+    lines.iter().any(|line| line.contains("device-mapper: verity: ") && line.contains(" is corrupted")).then_some(
+        "its root image is damaged: the guest read a block that is not what was built, and stopped; `mvm image verify` says \
+         which parts are, and what to do",
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use super::last_lines;
+    use super::{damage, last_lines};
+
+    #[test]
+    fn a_damaged_root_is_told_by_what_the_kernel_said_last() {
+        let said = |text: &str| damage(&[text.to_owned(), "Kernel panic - not syncing".to_owned()]).is_some();
+        assert!(said("[    0.5] device-mapper: verity: 254:0: data block 1 is corrupted"));
+        assert!(said("[    0.5] device-mapper: verity: 254:0: metadata block 9 is corrupted"));
+        assert!(!said("[    0.5] EXT4-fs: the superblock is corrupted"));
+    }
 
     #[test]
     fn last_lines_without_what_would_steer_a_terminal() {

@@ -1,11 +1,12 @@
 //! The processes of one machine: the one that runs it (`mvm machine`) and the network process beside it.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +52,8 @@ pub(super) struct Machine {
     pub receiver: MachineReceiver,
     pub process: Child,
     pub network: Child,
+    /// Kernel and root, which `mvm image prune` leaves alone while they are locked.
+    _parts: Vec<File>,
 }
 
 impl Machine {
@@ -67,12 +70,13 @@ impl Machine {
         let SupervisorEnd { sender, receiver } = SupervisorEnd::new(ours)?;
         let config = launch.machine(paths, SystemTime::now());
         sender.send(&ToMachine::Start(config), Some(socket)).await?;
-        Ok(Self { sender, receiver, process, network })
+        let parts = [&launch.kernel, &launch.root].into_iter().filter_map(|path| held(path)).collect();
+        Ok(Self { sender, receiver, process, network, _parts: parts })
     }
 
     /// Sees both processes to their end; returns what is known of a machine process that did not say how its guest ended.
     pub(super) async fn wait(self) -> String {
-        let Self { sender, receiver, mut process, mut network } = self;
+        let Self { sender, receiver, mut process, mut network, _parts } = self;
         // The lifeline.
         drop((sender, receiver));
         let how = match tokio::time::timeout(PATIENCE, process.wait()).await {
@@ -88,6 +92,13 @@ impl Machine {
         }
         how
     }
+}
+
+/// A part that is in use. That it cannot be locked is no reason not to start: the machine says what is wrong with it.
+fn held(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    file.try_lock_shared().ok()?;
+    Some(file)
 }
 
 fn without_a_word(how: impl Display) -> String {

@@ -15,7 +15,7 @@ use vmm::control::{ChannelError, FromMachine, MachineSender, Outcome, ToMachine}
 use super::board::Board;
 use super::builder_check::{builder_answers, connect};
 use super::clock::{ClockWatch, LOOK};
-use super::console::last_lines;
+use super::console::{damage, last_lines};
 use super::following::{self, News};
 use super::leases::Leases;
 use super::log_files::{LogFiles, is_file_name, path_of};
@@ -219,7 +219,11 @@ impl Run {
         tracing::info!(?outcome, stopping, "the machine ended");
         let asked = stopping && known.is_none();
         let console = || last_lines(&around.paths.console_log());
-        let unexpected = |reason: String| End::Failed(trouble(&around, reason, console()));
+        let unexpected = |reason: String| {
+            let lines = console();
+            let reason = damage(&lines).map_or(reason, str::to_owned);
+            End::Failed(trouble(&around, reason, lines))
+        };
         match (known, outcome) {
             (Some(known), _) => End::Failed(known),
             // Before it is ready it holds nothing that an orderly end would save.

@@ -1,12 +1,14 @@
 //! An image or an appliance as one file: an OCI layout in an archive, which `mvm image import` and other tools take.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use oci_spec::image::{ImageIndexBuilder, MediaType, OciLayoutBuilder};
+use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageIndexBuilder, MediaType, OciLayoutBuilder};
 use tar::{Builder, EntryType, Header};
 
 use crate::layout::{Layout, LayoutError};
+use crate::signature;
 
 /// Why something cannot be exported.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +25,13 @@ pub enum ExportError {
     Describe(#[from] oci_spec::OciSpecError),
 }
 
+/// With its name, and nothing else that this layout knows of it.
+fn named(descriptor: &Descriptor, name: &str) -> Descriptor {
+    let mut named = descriptor.clone();
+    named.set_annotations(Some([(ANNOTATION_REF_NAME.to_owned(), name.to_owned())].into()));
+    named
+}
+
 /// Writes it; the same image is the same bytes.
 pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportError> {
     let layout = Layout::open(layout)?;
@@ -30,10 +39,14 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
     layout
         .is_whole(&descriptor)
         .map_err(|source| ExportError::Incomplete { name: name.to_owned(), source })?;
+    // With what signs it.
+    let signatures = signature::name_of(descriptor.digest());
+    let mut all = vec![named(&descriptor, name)];
+    all.extend(layout.find(&signatures)?.map(|found| named(&found, &signatures)));
     let index = ImageIndexBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageIndex)
-        .manifests([descriptor.clone()])
+        .manifests(all.clone())
         .build()?;
     let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
     let mut archive = Builder::new(to);
@@ -50,7 +63,11 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
     for (path, text) in [("oci-layout", marker.to_string()?), ("index.json", index.to_string()?)] {
         add(path, text.len() as u64, &mut text.as_bytes())?;
     }
-    for (digest, content) in layout.reachable(&descriptor)? {
+    let mut contents = BTreeMap::new();
+    for each in &all {
+        contents.extend(layout.reachable(each)?);
+    }
+    for (digest, content) in contents {
         let path = format!("blobs/{}", digest.replacen(':', "/", 1));
         add(&path, content.size(), &mut layout.read(&content)?)?;
     }

@@ -12,6 +12,7 @@ use crate::layer::{Archive, Kind, LayerError};
 use crate::layout::graph::{deeper, is_index};
 use crate::layout::{Layout, LayoutError, name_of};
 use crate::request::Directories;
+use crate::signature;
 use crate::store;
 
 /// Why an image cannot be imported.
@@ -35,6 +36,8 @@ pub enum ImportError {
         "names that begin with mvm/ are those of mvm's own images, and {0} is one; give another with --name"
     )]
     Reserved(String),
+    #[error("there is no {0}; `mvm image ls` shows what there is")]
+    Unknown(String),
     #[error(transparent)]
     Exclusive(#[from] ExclusiveError),
     #[error("{path} lacks a part of {name}")]
@@ -73,13 +76,14 @@ pub fn import_appliance(directories: &Directories, from: &Path) -> Result<Import
     for each in index.manifests().iter().filter(|each| layout.has(each)) {
         appliances.push(layout.with_its_kind(each.clone())?);
     }
+    keep_signatures(&layout, &appliances)?;
     appliances.retain(store::is_appliance);
     let [appliance] = appliances.as_slice() else {
         return Err(ImportError::Appliances(from.to_owned(), appliances.len()));
     };
     let name = from.display().to_string();
     is_all_there(&layout, from, &name, appliance)?;
-    let appliance = layout.tag(&name, appliance.clone())?;
+    let appliance = layout.tag(&name, store::foreign(appliance.clone()))?;
     Ok(Imported { name, digest: appliance.digest().to_string() })
 }
 
@@ -90,7 +94,10 @@ pub(super) fn import_into(
 ) -> Result<Vec<Imported>, ImportError> {
     let layout = Layout::open(layout)?;
     let index = take(from, &layout)?;
-    let mut named: Vec<_> = index.manifests().iter().map(|each| (name_of(each), each)).collect();
+    let (signatures, others): (Vec<_>, Vec<_>) =
+        index.manifests().iter().cloned().partition(signature::is_of_signatures);
+    keep_signatures(&layout, &signatures)?;
+    let mut named: Vec<_> = others.iter().map(|each| (name_of(each), each)).collect();
     if let Some(name) = name {
         let [only] = named.as_mut_slice() else {
             return Err(ImportError::Nameless(from.to_owned(), named.len()));
@@ -106,9 +113,19 @@ pub(super) fn import_into(
     }
     // Names are given when all is there.
     for (name, descriptor) in named {
-        layout.tag(name.unwrap_or_default(), descriptor.clone())?;
+        layout.tag(name.unwrap_or_default(), store::foreign(descriptor.clone()))?;
     }
     Ok(imported)
+}
+
+/// Signatures have the names of what they are of.
+fn keep_signatures(layout: &Layout, of: &[Descriptor]) -> Result<(), ImportError> {
+    for each in of.iter().filter(|each| signature::is_of_signatures(each)) {
+        if let Some(name) = name_of(each).filter(|name| signature::is_name(name)) {
+            layout.tag(name, store::foreign(each.clone()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives a name to an image that came into the layout otherwise, if all of it is there. Waits for whoever else writes to the
@@ -118,8 +135,15 @@ pub fn keep(directories: &Directories, name: &str, image: Descriptor) -> Result<
     let _alone = Exclusive::wait(directories)?;
     let layout = Layout::open(&directories.images())?;
     is_all_there(&layout, layout.dir(), name, &image)?;
-    let image = layout.tag(name, image)?;
+    let image = layout.tag(name, store::foreign(image))?;
     Ok(Imported { name: name.to_owned(), digest: image.digest().to_string() })
+}
+
+/// Takes a name away; what it named goes with the next prune, unless another name leads there.
+pub fn forget(directories: &Directories, name: &str) -> Result<(), ImportError> {
+    let _alone = Exclusive::wait(directories)?;
+    let layout = Layout::open(&directories.images())?;
+    if layout.untag(name)? { Ok(()) } else { Err(ImportError::Unknown(name.to_owned())) }
 }
 
 /// Takes over all contents; the index says what they are.

@@ -11,7 +11,7 @@ use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageMan
 
 pub use config::LabelError;
 pub use export::{ExportError, export};
-pub use import::{ImportError, Imported, import, import_appliance, keep};
+pub use import::{ImportError, Imported, forget, import, import_appliance, keep};
 pub use inspect::inspect;
 
 use crate::architecture::{Architecture, UnknownArchitecture};

@@ -8,6 +8,7 @@ mod options;
 mod patches;
 mod source;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -129,6 +130,19 @@ impl Kernel {
         fs::rename(&built, &vmlinux).map_err(|source| io_error("write", &vmlinux, source))?;
         Ok(vmlinux)
     }
+}
+
+/// The keys of all kernels that mvm has recipes of for this machine.
+pub(crate) fn all_keys(packages: &Packages<'_>) -> Result<BTreeSet<String>, KernelError> {
+    let mut keys = BTreeSet::new();
+    for name in Component::names() {
+        match Kernel::load(&name) {
+            Ok(kernel) => _ = keys.insert(kernel.key(packages)?),
+            Err(KernelError::NotAKernel(_) | KernelError::OneSource(_) | KernelError::NoFragment { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(keys)
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {

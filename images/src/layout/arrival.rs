@@ -1,6 +1,6 @@
 //! A content on its way into a layout: it comes in pieces, and goes on where it was broken off.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -12,6 +12,8 @@ use super::{Layout, LayoutError, io_error};
 
 /// Where contents lie that are not whole yet, each under its digest.
 const INCOMING: &str = "incoming";
+/// Locked by whoever pulls: what has come has no name yet.
+const PULLING: &str = "pull.lock";
 
 /// One content that is not whole yet. What has come stays when it is dropped, for the next who brings it.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl Layout {
         if *digest.algorithm() != DigestAlgorithm::Sha256 {
             return Err(LayoutError::Algorithm(digest.algorithm().to_string()));
         }
-        let incoming = self.dir.join(INCOMING);
+        let incoming = self.incoming();
         fs::create_dir_all(&incoming).map_err(io_error("create", &incoming))?;
         let part = incoming.join(digest.digest());
         let file = loop {
@@ -65,6 +67,35 @@ impl Layout {
             arrival.restart()?;
         }
         Ok(Some(arrival))
+    }
+}
+
+impl Layout {
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.dir.join(INCOMING)
+    }
+
+    /// Keeps what comes from being pruned before it has a name, as long as it is held.
+    pub fn pulling(&self) -> Result<File, LayoutError> {
+        let (file, path) = self.pull_lock()?;
+        file.lock_shared().map_err(io_error("lock", &path))?;
+        Ok(file)
+    }
+
+    /// Keeps pulls waiting; nothing while there is one.
+    pub(crate) fn without_pulls(&self) -> Result<Option<File>, LayoutError> {
+        let (file, path) = self.pull_lock()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+        }
+    }
+
+    fn pull_lock(&self) -> Result<(File, PathBuf), LayoutError> {
+        let path = self.dir.join(PULLING);
+        let file = File::create(&path).map_err(io_error("open", &path))?;
+        Ok((file, path))
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod mounts;
 pub(crate) mod oci;
 pub(crate) mod tarball;
 mod tree;
+pub(crate) mod verity;
 
 pub(crate) use content::{Content, Spool};
 pub(crate) use oci::OciError;

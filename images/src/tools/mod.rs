@@ -112,7 +112,16 @@ fn find(name: &str, packages: &Packages<'_>) -> Result<Option<Tool>, ToolError> 
 }
 
 fn place(name: &str, packages: &Packages<'_>) -> Result<PathBuf, ToolError> {
-    Ok(packages.directories.tools().join(format!("{name}-{}", key(name, packages)?)))
+    Ok(packages.directories.tools().join(directory(name, packages)?))
+}
+
+fn directory(name: &str, packages: &Packages<'_>) -> Result<String, ToolError> {
+    Ok(format!("{name}-{}", key(name, packages)?))
+}
+
+/// The directories of all tools, whether they are unpacked or not.
+pub(crate) fn all_names(packages: &Packages<'_>) -> Result<BTreeSet<String>, ToolError> {
+    recipe::Tool::names().iter().map(|name| directory(name, packages)).collect()
 }
 
 /// What a tool's content depends on.

@@ -1,13 +1,13 @@
 //! `mvm image pull` and `push`, and what a build needs before it can begin.
 
 use images::progress::Progress;
-use images::{Directories, Layout, Source, image};
+use images::{Directories, Layout, Source, image, signature};
 
 use crate::cli::Context;
 use crate::cli::output::print_line;
 use crate::cli::{Failure, appliance, progress};
 use crate::registry::credentials::Credentials;
-use crate::registry::{ImageRef, Mirror, Pull, Push};
+use crate::registry::{self, ImageRef, Mirror, Pull, PullError, Push};
 
 /// Where images may be, besides their registries.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -80,6 +80,11 @@ pub(super) async fn push(context: &Context, args: PushArgs) -> Result<(), Failur
     };
     let progress = progress::to_stderr();
     let push = Push { layout: &layout, credentials: &Credentials::from_env(), progress: progress.as_ref() };
+    // What signs it first: whoever sees the appliance sees that too.
+    let signatures = signature::name_of(found.digest());
+    if let Some(of_it) = layout.find(&signatures)? {
+        push.image(&signatures, &of_it, &to.with_tag(&signatures)).await?;
+    }
     push.image(&args.name, &found, &to).await?;
     let pushed = image::Imported { name: to.to_string(), digest: found.digest().to_string() };
     if args.json {
@@ -101,11 +106,27 @@ pub(in crate::cli) async fn bring(
     progress: &dyn Progress,
 ) -> Result<image::Imported, Failure> {
     let layout = Layout::open(&directories.images())?;
+    let _held = layout.pulling()?;
     let credentials = &Credentials::from_env();
     let pull = Pull { layout: &layout, credentials, mirrors: &mirrors.mirrors, all_platforms, progress };
     let found = pull.image(image).await?;
+    let mut signed = None;
+    if layout.is_appliance(&found)? {
+        let signatures = signature::name_of(found.digest());
+        match pull.image(&image.with_tag(&signatures)).await {
+            Ok(of_it) => signed = Some((signatures, of_it)),
+            Err(PullError::Registry(registry::Error::NotFound { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let (directories, name) = (directories.clone(), image.to_string());
-    Ok(tokio::task::spawn_blocking(move || image::keep(&directories, &name, found)).await??)
+    tokio::task::spawn_blocking(move || {
+        if let Some((name, found)) = signed {
+            image::keep(&directories, &name, found)?;
+        }
+        Ok(image::keep(&directories, &name, found)?)
+    })
+    .await?
 }
 
 /// Brings what a definition names and what is not here, or all of it once more, each as its lock has it.
