@@ -9,6 +9,7 @@ use crate::image::ImageError;
 use crate::kernel::KernelError;
 use crate::locking::LockingError;
 use crate::packages::PackagesError;
+use crate::provenance::ProvenanceError;
 use crate::recipe::RecipeError;
 use crate::rootfs::bundle::BundleError;
 use crate::rootfs::erofs::ErofsError;
@@ -60,6 +61,8 @@ pub enum Error {
     Metadata(#[source] serde_yaml::Error),
     #[error("cannot put {path} into the root")]
     File { path: String, source: io::Error },
+    #[error("where the appliance comes from cannot be told")]
+    Provenance(#[from] ProvenanceError),
     #[error("the appliance's configuration cannot be written")]
     Config(#[from] serde_json::Error),
     #[error("cannot {action} {path}")]

@@ -30,6 +30,7 @@ mod locking;
 mod origin;
 mod packages;
 pub mod progress;
+pub mod provenance;
 mod recipe;
 mod request;
 mod root;
@@ -42,7 +43,7 @@ pub mod tools;
 mod unserved;
 mod yaml;
 
-pub use build::{Changes, build, lock};
+pub use build::{Changes, build, lock, trace};
 pub use error::Error;
 pub use layer::LayerError;
 pub use layout::LayoutError;

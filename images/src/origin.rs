@@ -10,6 +10,7 @@ use crate::image::Image;
 use crate::layout::Layout;
 use crate::packages::{Packages, PackagesError};
 use crate::progress::Stage;
+use crate::provenance::ImageId;
 use crate::recipe::Component;
 use crate::rootfs::Spool;
 use crate::rootfs::bundle::Made;
@@ -68,7 +69,7 @@ impl<'a> Origins<'a> {
         }
         for (name, origin) in &self.all {
             if let Origin::Stored(image) = origin {
-                key = key.with(name).with(&image.digest);
+                key = key.with(name).with(image.id.to_string());
             }
         }
         Ok(key)
@@ -87,16 +88,20 @@ impl<'a> Origins<'a> {
         packages.fetch(&needed)?;
         let make = |(name, origin): (&&'a str, &Origin<'a>)| {
             let made = match origin {
-                Origin::Component(component) => Made {
-                    tree: component::make(component, packages, spool)?,
-                    config: Component::load(component)?.config,
-                },
+                Origin::Component(component) => {
+                    let id = ImageId { name: (*name).to_owned(), digest: None };
+                    Made {
+                        tree: component::make(component, &id, packages, spool)?,
+                        config: Component::load(component)?.config.into(),
+                        id,
+                    }
+                }
                 Origin::Stored(image) => {
                     let title = format!("{name}: unpack");
                     let unpacked = Stage::run(packages.progress, &title, || image.unpack(self.layout, spool));
                     let unpacked =
                         unpacked.map_err(|source| Error::Image { name: (*name).to_owned(), source });
-                    Made { tree: unpacked?, config: image.config.clone() }
+                    Made { tree: unpacked?, config: image.config.clone(), id: image.id.clone() }
                 }
             };
             Ok((*name, made))

@@ -1,7 +1,7 @@
 //! Appliances at rest: an OCI image layout with one artifact manifest for each appliance.
 //!
-//! The manifest's layers are the kernel, the root image and the kernel's command line, in that order, uncompressed, so
-//! that a machine starts from the blobs themselves. `index.json` names each by `org.opencontainers.image.ref.name`;
+//! The manifest's layers are the kernel, the root image, the kernel's command line, and where all of the root comes from, in
+//! that order, uncompressed, so that a machine starts from the blobs themselves. `index.json` names each by `org.opencontainers.image.ref.name`;
 //! the annotation [`INPUTS`] of the manifest holds the key of everything that went in, and a build whose inputs have
 //! the same key returns what is there.
 
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
 
 use crate::layout::{self, Layout, LayoutError};
+use crate::provenance::{Provenance, ProvenanceError};
 
 /// What the manifest says it is.
 pub const ARTIFACT_TYPE: &str = "application/vnd.mvm.appliance.v1";
@@ -24,6 +25,8 @@ pub const KERNEL_TYPE: &str = "application/vnd.mvm.kernel.v1+elf";
 pub const ROOT_TYPE: &str = "application/vnd.mvm.root.v1+erofs";
 /// The command line, UTF-8, without a final newline.
 pub const CMDLINE_TYPE: &str = "application/vnd.mvm.cmdline.v1+text";
+/// Where everything in the root comes from: [`Provenance`].
+pub const PROVENANCE_TYPE: &str = "application/vnd.mvm.provenance.v1+json";
 /// The manifest's annotation with the key of all inputs.
 pub const INPUTS: &str = "mvm.inputs";
 
@@ -36,6 +39,10 @@ pub enum StoreError {
     Read { path: PathBuf, source: io::Error },
     #[error("the appliance {reference} in {layout} lacks its {part}; delete {layout} and build it again")]
     Incomplete { reference: String, layout: PathBuf, part: &'static str },
+    #[error("there is no appliance {0}; `mvm image ls` shows which there are, `mvm image build` makes one")]
+    Unknown(String),
+    #[error("where the appliance {reference} comes from cannot be told")]
+    Provenance { reference: String, source: ProvenanceError },
     #[error("cannot describe the appliance")]
     Describe(#[from] oci_spec::OciSpecError),
 }
@@ -61,6 +68,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) root: &'a Path,
     pub(crate) cmdline: &'a str,
+    pub(crate) provenance: &'a Path,
 }
 
 /// The appliances of a layout.
@@ -81,6 +89,13 @@ impl Store {
     pub fn find(&self, reference: &str) -> Result<Option<Appliance>, StoreError> {
         let Some((descriptor, manifest)) = self.manifest(reference)? else { return Ok(None) };
         self.appliance(reference, &descriptor, &manifest).map(Some)
+    }
+
+    /// Where everything in the root of an appliance comes from.
+    pub fn provenance(&self, reference: &str) -> Result<Provenance, StoreError> {
+        let layer = self.part(reference, PROVENANCE_TYPE, "record of where its files come from")?;
+        let failed = |source| StoreError::Provenance { reference: reference.to_owned(), source };
+        Provenance::read(self.0.read(&layer)?).map_err(failed)
     }
 
     /// All that the layout has, by name.
@@ -127,6 +142,7 @@ impl Store {
                 self.0.add_file(KERNEL_TYPE, parts.kernel)?,
                 self.0.add_file(ROOT_TYPE, parts.root)?,
                 self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
+                self.0.add_file(PROVENANCE_TYPE, parts.provenance)?,
             ])
             .annotations(HashMap::from([(INPUTS.to_owned(), parts.inputs.to_owned())]))
             .build()?;
@@ -148,6 +164,30 @@ impl Store {
         }
     }
 
+    /// One layer of the appliance of that name.
+    fn part(&self, reference: &str, media_type: &str, part: &'static str) -> Result<Descriptor, StoreError> {
+        match self.manifest(reference)? {
+            Some((_, manifest)) => self.layer(reference, &manifest, media_type, part).cloned(),
+            None => Err(StoreError::Unknown(reference.to_owned())),
+        }
+    }
+
+    fn layer<'a>(
+        &self,
+        reference: &str,
+        manifest: &'a ImageManifest,
+        media_type: &str,
+        part: &'static str,
+    ) -> Result<&'a Descriptor, StoreError> {
+        let layers = manifest.layers().iter();
+        let mut layers = layers.filter(|layer| layer.media_type().as_ref() == media_type);
+        layers.find(|layer| self.0.has(layer)).ok_or_else(|| StoreError::Incomplete {
+            reference: reference.to_owned(),
+            layout: self.0.dir().to_owned(),
+            part,
+        })
+    }
+
     fn appliance(
         &self,
         reference: &str,
@@ -155,17 +195,8 @@ impl Store {
         manifest: &ImageManifest,
     ) -> Result<Appliance, StoreError> {
         let part = |media_type: &str, part: &'static str| {
-            manifest
-                .layers()
-                .iter()
-                .find(|layer| layer.media_type().as_ref() == media_type)
-                .filter(|layer| self.0.has(layer))
-                .map(|layer| self.0.blob(layer.digest()))
-                .ok_or_else(|| StoreError::Incomplete {
-                    reference: reference.to_owned(),
-                    layout: self.0.dir().to_owned(),
-                    part,
-                })
+            let layer = self.layer(reference, manifest, media_type, part)?;
+            Ok::<_, StoreError>(self.0.blob(layer.digest()))
         };
         let cmdline = part(CMDLINE_TYPE, "command line")?;
         Ok(Appliance {
@@ -189,18 +220,16 @@ mod tests {
     fn put(store: &Store, dir: &Path, inputs: &str, kernel: &[u8]) -> Appliance {
         fs::write(dir.join("k"), kernel).unwrap();
         fs::write(dir.join("r"), b"root").unwrap();
-        store
-            .put(
-                "a:latest",
-                &Parts {
-                    inputs,
-                    config: b"{}",
-                    kernel: &dir.join("k"),
-                    root: &dir.join("r"),
-                    cmdline: "quiet",
-                },
-            )
-            .unwrap()
+        fs::write(dir.join("p"), br#"{"version":1,"origins":[],"containers":[],"files":{}}"#).unwrap();
+        let parts = Parts {
+            inputs,
+            config: b"{}",
+            kernel: &dir.join("k"),
+            root: &dir.join("r"),
+            cmdline: "quiet",
+            provenance: &dir.join("p"),
+        };
+        store.put("a:latest", &parts).unwrap()
     }
 
     #[test]
@@ -217,6 +246,25 @@ mod tests {
         let reopened = Store::open(&dir.path().join("images")).unwrap();
         assert_eq!(reopened.find("a:latest").unwrap(), Some(second));
         assert_eq!(reopened.0.index().unwrap().manifests().len(), 1);
+    }
+
+    #[test]
+    fn where_an_appliance_comes_from_is_kept_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("images")).unwrap();
+        let error = store.provenance("a:latest").unwrap_err().to_string();
+        assert!(error.starts_with("there is no appliance a:latest; "), "{error}");
+        put(&store, dir.path(), "one", b"kernel");
+        let stored = store.provenance("a:latest").unwrap();
+        assert_eq!(
+            stored.explain("x").unwrap_err().to_string(),
+            "there is no x in the appliance; nothing is in it"
+        );
+        let layer = store.part("a:latest", PROVENANCE_TYPE, "record").unwrap();
+        fs::remove_file(store.0.blob(layer.digest())).unwrap();
+        let error = store.provenance("a:latest").unwrap_err().to_string();
+        assert!(error.contains("lacks its record of where its files come from; delete"), "{error}");
+        assert!(store.find("a:latest").unwrap().is_some(), "it boots without");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The appliance that an instance boots: made at the first run, found afterwards.
 
 use images::progress::Progress;
+use images::provenance::Provenance;
 use images::{Appliance, DEFAULT_REFERENCE, Directories, Pins, Request, Source, Store};
 
 use super::{Context, Failure};
@@ -53,6 +54,16 @@ pub(super) fn build(
         return Err(Error::NoGuest.into());
     }
     Ok(images::build(&Request { source, guest: GUEST, directories, pins, reference, progress })?)
+}
+
+/// Where everything in an appliance would come from.
+pub(super) fn trace(
+    directories: &Directories,
+    source: Source,
+    progress: &dyn Progress,
+) -> Result<Provenance, Failure> {
+    let (pins, reference) = (Pins::Exact, DEFAULT_REFERENCE);
+    Ok(images::trace(&Request { source, guest: GUEST, directories, pins, reference, progress })?)
 }
 
 /// What the first run costs. The kernel takes about 13 minutes of one core, the rest is downloads.

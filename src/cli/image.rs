@@ -1,6 +1,7 @@
 //! `mvm image`: the appliances themselves.
 
 mod definition;
+mod explain;
 
 use std::fs::Permissions;
 use std::io::IsTerminal;
@@ -65,6 +66,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell where a file of an appliance comes from, or who says what of a container: the line of the definition, the image,
+    /// its layer, the package
+    Explain(explain::Args),
     /// Show what an appliance or an image is made of, as JSON
     Inspect { name: String },
     /// Write an appliance or an image as an archive that `mvm image import` takes, and other tools
@@ -97,6 +101,7 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             Command::Import { from, name, json } => {
                 Box::new(move || import(&context, &from, name.as_deref(), json))
             }
+            Command::Explain(args) => return explain::run(context, args).await,
             Command::Inspect { name } => Box::new(move || inspect(&context, &name)),
             Command::Export { name, output } => Box::new(move || export(&context, &name, output.as_deref())),
             Command::Ls { json } => Box::new(move || list(&context, json)),

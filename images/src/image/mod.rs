@@ -7,6 +7,7 @@ mod import;
 mod inspect;
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
 
@@ -18,8 +19,9 @@ pub use inspect::inspect;
 use crate::architecture::Architecture;
 use crate::layer::{self, Budget, Compression, LayerError, Limits};
 use crate::layout::{Layout, LayoutError};
+use crate::provenance::{ImageId, Layer, Material, Origin};
 use crate::rootfs::{Spool, Tree};
-use crate::spec::ImageConfig;
+use crate::spec::OwnConfig;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +47,9 @@ pub enum ImageError {
 pub(crate) struct Image {
     layers: Vec<Descriptor>,
     /// What the image itself says of its container.
-    pub(crate) config: ImageConfig,
-    /// Its manifest's, which says which image it is.
-    pub(crate) digest: String,
+    pub(crate) config: OwnConfig,
+    /// Its name, and its manifest's digest, which says which image it is.
+    pub(crate) id: ImageId,
 }
 
 impl Image {
@@ -64,31 +66,33 @@ impl Image {
         Ok(Some(Self {
             config: config::of(name, &configuration)?,
             layers: manifest.layers().clone(),
-            digest: descriptor.digest().to_string(),
+            id: ImageId { name: name.to_owned(), digest: Some(descriptor.digest().to_string()) },
         }))
     }
 
     /// All layers, one over the other.
     pub(crate) fn unpack(&self, layout: &Layout, spool: &Spool) -> Result<Tree, ImageError> {
         let (mut tree, mut budget) = (Tree::default(), Budget::new(Limits::default()));
+        let count = self.layers.len();
         for (number, layer) in (1..).zip(&self.layers) {
             let media_type = layer.media_type().to_string();
             let compression =
                 Compression::of(&media_type).ok_or(ImageError::LayerType { number, media_type })?;
             let mut blob = layout.read(layer)?;
-            let unpacked =
-                layer::apply(&mut tree, layer::inflate(compression, &mut blob), spool, &mut budget);
+            let digest = layer.digest().to_string();
+            let origin = Arc::new(Origin {
+                item: None,
+                image: Some(self.id.clone()),
+                material: Material::Layer(Layer { number, count, digest: digest.clone() }),
+            });
+            let archive = layer::inflate(compression, &mut blob);
+            let unpacked = layer::apply(&mut tree, archive, &origin, spool, &mut budget);
             // What follows the archive counts for the digest, too. A wrong one is the reason for whatever else went wrong.
             let unpacked = match io::copy(&mut blob.by_ref(), &mut io::sink()) {
                 Err(error) => Err(error.into()),
                 Ok(_) => unpacked,
             };
-            unpacked.map_err(|source| ImageError::Layer {
-                number,
-                count: self.layers.len(),
-                digest: layer.digest().to_string(),
-                source,
-            })?;
+            unpacked.map_err(|source| ImageError::Layer { number, count, digest, source })?;
         }
         Ok(tree)
     }

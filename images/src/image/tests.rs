@@ -272,11 +272,11 @@ fn what_an_image_says_of_its_container_is_its_configuration_and_its_label() {
     let shown = inspect(home.path(), "right").unwrap();
     assert_eq!(shown["config"]["config"]["WorkingDir"], "/w");
     assert_eq!(shown["manifest"]["layers"].as_array().unwrap().len(), 1);
-    let config = found("right").unwrap().config;
+    let config = found("right").unwrap().config.merged();
     assert_eq!(config.command, strings(&["/bin/x", "-a"]));
     assert_eq!((config.env, config.capabilities), (strings(&["B=2"]), strings(&["CAP_KILL"])));
     assert_eq!((config.cwd.as_deref(), config.uid), (Some("/w"), None));
-    assert_eq!(found("plain").unwrap().config, ImageConfig::default());
+    assert_eq!(found("plain").unwrap().config, OwnConfig::default());
     let error = told(&found("wrong").unwrap_err());
     assert!(error.starts_with("the label org.mobyproject.config of wrong cannot be used: "), "{error}");
     assert!(
