@@ -21,6 +21,7 @@ use crate::request::{Directories, Request};
 use crate::root::{self, Assembly};
 use crate::rootfs::bundle::Made;
 use crate::rootfs::{Content, Spool, Tree, erofs};
+use crate::sbom;
 use crate::scratch::Scratch;
 use crate::source::Source;
 use crate::spec::{Definition, Places};
@@ -134,6 +135,16 @@ impl<'a> Plan<'a> {
             erofs::make(&mkfs, &tree, self.scratch.path(), &image)
         })?;
         drop(tree);
+        let bill = sbom::Contents {
+            reference: request.reference,
+            inputs: &inputs,
+            kernel: &self.kernel,
+            vmlinux: &vmlinux,
+            guest: request.guest,
+            images: &images,
+            packages,
+        };
+        let bill = bill.document()?;
         let config = serde_json::to_vec_pretty(&sorted(definition)?)?;
         let parts = Parts {
             inputs: &inputs,
@@ -142,6 +153,7 @@ impl<'a> Plan<'a> {
             root: &image,
             cmdline: &definition.kernel.cmdline,
             provenance: &provenance,
+            sbom: &bill,
         };
         Ok(store.put(request.reference, &parts)?)
     }
@@ -158,7 +170,7 @@ impl<'a> Plan<'a> {
     fn root(&self, images: &BTreeMap<&str, Made>) -> Result<(Tree, Vec<provenance::Container>), Error> {
         let assembly = Assembly { definition: self.definition, places: self.places, images };
         let containers = assembly.containers()?;
-        let tree = root::assemble(assembly, &containers, self.request.guest, &self.sources)?;
+        let tree = root::assemble(assembly, &containers, self.request.guest.binary, &self.sources)?;
         Ok((tree, assembly.describe(&containers)))
     }
 
@@ -169,7 +181,8 @@ impl<'a> Plan<'a> {
             .with(self.architecture.debian)
             .with(serde_json::to_vec(&sorted(self.definition)?)?)
             .with(serde_json::to_vec(self.places)?)
-            .with(self.request.guest)
+            .with(self.request.guest.binary)
+            .with(self.request.guest.crates)
             .with(self.kernel.key(&self.packages)?)
             .with(tools::key("mkfs-erofs", &self.packages)?)
             .with(tools::key("binutils", &self.packages)?);

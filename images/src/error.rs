@@ -13,6 +13,7 @@ use crate::provenance::ProvenanceError;
 use crate::recipe::RecipeError;
 use crate::rootfs::bundle::BundleError;
 use crate::rootfs::erofs::ErofsError;
+use crate::sbom::SbomError;
 use crate::source::SourceError;
 use crate::spec::NameError;
 use crate::store::StoreError;
@@ -63,6 +64,8 @@ pub enum Error {
     File { path: String, source: io::Error },
     #[error("where the appliance comes from cannot be told")]
     Provenance(#[from] ProvenanceError),
+    #[error("cannot make the bill of materials")]
+    Sbom(#[from] SbomError),
     #[error("the appliance's configuration cannot be written")]
     Config(#[from] serde_json::Error),
     #[error("cannot {action} {path}")]

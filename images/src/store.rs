@@ -1,13 +1,13 @@
 //! Appliances at rest: an OCI image layout with one artifact manifest for each appliance.
 //!
-//! The manifest's layers are the kernel, the root image, the kernel's command line, and where all of the root comes from, in
-//! that order, uncompressed, so that a machine starts from the blobs themselves. `index.json` names each by `org.opencontainers.image.ref.name`;
+//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from,
+//! and the bill of materials, in that order, uncompressed, so that a machine starts from the blobs themselves. `index.json` names each by `org.opencontainers.image.ref.name`;
 //! the annotation [`INPUTS`] of the manifest holds the key of everything that went in, and a build whose inputs have
 //! the same key returns what is there.
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
@@ -27,6 +27,8 @@ pub const ROOT_TYPE: &str = "application/vnd.mvm.root.v1+erofs";
 pub const CMDLINE_TYPE: &str = "application/vnd.mvm.cmdline.v1+text";
 /// Where everything in the root comes from: [`Provenance`].
 pub const PROVENANCE_TYPE: &str = "application/vnd.mvm.provenance.v1+json";
+/// The bill of materials, a document of SPDX 2.3.
+pub const SBOM_TYPE: &str = "application/spdx+json";
 /// The manifest's annotation with the key of all inputs.
 pub const INPUTS: &str = "mvm.inputs";
 
@@ -69,6 +71,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) root: &'a Path,
     pub(crate) cmdline: &'a str,
     pub(crate) provenance: &'a Path,
+    pub(crate) sbom: &'a [u8],
 }
 
 /// The appliances of a layout.
@@ -96,6 +99,15 @@ impl Store {
         let layer = self.part(reference, PROVENANCE_TYPE, "record of where its files come from")?;
         let failed = |source| StoreError::Provenance { reference: reference.to_owned(), source };
         Provenance::read(self.0.read(&layer)?).map_err(failed)
+    }
+
+    /// The bill of materials of an appliance, as it is kept.
+    pub fn sbom(&self, reference: &str) -> Result<Vec<u8>, StoreError> {
+        let layer = self.part(reference, SBOM_TYPE, "bill of materials")?;
+        let mut bytes = Vec::new();
+        let read = self.0.read(&layer)?.read_to_end(&mut bytes);
+        read.map_err(|source| StoreError::Read { path: self.0.blob(layer.digest()), source })?;
+        Ok(bytes)
     }
 
     /// All that the layout has, by name.
@@ -143,6 +155,7 @@ impl Store {
                 self.0.add_file(ROOT_TYPE, parts.root)?,
                 self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
                 self.0.add_file(PROVENANCE_TYPE, parts.provenance)?,
+                self.0.add_bytes(SBOM_TYPE, parts.sbom)?,
             ])
             .annotations(HashMap::from([(INPUTS.to_owned(), parts.inputs.to_owned())]))
             .build()?;
@@ -228,6 +241,7 @@ mod tests {
             root: &dir.join("r"),
             cmdline: "quiet",
             provenance: &dir.join("p"),
+            sbom: b"{}\n",
         };
         store.put("a:latest", &parts).unwrap()
     }
@@ -265,6 +279,7 @@ mod tests {
         let error = store.provenance("a:latest").unwrap_err().to_string();
         assert!(error.contains("lacks its record of where its files come from; delete"), "{error}");
         assert!(store.find("a:latest").unwrap().is_some(), "it boots without");
+        assert_eq!(store.sbom("a:latest").unwrap(), b"{}\n");
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 use images::progress::Progress;
 use images::provenance::Provenance;
-use images::{Appliance, DEFAULT_REFERENCE, Directories, Pins, Request, Source, Store};
+use images::{Appliance, DEFAULT_REFERENCE, Directories, Guest, Pins, Request, Source, Store};
 
 use super::{Context, Failure};
 
 /// The guest binary, built by build.rs.
-static GUEST: &[u8] = include_bytes!(env!("MVM_EMBEDDED_GUEST"));
+static GUEST: Guest<'static> = Guest {
+    binary: include_bytes!(env!("MVM_EMBEDDED_GUEST")),
+    crates: include_str!(env!("MVM_GUEST_CRATES")),
+};
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -50,7 +53,7 @@ pub(super) fn build(
     reference: &str,
     progress: &dyn Progress,
 ) -> Result<Appliance, Failure> {
-    if GUEST.is_empty() {
+    if GUEST.binary.is_empty() {
         return Err(Error::NoGuest.into());
     }
     Ok(images::build(&Request { source, guest: GUEST, directories, pins, reference, progress })?)
