@@ -133,10 +133,8 @@ pub(super) fn built(
     (kind, distribution, release): (&str, &str, &str),
     (name, version, architecture): (&str, &str, &str),
 ) -> Package {
-    let qualifiers = [("arch", architecture), ("distro", release)];
-    Package::new(kind, name, &[version, architecture, distribution, release], Purpose::Install)
-        .version(version)
-        .purl(purl(kind, distribution, (name, version), &qualifiers))
+    let package = Package::new(kind, name, &[version, architecture, distribution, release], Purpose::Install);
+    named(package, (kind, distribution, release), (name, version, architecture))
 }
 
 /// The source of one.
@@ -144,14 +142,23 @@ pub(super) fn source_of(
     (kind, distribution, release): (&str, &str, &str),
     (name, version): (&str, &str),
 ) -> Package {
-    let qualifiers = [("arch", "source"), ("distro", release)];
-    let key = [version, "source", distribution, release];
-    Package::new(&format!("{kind}-source"), name, &key, Purpose::Source).version(version).purl(purl(
-        kind,
-        distribution,
-        (name, version),
-        &qualifiers,
-    ))
+    let key = [version, distribution, release];
+    let package = Package::new(&format!("{kind}-source"), name, &key, Purpose::Source);
+    named(package, (kind, distribution, release), (name, version, "source"))
+}
+
+/// With its version, and its package URL if it is known whose it is.
+fn named(
+    package: Package,
+    (kind, distribution, release): (&str, &str, &str),
+    (name, version, architecture): (&str, &str, &str),
+) -> Package {
+    let package = package.version(version);
+    if distribution.is_empty() {
+        return package;
+    }
+    let qualifiers = [("arch", architecture), ("distro", release)];
+    package.purl(purl(kind, distribution, (name, version), &qualifiers))
 }
 
 #[cfg(test)]
