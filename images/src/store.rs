@@ -43,6 +43,8 @@ pub enum StoreError {
     Incomplete { reference: String, layout: PathBuf, part: &'static str },
     #[error("there is no appliance {0}; `mvm image ls` shows which there are, `mvm image build` makes one")]
     Unknown(String),
+    #[error("the appliance {reference} has no {part}: an older mvm made it; build it again")]
+    Older { reference: String, part: &'static str },
     #[error("where the appliance {reference} comes from cannot be told")]
     Provenance { reference: String, source: ProvenanceError },
     #[error("cannot describe the appliance")]
@@ -179,10 +181,12 @@ impl Store {
 
     /// One layer of the appliance of that name.
     fn part(&self, reference: &str, media_type: &str, part: &'static str) -> Result<Descriptor, StoreError> {
-        match self.manifest(reference)? {
-            Some((_, manifest)) => self.layer(reference, &manifest, media_type, part).cloned(),
-            None => Err(StoreError::Unknown(reference.to_owned())),
+        let manifest = self.manifest(reference)?;
+        let (_, manifest) = manifest.ok_or_else(|| StoreError::Unknown(reference.to_owned()))?;
+        if !manifest.layers().iter().any(|layer| layer.media_type().as_ref() == media_type) {
+            return Err(StoreError::Older { reference: reference.to_owned(), part });
         }
+        self.layer(reference, &manifest, media_type, part).cloned()
     }
 
     fn layer<'a>(
@@ -274,6 +278,8 @@ mod tests {
             stored.explain("x").unwrap_err().to_string(),
             "there is no x in the appliance; nothing is in it"
         );
+        let error = store.part("a:latest", "x/y", "soul").unwrap_err().to_string();
+        assert_eq!(error, "the appliance a:latest has no soul: an older mvm made it; build it again");
         let layer = store.part("a:latest", PROVENANCE_TYPE, "record").unwrap();
         fs::remove_file(store.0.blob(layer.digest())).unwrap();
         let error = store.provenance("a:latest").unwrap_err().to_string();
