@@ -59,7 +59,7 @@ pub fn import(
     import_into(&directories.images(), from, name)
 }
 
-pub(super) fn import_into(
+pub(crate) fn import_into(
     layout: &Path,
     from: &Path,
     name: Option<&str>,

@@ -13,6 +13,8 @@ use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageMan
 
 pub use config::LabelError;
 pub use export::{ExportError, export};
+#[cfg(feature = "fuzzing")]
+pub(crate) use import::import_into;
 pub use import::{ImportError, Imported, import};
 pub use inspect::inspect;
 

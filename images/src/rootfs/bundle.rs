@@ -119,17 +119,18 @@ fn put(
     Ok(())
 }
 
-/// What is mounted into a read-only root needs a place there. A link at that place or above it leads elsewhere, and is
-/// left to the runtime.
+/// What is mounted into a read-only root needs a place there. One with a link or a file above it, or with `..` in it, lies
+/// elsewhere or nowhere, and is left to the runtime.
 fn make_mount_points(lower: &mut Tree, config: &ImageConfig, origin: &Arc<Origin>) -> Result<(), OciError> {
     for mount in mounts::all(config)? {
-        let path = mount.destination.trim_matches('/');
-        let through_link = path
-            .match_indices('/')
-            .filter_map(|(end, _)| path.get(..end))
-            .any(|parent| lower.get(parent).is_some_and(|entry| matches!(entry.node, Node::Symlink(_))));
-        if !through_link {
-            lower.ensure_directory(path, origin);
+        let parts: Vec<_> = mount.destination.split('/').filter(|part| !["", "."].contains(part)).collect();
+        let path = parts.join("/");
+        let is_directory = |end| {
+            let parent = path.get(..end).and_then(|parent| lower.get(parent));
+            parent.is_none_or(|entry| entry.node == Node::Directory)
+        };
+        if !parts.contains(&"..") && path.match_indices('/').all(|(end, _)| is_directory(end)) {
+            lower.ensure_directory(&path, origin);
         }
     }
     Ok(())
@@ -214,13 +215,16 @@ mod tests {
 
     #[test]
     fn a_read_only_image_used_once_is_its_own_rootfs() {
-        let yaml = "{command: [/x], readonly: true, binds: ['/var/lib:/var/lib', '/a:/var/run/a']}";
+        let yaml = "{command: [/x], readonly: true, binds: ['/var/lib:/var/lib', '/a:/var/run/a', \
+                    '/a:/../../b', '/a:/usr/bin/x/c', '/a:d//./e']}";
         let tree = built(&[container("containers/services/x", yaml)]);
         assert!(tree.file("containers/services/x/rootfs/usr/bin/x").is_some());
-        for made in ["proc", "dev", "sys", "var/lib"] {
+        for made in ["proc", "dev", "sys", "var/lib", "d/e"] {
             assert!(tree.get(&format!("containers/services/x/rootfs/{made}")).is_some(), "{made}");
         }
-        assert!(tree.get("containers/services/x/rootfs/var/run/a").is_none());
+        for left in ["var/run/a", "b", "../../b", "usr/bin/x/c"] {
+            assert!(tree.get(&format!("containers/services/x/rootfs/{left}")).is_none(), "{left}");
+        }
         assert_eq!(runtime(&tree, "containers/services/x"), serde_json::json!({}));
     }
 
