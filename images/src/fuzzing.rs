@@ -64,7 +64,7 @@ impl Label {
         tree.put("bin/x", Entry::file(0o755, *b"x"));
         tree.put("sbin", Entry::symlink("bin"));
         let id = ImageId { name: "x".to_owned(), digest: None };
-        let made = Made { tree, config: OwnConfig::from(self.0.clone()), id };
+        let made = Made { tree, config: OwnConfig::from(self.0.clone()), id, listed: Vec::new() };
         let config = made.config.merged();
         let place = "containers/services/a".to_owned();
         let container = Container { place, name: "a", image: "x", config, item: None };

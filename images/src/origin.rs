@@ -70,6 +70,7 @@ impl<'a> Origins<'a> {
         for (name, origin) in &self.all {
             if let Origin::Stored(image) = origin {
                 key = key.with(name).with(image.id.to_string());
+                key = image.lists.iter().fold(key, |key, list| key.with(list.digest().as_ref() as &str));
             }
         }
         Ok(key)
@@ -94,14 +95,19 @@ impl<'a> Origins<'a> {
                         tree: component::make(component, &id, packages, spool)?,
                         config: Component::load(component)?.config.into(),
                         id,
+                        listed: Vec::new(),
                     }
                 }
                 Origin::Stored(image) => {
                     let title = format!("{name}: unpack");
                     let unpacked = Stage::run(packages.progress, &title, || image.unpack(self.layout, spool));
-                    let unpacked =
-                        unpacked.map_err(|source| Error::Image { name: (*name).to_owned(), source });
-                    Made { tree: unpacked?, config: image.config.clone(), id: image.id.clone() }
+                    let failed = |source| Error::Image { name: (*name).to_owned(), source };
+                    Made {
+                        tree: unpacked.map_err(failed)?,
+                        config: image.config.clone(),
+                        id: image.id.clone(),
+                        listed: image.listed(self.layout).map_err(failed)?,
+                    }
                 }
             };
             Ok((*name, made))

@@ -5,6 +5,7 @@ mod export;
 mod graph;
 mod import;
 mod inspect;
+mod lists;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::layer::{self, Budget, Compression, LayerError, Limits};
 use crate::layout::{Layout, LayoutError};
 use crate::provenance::{ImageId, Layer, Material, Origin};
 use crate::rootfs::{Spool, Tree};
+use crate::sbom::attestation::Listed;
 use crate::spec::OwnConfig;
 
 /// Why an image cannot be used.
@@ -48,6 +50,8 @@ pub enum ImageError {
 #[derive(Debug)]
 pub(crate) struct Image {
     layers: Vec<Descriptor>,
+    /// What its builder says is in it: documents of SPDX.
+    pub(crate) lists: Vec<Descriptor>,
     /// What the image itself says of its container.
     pub(crate) config: OwnConfig,
     /// Its name, and its manifest's digest, which says which image it is.
@@ -62,14 +66,20 @@ impl Image {
         architecture: Architecture,
     ) -> Result<Option<Self>, ImageError> {
         let Some(descriptor) = layout.find(name)? else { return Ok(None) };
-        let descriptor = for_platform(layout, descriptor, architecture)?;
+        let (descriptor, lists) = for_platform(layout, descriptor, architecture)?;
         let manifest: ImageManifest = layout.document(&descriptor)?;
         let configuration: ImageConfiguration = layout.document(manifest.config())?;
         Ok(Some(Self {
             config: config::of(name, &configuration)?,
             layers: manifest.layers().clone(),
+            lists,
             id: ImageId { name: name.to_owned(), digest: Some(descriptor.digest().to_string()) },
         }))
+    }
+
+    /// What its builder says is in it.
+    pub(crate) fn listed(&self, layout: &Layout) -> Result<Vec<Listed>, ImageError> {
+        Ok(lists::read(layout, &self.lists)?)
     }
 
     /// All layers, one over the other.
@@ -100,19 +110,20 @@ impl Image {
     }
 }
 
-/// The manifest for this processor, through indexes.
+/// The manifest for this processor, through indexes, and the lists of what is in it.
 fn for_platform(
     layout: &Layout,
     mut descriptor: Descriptor,
     architecture: Architecture,
-) -> Result<Descriptor, ImageError> {
+) -> Result<(Descriptor, Vec<Descriptor>), ImageError> {
     const DEEPEST: usize = 4;
     let wanted = Arch::from(architecture.debian);
+    let mut lists = Vec::new();
     for _ in 0..DEEPEST {
         match descriptor.media_type() {
-            MediaType::ImageManifest => return Ok(descriptor),
+            MediaType::ImageManifest => return Ok((descriptor, lists)),
             MediaType::ImageIndex => {}
-            MediaType::Other(other) if other == DOCKER_MANIFEST => return Ok(descriptor),
+            MediaType::Other(other) if other == DOCKER_MANIFEST => return Ok((descriptor, lists)),
             MediaType::Other(other) if other == DOCKER_LIST => {}
             other => return Err(ImageError::Kind(other.clone())),
         }
@@ -128,6 +139,7 @@ fn for_platform(
                 platforms.map(|each| format!("{}/{}", each.os(), each.architecture())).collect();
             return Err(ImageError::Platform { wanted: wanted.to_string(), found: found.join(", ") });
         };
+        lists = lists::of(layout, &index, found);
         descriptor = found.clone();
     }
     Err(ImageError::Depth)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::provenance::{ImageId, Item, Material, Origin};
+use crate::sbom::attestation::Listed;
 use crate::spec::{ImageConfig, MountSpec, OwnConfig};
 
 use super::{Entry, Node, OciError, Tree, mounts, oci};
@@ -19,6 +20,8 @@ pub(crate) struct Made {
     /// What it says of its container.
     pub(crate) config: OwnConfig,
     pub(crate) id: ImageId,
+    /// What its builder says is in it.
+    pub(crate) listed: Vec<Listed>,
 }
 
 /// One container to be.
@@ -204,7 +207,7 @@ mod tests {
     fn built(containers: &[Container<'_>]) -> Tree {
         let mut root = Tree::default();
         let id = ImageId { name: "mvm/x".to_owned(), digest: None };
-        let made = Made { tree: image(), config: OwnConfig::default(), id };
+        let made = Made { tree: image(), config: OwnConfig::default(), id, listed: Vec::new() };
         put_all(&mut root, containers, &BTreeMap::from([("mvm/x", made)])).unwrap();
         root
     }

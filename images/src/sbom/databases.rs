@@ -9,7 +9,7 @@ use super::spdx::{Package, Purpose};
 use crate::rootfs::{Node, Tree};
 
 /// More than any image has.
-const MOST_PACKAGES: usize = 20_000;
+pub(super) const MOST_PACKAGES: usize = 20_000;
 const LONGEST: u64 = 64 << 20;
 
 /// A package that a database has.
@@ -66,6 +66,10 @@ impl Found {
     }
 }
 
+fn given<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    fields.get(name).map(String::as_str).filter(|value| !value.is_empty())
+}
+
 /// Whose packages they are, by `os-release`.
 #[derive(Debug, Default)]
 struct Distribution {
@@ -92,7 +96,7 @@ impl Distribution {
     }
 
     fn dpkg(&self, fields: &Fields) -> Option<Installed> {
-        let get = |name: &str| fields.get(name).map(String::as_str);
+        let get = |name: &str| given(fields, name);
         // What was removed may have left its configuration. Distroless has no such field.
         if get("Status").is_some_and(|status| !status.ends_with(" installed")) {
             return None;
@@ -106,7 +110,7 @@ impl Distribution {
     }
 
     fn apk(&self, fields: &Fields) -> Option<Installed> {
-        let get = |name: &str| fields.get(name).map(String::as_str);
+        let get = |name: &str| given(fields, name);
         let (name, version) = (get("P")?, get("V")?);
         let source = get("o").unwrap_or(name);
         let package = (name, version, get("A").unwrap_or_default());

@@ -1,9 +1,10 @@
 //! The bill of materials of an appliance: everything that it is made of, as far down as its parts say.
 //!
 //! The appliance contains the kernel, the guest binary and the images. A component of mvm's own contains the Debian packages
-//! of which it keeps files; an image of somebody else's what its package manager has noted down. Packages are generated from
-//! their sources, and the guest binary is linked with its crates.
+//! of which it keeps files; an image of somebody else's what its builder has listed, else what its package manager has noted
+//! down. Packages are generated from their sources, and the guest binary is linked with its crates.
 
+pub(crate) mod attestation;
 mod databases;
 mod purl;
 mod spdx;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use self::databases::{built, source_of};
+use self::databases::{Found, built, source_of};
 use self::spdx::{Bill, Id, Package, Purpose, Relation};
 use crate::deb::{self, DebError};
 use crate::files::{self, Key};
@@ -159,11 +160,15 @@ fn image(bill: &mut Bill, made: &Made, digest: &str) -> Id {
         .version(digest)
         .sha256(digest.trim_start_matches("sha256:"))
         .purl(purl::of_image(name, digest));
-    let found = databases::read(&made.tree);
+    let found = if made.listed.is_empty() { databases::read(&made.tree) } else { Found::default() };
     if found.is_cut {
         image = image.comment("It names more packages than can be listed; these are the first of them.");
     }
     let image = bill.add(image);
+    for listed in &made.listed {
+        let listed = bill.add(listed.package());
+        bill.relate(&image, Relation::Contains, &listed);
+    }
     for installed in found.installed {
         let (built, source) = (bill.add(installed.package), bill.add(installed.source));
         bill.relate(&built, Relation::GeneratedFrom, &source);

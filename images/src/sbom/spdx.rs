@@ -36,6 +36,7 @@ pub(super) enum Purpose {
     Install,
     Library,
     OperatingSystem,
+    Other,
     Source,
 }
 

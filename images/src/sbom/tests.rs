@@ -24,7 +24,10 @@ fn bill() -> Vec<u8> {
     let status = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nSource: glibc\nVersion: 2.41+1\nMaintainer: Some Team <a@example.org>\n";
     tree.put("var/lib/dpkg/status", Entry::file(0o644, status.as_bytes()));
     let id = ImageId { name: "test/greeter:1".into(), digest: Some(format!("sha256:{}", "0b".repeat(32))) };
-    let images = BTreeMap::from([("test/greeter:1", Made { tree, config: OwnConfig::default(), id })]);
+    let images = BTreeMap::from([(
+        "test/greeter:1",
+        Made { tree, config: OwnConfig::default(), id, listed: Vec::new() },
+    )]);
     let vmlinux = directory.path().join("vmlinux");
     std::fs::write(&vmlinux, "kernel").unwrap();
     let crates = format!("serde 1.0.1 {}\n", "0c".repeat(32));
