@@ -1,9 +1,9 @@
 //! Appliances at rest: an OCI image layout with one artifact manifest for each appliance.
 //!
-//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from,
-//! and the bill of materials, in that order, uncompressed, so that a machine starts from the blobs themselves. `index.json` names each by `org.opencontainers.image.ref.name`;
-//! the annotation [`INPUTS`] of the manifest holds the key of everything that went in, and a build whose inputs have
-//! the same key returns what is there.
+//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from, and
+//! the bill of materials, in that order, uncompressed, so that a machine starts from the blobs themselves. `index.json`
+//! names each by `org.opencontainers.image.ref.name`; the annotation [`INPUTS`] of the manifest holds the key of everything
+//! that went in, and a build whose inputs have the same key returns what is there.
 
 use std::collections::HashMap;
 use std::fs;
@@ -138,10 +138,11 @@ impl Store {
     ) -> Result<Option<Appliance>, StoreError> {
         let Some((descriptor, manifest)) = self.manifest(reference)? else { return Ok(None) };
         let made_of = manifest.annotations().as_ref().and_then(|all| all.get(INPUTS));
-        if made_of.map(String::as_str) != Some(inputs) {
+        // A blob that somebody deleted is a reason to build again, not to fail.
+        let is_whole = manifest.layers().iter().all(|layer| self.0.has(layer));
+        if made_of.map(String::as_str) != Some(inputs) || !is_whole {
             return Ok(None);
         }
-        // A blob that somebody deleted is a reason to build again, not to fail.
         Ok(self.appliance(reference, &descriptor, &manifest).ok())
     }
 
@@ -285,6 +286,7 @@ mod tests {
         let error = store.provenance("a:latest").unwrap_err().to_string();
         assert!(error.contains("lacks its record of where its files come from; delete"), "{error}");
         assert!(store.find("a:latest").unwrap().is_some(), "it boots without");
+        assert_eq!(store.find_made_of("a:latest", "one").unwrap(), None, "and is made again");
         assert_eq!(store.sbom("a:latest").unwrap(), b"{}\n");
     }
 

@@ -56,7 +56,7 @@ pub enum ProvenanceError {
 
 impl Provenance {
     /// Writes that of a root, entry by entry: it is never in memory as a whole.
-    pub(crate) fn write(tree: &Tree, containers: &[Container], to: impl Write) -> io::Result<()> {
+    pub(crate) fn write(tree: &Tree, containers: &[Container], mut to: impl Write) -> io::Result<()> {
         let unknown = Arc::new(Origin::own(Material::Directory));
         let (mut origins, mut numbers) = (Vec::new(), HashMap::new());
         let all = tree.entries().flat_map(|(path, entry)| {
@@ -78,14 +78,14 @@ impl Provenance {
                 _ => File::More { origin, link: None, replaced },
             }
         };
-        let mut json = serde_json::Serializer::new(to);
+        let mut json = serde_json::Serializer::new(&mut to);
         let mut map = json.serialize_map(None)?;
         map.serialize_entry("version", &VERSION)?;
         map.serialize_entry("origins", &List(&origins))?;
         map.serialize_entry("containers", containers)?;
         map.serialize_entry("files", &Files { tree, file: &file })?;
         SerializeMap::end(map)?;
-        Ok(())
+        to.flush()
     }
 
     /// Reads one, and checks it: what names an origin names one that is there.

@@ -102,11 +102,14 @@ impl Distribution {
             return None;
         }
         let (name, version) = (get("Package")?, get("Version")?);
-        let (source, of_source) = get("Source").unwrap_or(name).split_once(' ').unzip();
-        let source = source.or(get("Source")).unwrap_or(name);
-        let of_source = of_source.map_or(version, |version| version.trim_matches(['(', ')']));
+        // `NAME`, or `NAME (VERSION)` where that is another than the package's.
+        let source = get("Source").unwrap_or(name);
+        let source = match source.split_once(' ') {
+            Some((source, version)) => (source, version.trim_matches(['(', ')'])),
+            None => (source, version),
+        };
         let architecture = get("Architecture").unwrap_or_default();
-        Some(self.installed("deb", (name, version, architecture), get("Maintainer"), (source, of_source)))
+        Some(self.installed("deb", (name, version, architecture), get("Maintainer"), source))
     }
 
     fn apk(&self, fields: &Fields) -> Option<Installed> {
