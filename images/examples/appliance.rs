@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use images::progress::Event;
-use images::{DEFAULT_REFERENCE, Directories, Pins, Request, Source};
+use images::{DEFAULT_REFERENCE, Directories, Guest, Pins, Request, Source};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
             let guest = std::fs::read(guest).with_context(|| format!("cannot read {guest}"))?;
             let request = Request {
                 source: Source::Embedded,
-                guest: &guest,
+                guest: Guest { binary: &guest, crates: "" },
                 directories: &directories,
                 pins: Pins::Exact,
                 verified: true,

@@ -1,7 +1,8 @@
 //! One build, from the request to the stored appliance.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter};
 use std::path::Path;
 
 use crate::architecture::Architecture;
@@ -15,13 +16,16 @@ use crate::locking;
 use crate::origin::Origins;
 use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
+use crate::provenance::{self, Provenance, ProvenanceError};
 use crate::request::{Directories, Request};
-use crate::root;
+use crate::root::{self, Assembly};
+use crate::rootfs::bundle::Made;
 use crate::rootfs::verity::Verity;
-use crate::rootfs::{Content, Spool, erofs};
+use crate::rootfs::{Content, Spool, Tree, erofs};
+use crate::sbom;
 use crate::scratch::Scratch;
 use crate::source::Source;
-use crate::spec::Definition;
+use crate::spec::{Definition, Places};
 use crate::store::{Appliance, Parts, Store};
 use crate::tools;
 use crate::unserved;
@@ -37,9 +41,9 @@ pub struct Changes(pub Vec<String>);
 /// nothing is cached: an async caller gives it a thread of its own. Two builds at once wait for each other.
 pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
     let _alone = Exclusive::wait(request.directories)?;
-    let definition = request.source.read()?;
+    let located = request.source.locate()?;
     locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
-        build_with(request, &definition, lock)
+        Plan::of(request, &located, lock)?.build()
     })
 }
 
@@ -50,71 +54,158 @@ pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress)
     Ok(Changes(changes))
 }
 
-fn build_with(request: &Request<'_>, definition: &Definition, lock: &Lock) -> Result<Appliance, Error> {
-    unserved::check(definition)?;
-    let packages = Packages { directories: request.directories, lock, progress: request.progress };
-    let kernel = &definition.kernel.image;
-    let kernel = component::name_of(kernel).ok_or_else(|| Error::ForeignKernel(kernel.clone()))?;
-    let kernel = Kernel::load(kernel)?;
-    let store = Store::open(&request.directories.images())?;
-    let architecture = Architecture::host().map_err(KernelError::from)?;
-    let origins = Origins::of(definition, (store.layout(), lock), architecture)?;
-    let cache = &request.directories.cache;
-    let scratch = Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
-    let spool = Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
-    let sources = root::sources(definition, &spool)?;
-    let inputs = inputs((request, definition), (&kernel, &origins), &sources, &packages)?;
-    if let Some(made) = store.find_made_of(request.reference, &inputs)? {
-        return Ok(made);
-    }
-    let vmlinux = kernel.make(&packages)?;
-    let images = origins.make(&packages, &spool)?;
-    let tree = root::assemble(request, definition, &images, &sources)?;
-    let mkfs = tools::ensure_from("mkfs-erofs", &packages)?;
-    let image = scratch.path().join("root.erofs");
-    Stage::run(request.progress, "root image: compress", || {
-        erofs::make(&mkfs, &tree, scratch.path(), &image)
-    })?;
-    drop(tree);
-    let cmdline = verified(request, definition, &image)?;
-    let config = serde_json::to_vec_pretty(&sorted(definition)?)?;
-    let parts = Parts { inputs: &inputs, config: &config, kernel: &vmlinux, root: &image, cmdline: &cmdline };
-    Ok(store.put(request.reference, &parts)?)
+/// Where everything in an appliance would come from, told without making it: its parts are unpacked, and nothing is compiled,
+/// compressed or stored.
+pub fn trace(request: &Request<'_>) -> Result<Provenance, Error> {
+    let _alone = Exclusive::wait(request.directories)?;
+    let located = request.source.locate()?;
+    locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
+        Plan::of(request, &located, lock)?.trace()
+    })
 }
 
-/// The command line; where it mounts the image as the root, with the hashes that are put behind the image.
-fn verified(request: &Request<'_>, definition: &Definition, image: &Path) -> Result<String, Error> {
-    let cmdline = &definition.kernel.cmdline;
-    if !request.verified {
-        return Ok(cmdline.clone());
-    }
-    let verity = Stage::run(request.progress, "root image: hash", || Verity::append(image));
-    let verity = verity.map_err(|source| io_error("hash", image, source))?;
-    Ok(verity.onto(cmdline).unwrap_or_else(|| cmdline.clone()))
+/// What a build begins with.
+struct Plan<'a> {
+    request: &'a Request<'a>,
+    definition: &'a Definition,
+    places: &'a Places,
+    packages: Packages<'a>,
+    store: Store,
+    architecture: Architecture,
+    kernel: Kernel,
+    scratch: Scratch,
+    spool: Spool,
+    /// The host's files that the definition names.
+    sources: BTreeMap<String, Content>,
 }
 
-/// Everything that the result depends on.
-fn inputs(
-    (request, definition): (&Request<'_>, &Definition),
-    (kernel, origins): (&Kernel, &Origins<'_>),
-    sources: &BTreeMap<String, Content>,
-    packages: &Packages<'_>,
-) -> Result<String, Error> {
-    let architecture = Architecture::host().map_err(KernelError::from)?.debian;
-    let key = Key::default()
-        .with(CODE)
-        .with(architecture)
-        .with(serde_json::to_vec(&sorted(definition)?)?)
-        .with(request.guest)
-        .with([u8::from(request.verified)])
-        .with(kernel.key(packages)?)
-        .with(tools::key("mkfs-erofs", packages)?)
-        .with(tools::key("binutils", packages)?);
-    let mut key = origins.key(key, packages)?;
-    for (path, content) in sources {
-        key = key.with(path).with(content.digest());
+impl<'a> Plan<'a> {
+    fn of(
+        request: &'a Request<'a>,
+        (definition, places): &'a (Definition, Places),
+        lock: &'a Lock,
+    ) -> Result<Self, Error> {
+        unserved::check(definition)?;
+        let packages = Packages { directories: request.directories, lock, progress: request.progress };
+        let kernel = &definition.kernel.image;
+        let kernel = component::name_of(kernel).ok_or_else(|| Error::ForeignKernel(kernel.clone()))?;
+        let kernel = Kernel::load(kernel)?;
+        let store = Store::open(&request.directories.images())?;
+        let architecture = Architecture::host().map_err(KernelError::from)?;
+        let cache = &request.directories.cache;
+        let scratch =
+            Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
+        let spool =
+            Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
+        let sources = root::sources(definition, &spool)?;
+        Ok(Self {
+            request,
+            definition,
+            places,
+            packages,
+            store,
+            architecture,
+            kernel,
+            scratch,
+            spool,
+            sources,
+        })
     }
-    Ok(key.finish())
+
+    fn origins(&self) -> Result<Origins<'_>, Error> {
+        Origins::of(self.definition, (self.store.layout(), self.packages.lock), self.architecture)
+    }
+
+    fn build(&self) -> Result<Appliance, Error> {
+        let Self { request, definition, packages, store, .. } = self;
+        let origins = self.origins()?;
+        let inputs = self.inputs(&origins)?;
+        if let Some(made) = store.find_made_of(request.reference, &inputs)? {
+            return Ok(made);
+        }
+        let vmlinux = self.kernel.make(packages)?;
+        let images = origins.make(packages, &self.spool)?;
+        let (tree, containers) = self.root(&images)?;
+        let provenance = self.scratch.path().join("provenance.json");
+        File::create(&provenance)
+            .and_then(|file| Provenance::write(&tree, &containers, BufWriter::new(file)))
+            .map_err(|source| io_error("write", &provenance, source))?;
+        let mkfs = tools::ensure_from("mkfs-erofs", packages)?;
+        let image = self.scratch.path().join("root.erofs");
+        Stage::run(request.progress, "root image: compress", || {
+            erofs::make(&mkfs, &tree, self.scratch.path(), &image)
+        })?;
+        drop(tree);
+        let cmdline = self.verified(&image)?;
+        let bill = sbom::Contents {
+            reference: request.reference,
+            inputs: &inputs,
+            kernel: &self.kernel,
+            vmlinux: &vmlinux,
+            guest: request.guest,
+            images: &images,
+            packages,
+        };
+        let bill = bill.document()?;
+        let config = serde_json::to_vec_pretty(&sorted(definition)?)?;
+        let parts = Parts {
+            inputs: &inputs,
+            config: &config,
+            kernel: &vmlinux,
+            root: &image,
+            cmdline: &cmdline,
+            provenance: &provenance,
+            sbom: &bill,
+        };
+        Ok(store.put(request.reference, &parts)?)
+    }
+
+    /// The command line; where it mounts the image as the root, with the hashes that are put behind the image.
+    fn verified(&self, image: &Path) -> Result<String, Error> {
+        let cmdline = &self.definition.kernel.cmdline;
+        if !self.request.verified {
+            return Ok(cmdline.clone());
+        }
+        let verity = Stage::run(self.request.progress, "root image: hash", || Verity::append(image));
+        let verity = verity.map_err(|source| io_error("hash", image, source))?;
+        Ok(verity.onto(cmdline).unwrap_or_else(|| cmdline.clone()))
+    }
+
+    fn trace(&self) -> Result<Provenance, Error> {
+        let images = self.origins()?.make(&self.packages, &self.spool)?;
+        let (tree, containers) = self.root(&images)?;
+        let mut document = Vec::new();
+        Provenance::write(&tree, &containers, &mut document).map_err(ProvenanceError::from)?;
+        Ok(Provenance::read(document.as_slice())?)
+    }
+
+    /// The root, and who says what of its containers.
+    fn root(&self, images: &BTreeMap<&str, Made>) -> Result<(Tree, Vec<provenance::Container>), Error> {
+        let assembly = Assembly { definition: self.definition, places: self.places, images };
+        let containers = assembly.containers()?;
+        let tree = root::assemble(assembly, &containers, self.request.guest.binary, &self.sources)?;
+        Ok((tree, assembly.describe(&containers)))
+    }
+
+    /// Everything that the result depends on. Where the definition's entries stand is told of the result.
+    fn inputs(&self, origins: &Origins<'_>) -> Result<String, Error> {
+        let key = Key::default()
+            .with(CODE)
+            .with(self.architecture.debian)
+            .with(serde_json::to_vec(&sorted(self.definition)?)?)
+            .with(serde_json::to_vec(self.places)?)
+            .with(self.request.guest.binary)
+            .with(self.request.guest.crates)
+            .with([u8::from(self.request.verified)])
+            .with(self.kernel.key(&self.packages)?)
+            .with(tools::key("mkfs-erofs", &self.packages)?)
+            .with(tools::key("binutils", &self.packages)?);
+        let mut key = origins.key(key, &self.packages)?;
+        for (path, content) in &self.sources {
+            key = key.with(path).with(content.digest());
+        }
+        Ok(key.finish())
+    }
 }
 
 /// The definition with sorted keys: the runtime types keep some in hash tables, whose order is another each time.

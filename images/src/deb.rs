@@ -19,6 +19,37 @@ pub enum DebError {
     Escapes { deb: PathBuf, path: String },
 }
 
+/// What a package says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Control {
+    /// The source package that it was built from.
+    pub(crate) source: String,
+    pub(crate) source_version: String,
+    /// `all` for one that is the same everywhere.
+    pub(crate) architecture: String,
+    /// `NAME <ADDRESS>`.
+    pub(crate) maintainer: String,
+}
+
+pub(crate) fn control(deb: &Path) -> Result<Control, DebError> {
+    let output = Command::new("dpkg-deb")
+        .args([
+            "--show",
+            "--showformat=${source:Package}\n${source:Version}\n${Architecture}\n${Maintainer}\n",
+        ])
+        .arg(deb)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(DebError::Start)?;
+    if !output.status.success() {
+        return Err(damaged(deb, String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines().map(str::to_owned);
+    let mut line = || lines.next().unwrap_or_default();
+    Ok(Control { source: line(), source_version: line(), architecture: line(), maintainer: line() })
+}
+
 /// One entry of a package's file archive.
 pub(crate) type DebEntry<'a> = Entry<'a, std::process::ChildStdout>;
 

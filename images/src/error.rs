@@ -9,9 +9,11 @@ use crate::image::ImageError;
 use crate::kernel::KernelError;
 use crate::locking::LockingError;
 use crate::packages::PackagesError;
+use crate::provenance::ProvenanceError;
 use crate::recipe::RecipeError;
 use crate::rootfs::bundle::BundleError;
 use crate::rootfs::erofs::ErofsError;
+use crate::sbom::SbomError;
 use crate::source::SourceError;
 use crate::spec::NameError;
 use crate::store::StoreError;
@@ -64,6 +66,10 @@ pub enum Error {
     Metadata(#[source] serde_yaml::Error),
     #[error("cannot put {path} into the root")]
     File { path: String, source: io::Error },
+    #[error("where the appliance comes from cannot be told")]
+    Provenance(#[from] ProvenanceError),
+    #[error("cannot make the bill of materials")]
+    Sbom(#[from] SbomError),
     #[error("the appliance's configuration cannot be written")]
     Config(#[from] serde_json::Error),
     #[error("cannot {action} {path}")]

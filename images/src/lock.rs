@@ -21,6 +21,8 @@ pub enum LockError {
     Version(u32),
     #[error("the lock gives {package} the SHA-256 {sha256:?}, which is not 64 hexadecimal digits")]
     Hash { package: String, sha256: String },
+    #[error("the lock has {0:?}, which cannot be the name of a package or its version")]
+    Word(String),
     #[error("the lock does not name {package}")]
     Unlocked { package: String },
 }
@@ -89,12 +91,23 @@ impl Lock {
         if lock.version != 1 {
             return Err(LockError::Version(lock.version));
         }
+        if let Some(word) = lock.words().find(|word| !is_word(word)) {
+            return Err(LockError::Word(word.to_owned()));
+        }
         match lock.packages.iter().find(|(_, pin)| !is_sha256(&pin.sha256)) {
             Some((package, pin)) => {
                 Err(LockError::Hash { package: package.clone(), sha256: pin.sha256.clone() })
             }
             None => Ok(lock),
         }
+    }
+
+    /// Everything that may become a part of an argument: names and versions of packages.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        let pins = self.packages.iter();
+        let pins = pins.flat_map(|(key, pin)| key.split('/').chain([pin.version.as_str()]));
+        let tools = self.tools.iter();
+        pins.chain(tools.flat_map(|(key, names)| key.split('/').chain(names.iter().map(String::as_str))))
     }
 
     pub(crate) fn to_text(&self) -> Result<String, LockError> {
@@ -168,6 +181,12 @@ pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Of the characters that Debian's names and versions have, and no option of a program: a lock may come from anybody.
+fn is_word(text: &str) -> bool {
+    let is_in_names = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:~_".contains(&byte);
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(is_in_names)
+}
+
 fn change(key: &str, before: Option<&Pin>, after: Option<&Pin>) -> Option<String> {
     match (before, after) {
         (Some(before), Some(after)) if before == after => None,
@@ -233,6 +252,22 @@ mod tests {
             let error = Lock::parse(&lock.to_text().unwrap()).unwrap_err().to_string();
             let expected = format!("the lock gives forky/amd64/runc the SHA-256 {bad:?}, which is not 64 ");
             assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    /// apt takes a word that begins with a dash for an option, and options of apt's run programs.
+    #[test]
+    fn no_word_of_a_lock_is_an_option() {
+        let refused = |lock: &Lock| Lock::parse(&lock.to_text().unwrap()).unwrap_err().to_string();
+        for bad in ["-oAPT::X=1", "a b", "a=b", "", "../x"] {
+            let expected =
+                |word| format!("the lock has {word:?}, which cannot be the name of a package or its version");
+            let mut tool = lock(&[("a", "1")]);
+            tool.set_tool("qemu", "amd64", [bad.to_owned()].into());
+            assert_eq!(refused(&tool), expected(bad));
+            let first = bad.split('/').next().unwrap();
+            assert_eq!(refused(&lock(&[(bad, "1")])), expected(first));
+            assert_eq!(refused(&lock(&[("a", bad)])), expected(bad));
         }
     }
 

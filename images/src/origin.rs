@@ -14,6 +14,7 @@ use crate::lock::Lock;
 use crate::locking;
 use crate::packages::{Packages, PackagesError};
 use crate::progress::Stage;
+use crate::provenance::ImageId;
 use crate::recipe::Component;
 use crate::request::Directories;
 use crate::rootfs::Spool;
@@ -80,7 +81,8 @@ impl<'a> Origins<'a> {
         }
         for (name, origin) in &self.all {
             if let Origin::Stored(image) = origin {
-                key = key.with(name).with(&image.digest);
+                key = key.with(name).with(image.id.to_string());
+                key = image.lists.iter().fold(key, |key, list| key.with(list.digest().as_ref() as &str));
             }
         }
         Ok(key)
@@ -99,16 +101,25 @@ impl<'a> Origins<'a> {
         packages.fetch(&needed)?;
         let make = |(name, origin): (&&'a str, &Origin<'a>)| {
             let made = match origin {
-                Origin::Component(component) => Made {
-                    tree: component::make(component, packages, spool)?,
-                    config: Component::load(component)?.config,
-                },
+                Origin::Component(component) => {
+                    let id = ImageId { name: (*name).to_owned(), digest: None };
+                    Made {
+                        tree: component::make(component, &id, packages, spool)?,
+                        config: Component::load(component)?.config.into(),
+                        id,
+                        listed: Vec::new(),
+                    }
+                }
                 Origin::Stored(image) => {
                     let title = format!("{name}: unpack");
                     let unpacked = Stage::run(packages.progress, &title, || image.unpack(self.layout, spool));
-                    let unpacked =
-                        unpacked.map_err(|source| Error::Image { name: (*name).to_owned(), source });
-                    Made { tree: unpacked?, config: image.config.clone() }
+                    let failed = |source| Error::Image { name: (*name).to_owned(), source };
+                    Made {
+                        tree: unpacked.map_err(failed)?,
+                        config: image.config.clone(),
+                        id: image.id.clone(),
+                        listed: image.listed(self.layout).map_err(failed)?,
+                    }
                 }
             };
             Ok((*name, made))

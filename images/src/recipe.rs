@@ -12,6 +12,9 @@ use crate::spec::ImageConfig;
 static COMPONENTS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/components");
 static TOOLS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/tools");
 
+/// A component's recipe, in its directory.
+pub(crate) const RECIPE: &str = "component.yml";
+
 /// Why there is no recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -103,7 +106,7 @@ pub(crate) struct Tool {
 
 impl Component {
     pub(crate) fn load(name: &str) -> Result<Self, RecipeError> {
-        let path = format!("{name}/component.yml");
+        let path = format!("{name}/{RECIPE}");
         let Some(text) = COMPONENTS.get_file(&path).and_then(|file| file.contents_utf8()) else {
             return Err(RecipeError::NoComponent { name: name.to_owned(), known: Self::names().join(", ") });
         };
@@ -172,11 +175,11 @@ impl Component {
     }
 
     pub(crate) fn keeps(&self, name: &str) -> Result<GlobSet, RecipeError> {
-        patterns(&format!("{name}/component.yml"), &self.keep)
+        patterns(&format!("{name}/{RECIPE}"), &self.keep)
     }
 
     pub(crate) fn omits(&self, name: &str) -> Result<GlobSet, RecipeError> {
-        patterns(&format!("{name}/component.yml"), &self.omit)
+        patterns(&format!("{name}/{RECIPE}"), &self.omit)
     }
 }
 
@@ -203,7 +206,7 @@ impl Tool {
 
 /// One pattern.
 pub(crate) fn pattern(name: &str, text: &str) -> Result<GlobSet, RecipeError> {
-    patterns(&format!("{name}/component.yml"), &[text.to_owned()])
+    patterns(&format!("{name}/{RECIPE}"), &[text.to_owned()])
 }
 
 fn patterns(path: &str, patterns: &[String]) -> Result<GlobSet, RecipeError> {

@@ -52,11 +52,19 @@ pub enum Pins {
     RelockIfGone,
 }
 
+/// `/init` of the appliance.
+#[derive(Debug, Clone, Copy)]
+pub struct Guest<'a> {
+    /// The static binary.
+    pub binary: &'a [u8],
+    /// What it is linked with, a line for each crate: `NAME VERSION SHA256`.
+    pub crates: &'a str,
+}
+
 /// One build.
 pub struct Request<'a> {
     pub source: Source,
-    /// The static guest binary: `/init` of the appliance.
-    pub guest: &'a [u8],
+    pub guest: Guest<'a>,
     pub directories: &'a Directories,
     pub pins: Pins,
     /// Whether the root is held against its hashes as it is read.
@@ -70,7 +78,7 @@ impl std::fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request")
             .field("source", &self.source)
-            .field("guest_bytes", &self.guest.len())
+            .field("guest_bytes", &self.guest.binary.len())
             .field("directories", self.directories)
             .field("pins", &self.pins)
             .field("verified", &self.verified)

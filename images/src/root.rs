@@ -4,39 +4,99 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::deb::root_path;
 use crate::error::Error;
-use crate::request::Request;
+use crate::provenance::{self, Item, Material, Origin};
 use crate::rootfs::bundle::{self, Container, Made};
 use crate::rootfs::{Content, Entry, Spool, Tree};
-use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, VOLUMES};
+use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, Places, VOLUMES};
+
+/// A definition, where its entries stand, and the images that it names.
+#[derive(Clone, Copy)]
+pub(crate) struct Assembly<'a> {
+    pub(crate) definition: &'a Definition,
+    pub(crate) places: &'a Places,
+    pub(crate) images: &'a BTreeMap<&'a str, Made>,
+}
 
 /// The whole tree.
 pub(crate) fn assemble(
-    request: &Request<'_>,
-    definition: &Definition,
-    images: &BTreeMap<&str, Made>,
+    assembly: Assembly<'_>,
+    containers: &[Container<'_>],
+    guest: &[u8],
     sources: &BTreeMap<String, Content>,
 ) -> Result<Tree, Error> {
     let mut root = Tree::default();
-    for image in &definition.init {
+    let Assembly { definition, images, .. } = assembly;
+    for (index, image) in definition.init.iter().enumerate() {
         if let Some(made) = images.get(image.as_str()) {
-            root.graft("", &made.tree);
+            root.graft("", &made.tree, assembly.item("init", index, None).as_ref());
         }
     }
-    root.put("init", Entry::file(0o755, request.guest));
+    root.put("init", Entry::file(0o755, guest).of(&Arc::new(Origin::own(Material::Guest))));
+    put_volumes(&mut root, assembly);
+    bundle::put_all(&mut root, containers, images)?;
     let names = Names::of(definition);
-    put_volumes(&mut root, definition, images);
-    put_containers(&mut root, definition, images, &names)?;
-    for file in &definition.files {
+    for (index, file) in definition.files.iter().enumerate() {
         let metadata = file.metadata.map(|language| match language {
             Metadata::Yaml => definition.to_yaml().map_err(Error::Metadata),
             Metadata::Json => Ok(serde_json::to_string(definition)?),
         });
-        put_file(&mut root, file, metadata.transpose()?, (sources, &names));
+        let item = assembly.item("files", index, None);
+        let origin = Arc::new(Origin { item, image: None, material: Material::File });
+        put_file(&mut root, file, metadata.transpose()?, (sources, &names), &origin);
     }
     Ok(root)
+}
+
+impl<'a> Assembly<'a> {
+    fn item(self, section: &str, index: usize, name: Option<&str>) -> Option<Item> {
+        let at = self.places.entry(section, index)?.at.clone();
+        Some(Item { section: section.to_owned(), index, name: name.map(str::to_owned), at })
+    }
+
+    /// All containers, as they are to be.
+    pub(crate) fn containers(self) -> Result<Vec<Container<'a>>, Error> {
+        let (names, nothing) = (Names::of(self.definition), ImageConfig::default());
+        let container = |section: &str, index, image: &'a Image| {
+            let own = self.images.get(image.image.as_str()).map(|made| made.config.merged());
+            let config = names.resolve(image.merged_with(own.as_ref().unwrap_or(&nothing)));
+            let config = config.map_err(|source| Error::Name { container: image.name.clone(), source })?;
+            let directory = match section {
+                "services" => image.name.clone(),
+                _ => format!("{index:03}-{}", image.name),
+            };
+            let item = self.item(section, index, Some(&image.name));
+            let place = format!("containers/{section}/{directory}");
+            Ok(Container { place, name: &image.name, image: &image.image, config, item })
+        };
+        let Definition { onboot, onshutdown, services, .. } = self.definition;
+        let sections = [("onboot", onboot), ("onshutdown", onshutdown), ("services", services)];
+        let all = sections.into_iter().flat_map(|(section, images)| {
+            images.iter().enumerate().map(move |(index, image)| (section, index, image))
+        });
+        all.map(|(section, index, image)| container(section, index, image)).collect()
+    }
+
+    /// Who says what of each of them.
+    pub(crate) fn describe(self, containers: &[Container<'_>]) -> Vec<provenance::Container> {
+        let of = |(image, container): (&Image, &Container<'_>)| {
+            let made = self.images.get(image.image.as_str())?;
+            let item = container.item.as_ref();
+            let written = item.and_then(|item| self.places.entry(&item.section, item.index));
+            Some(provenance::Container {
+                name: image.name.clone(),
+                directory: container.place.clone(),
+                root: container.root(bundle::users(containers, &image.image).len()),
+                item: container.item.clone(),
+                image: made.id.clone(),
+                fields: provenance::fields(image, &made.config, &made.id, written),
+            })
+        };
+        self.definition.containers().zip(containers).filter_map(of).collect()
+    }
 }
 
 /// The host's files that the definition names, by their paths in the root.
@@ -54,46 +114,21 @@ pub(crate) fn sources(definition: &Definition, spool: &Spool) -> Result<BTreeMap
 }
 
 /// What each volume holds from the start, and the places where init puts it together.
-fn put_volumes(root: &mut Tree, definition: &Definition, images: &BTreeMap<&str, Made>) {
-    for volume in &definition.volumes {
+fn put_volumes(root: &mut Tree, assembly: Assembly<'_>) {
+    for (index, volume) in assembly.definition.volumes.iter().enumerate() {
+        let item = assembly.item("volumes", index, Some(&volume.name));
+        let directory = Arc::new(Origin { item: item.clone(), image: None, material: Material::Directory });
         let place = format!("{VOLUMES}/{}", volume.name);
         let lower = format!("{place}/lower");
-        root.ensure_directory(&lower);
-        if let Some(made) = volume.image.as_deref().and_then(|image| images.get(image)) {
-            root.graft(&lower, &made.tree);
+        root.ensure_directory(&lower, &directory);
+        if let Some(made) = volume.image.as_deref().and_then(|image| assembly.images.get(image)) {
+            root.graft(&lower, &made.tree, item.as_ref());
         }
-        root.ensure_directory(&format!("{place}/merged"));
+        root.ensure_directory(&format!("{place}/merged"), &directory);
         if !volume.readonly {
-            root.ensure_directory(&format!("{place}/tmp"));
+            root.ensure_directory(&format!("{place}/tmp"), &directory);
         }
     }
-}
-
-fn put_containers<'a>(
-    root: &mut Tree,
-    definition: &'a Definition,
-    images: &BTreeMap<&str, Made>,
-    names: &Names,
-) -> Result<(), Error> {
-    let steps = [("onboot", &definition.onboot), ("onshutdown", &definition.onshutdown)];
-    let steps = steps.into_iter().flat_map(|(section, images)| {
-        let place = move |(index, image): (usize, &'a Image)| {
-            (format!("containers/{section}/{index:03}-{}", image.name), image)
-        };
-        images.iter().enumerate().map(place)
-    });
-    let services =
-        definition.services.iter().map(|image| (format!("containers/services/{}", image.name), image));
-    let nothing = ImageConfig::default();
-    let container = |(place, image): (String, &'a Image)| {
-        let own = images.get(image.image.as_str()).map_or(&nothing, |made| &made.config);
-        let config = names.resolve(image.merged_with(own));
-        let config = config.map_err(|source| Error::Name { container: image.name.clone(), source })?;
-        Ok(Container { place, name: &image.name, image: &image.image, config })
-    };
-    let containers = steps.chain(services).map(container).collect::<Result<Vec<_>, Error>>()?;
-    bundle::put_all(root, &containers, images)?;
-    Ok(())
 }
 
 fn put_file(
@@ -101,6 +136,7 @@ fn put_file(
     file: &FileSpec,
     metadata: Option<String>,
     (sources, names): (&BTreeMap<String, Content>, &Names),
+    origin: &Arc<Origin>,
 ) {
     let mode = file.mode_bits().unwrap_or(0o600);
     let entry = if file.directory {
@@ -120,7 +156,7 @@ fn put_file(
     if let Some(path) = root_path(Path::new(&file.path)) {
         // Names were looked up when the definition was read.
         let number = |id| names.number(id).unwrap_or_default();
-        root.put(&path, Entry { uid: number(&file.uid), gid: number(&file.gid), ..entry });
+        root.put(&path, Entry { uid: number(&file.uid), gid: number(&file.gid), ..entry.of(origin) });
     }
 }
 
@@ -135,27 +171,19 @@ fn resolve(source: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Silent;
-    use crate::request::{Directories, Pins};
-    use crate::source::Source;
+    use crate::spec::Document;
 
     #[test]
     fn everything_lies_where_the_definition_has_it() {
         let text = "{kernel: {image: k}, \
                     onboot: [{name: a, image: x, command: [/x]}], onshutdown: [{name: b, image: x, command: [/x]}], \
                     files: [{path: /bin/x, contents: x, mode: '0755', uid: 7, gid: b}, {path: y, metadata: yaml}]}";
-        let definition = Definition::parse("a.yml", text).unwrap();
-        let directories = Directories { data: "/nonexistent".into(), cache: "/nonexistent".into() };
-        let request = Request {
-            source: Source::Embedded,
-            guest: b"guest",
-            directories: &directories,
-            pins: Pins::Exact,
-            verified: true,
-            reference: "a",
-            progress: &Silent,
-        };
-        let root = assemble(&request, &definition, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+        let document = Document { file: "a.yml", text, directory: Path::new("") };
+        let (definition, places) = Definition::locate(&[document]).unwrap();
+        let images = BTreeMap::new();
+        let assembly = Assembly { definition: &definition, places: &places, images: &images };
+        let containers = assembly.containers().unwrap();
+        let root = assemble(assembly, &containers, b"guest", &BTreeMap::new()).unwrap();
         assert_eq!(root.get("bin"), None);
         // A merged root has a link at /bin. The second container has the second number.
         let expected = Entry { uid: 7, gid: 101, ..Entry::file(0o755, *b"x") };

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::embedded;
-use crate::spec::{Definition, Document};
+use crate::spec::{Definition, Document, Places};
 use crate::yaml::Problems;
 
 /// Why there is no definition.
@@ -59,10 +59,17 @@ impl Source {
 
     /// The definition that all of it makes.
     pub fn read(&self) -> Result<Definition, SourceError> {
-        let Self::Parts(parts) = self else {
-            return Ok(Definition::parse("linuxkit.yml", embedded::DEFINITION)?);
-        };
+        Ok(self.locate()?.0)
+    }
+
+    /// The same, and where its entries stand.
+    pub(crate) fn locate(&self) -> Result<(Definition, Places), SourceError> {
+        let embedded = [Part::Text { name: "linuxkit.yml".into(), text: embedded::DEFINITION.into() }];
         let mut texts = Vec::new();
+        let parts = match self {
+            Self::Embedded => &embedded[..],
+            Self::Parts(parts) => parts,
+        };
         for part in parts {
             texts.push(match part {
                 Part::Text { name, text } => (name.clone(), text.clone(), Path::new("")),
@@ -75,6 +82,6 @@ impl Source {
         }
         let documents = texts.iter().map(|(file, text, directory)| Document { file, text, directory });
         let documents = documents.collect::<Vec<_>>();
-        Ok(Definition::read(&documents)?)
+        Ok(Definition::locate(&documents)?)
     }
 }

@@ -1,9 +1,9 @@
 //! Appliances at rest: an OCI image layout with one artifact manifest for each appliance.
 //!
-//! The manifest's layers are the kernel, the root image and the kernel's command line, in that order, uncompressed, so
-//! that a machine starts from the blobs themselves. `index.json` names each by `org.opencontainers.image.ref.name`;
-//! the annotation [`INPUTS`] of the manifest holds the key of everything that went in, and a build whose inputs have
-//! the same key returns what is there.
+//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from, and
+//! the bill of materials, in that order, uncompressed, so that a machine starts from the blobs themselves. `index.json`
+//! names each by `org.opencontainers.image.ref.name`; the annotation [`INPUTS`] of the manifest holds the key of everything
+//! that went in, and a build whose inputs have the same key returns what is there.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -13,6 +13,7 @@ use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType
 
 use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::layout::{self, Layout, LayoutError};
+use crate::provenance::{Provenance, ProvenanceError};
 use crate::signature::{self, Keys, SignatureError};
 
 /// What the manifest says it is.
@@ -25,6 +26,10 @@ pub const KERNEL_TYPE: &str = "application/vnd.mvm.kernel.v1+elf";
 pub const ROOT_TYPE: &str = "application/vnd.mvm.root.v1+erofs";
 /// The command line, UTF-8, without a final newline.
 pub const CMDLINE_TYPE: &str = "application/vnd.mvm.cmdline.v1+text";
+/// Where everything in the root comes from: [`Provenance`].
+pub const PROVENANCE_TYPE: &str = "application/vnd.mvm.provenance.v1+json";
+/// The bill of materials, a document of SPDX 2.3.
+pub const SBOM_TYPE: &str = "application/spdx+json";
 /// The manifest's annotation with the key of all inputs.
 pub const INPUTS: &str = "mvm.inputs";
 /// That with the processor's architecture, as OCI names it.
@@ -39,18 +44,24 @@ const LONGEST_CMDLINE: u64 = 2048;
 pub enum StoreError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    #[error("there is no appliance {0}")]
-    NotHere(String),
     #[error("the appliance {reference} is not trusted")]
     Signature { reference: String, source: SignatureError },
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: io::Error },
     #[error("the command line of the appliance {reference} cannot be read")]
     Cmdline { reference: String, source: io::Error },
     #[error("the appliance {reference} is for {found}, and this machine is {wanted}")]
     Architecture { reference: String, found: String, wanted: &'static str },
     #[error(transparent)]
-    Unknown(#[from] UnknownArchitecture),
+    Host(#[from] UnknownArchitecture),
     #[error("the appliance {reference} in {layout} lacks its {part}; delete {layout} and build it again")]
     Incomplete { reference: String, layout: PathBuf, part: &'static str },
+    #[error("there is no appliance {0}; `mvm image ls` shows which there are, `mvm image build` makes one")]
+    Missing(String),
+    #[error("the appliance {reference} has no {part}: an older mvm made it; build it again")]
+    Older { reference: String, part: &'static str },
+    #[error("where the appliance {reference} comes from cannot be told")]
+    Provenance { reference: String, source: ProvenanceError },
     #[error("cannot describe the appliance")]
     Describe(#[from] oci_spec::OciSpecError),
     #[error("cannot write the appliance's manifest")]
@@ -80,6 +91,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) root: &'a Path,
     pub(crate) cmdline: &'a str,
+    pub(crate) provenance: &'a Path,
+    pub(crate) sbom: &'a [u8],
 }
 
 /// The appliances of a layout.
@@ -99,7 +112,7 @@ impl Store {
     /// Which of these keys has signed the appliance of that name.
     pub fn signed_by(&self, reference: &str, keys: &Keys) -> Result<String, StoreError> {
         let (manifest, _) =
-            self.manifest(reference)?.ok_or_else(|| StoreError::NotHere(reference.to_owned()))?;
+            self.manifest(reference)?.ok_or_else(|| StoreError::Missing(reference.to_owned()))?;
         signature::check(&self.0, &manifest, keys)
             .map_err(|source| StoreError::Signature { reference: reference.to_owned(), source })
     }
@@ -108,6 +121,22 @@ impl Store {
     pub fn find(&self, reference: &str) -> Result<Option<Appliance>, StoreError> {
         let Some((descriptor, manifest)) = self.manifest(reference)? else { return Ok(None) };
         self.appliance(reference, &descriptor, &manifest).map(Some)
+    }
+
+    /// Where everything in the root of an appliance comes from.
+    pub fn provenance(&self, reference: &str) -> Result<Provenance, StoreError> {
+        let layer = self.part(reference, PROVENANCE_TYPE, "record of where its files come from")?;
+        let failed = |source| StoreError::Provenance { reference: reference.to_owned(), source };
+        Provenance::read(self.0.read(&layer)?).map_err(failed)
+    }
+
+    /// The bill of materials of an appliance, as it is kept.
+    pub fn sbom(&self, reference: &str) -> Result<Vec<u8>, StoreError> {
+        let layer = self.part(reference, SBOM_TYPE, "bill of materials")?;
+        let mut bytes = Vec::new();
+        let read = self.0.read(&layer)?.read_to_end(&mut bytes);
+        read.map_err(|source| StoreError::Read { path: self.0.blob(layer.digest()), source })?;
+        Ok(bytes)
     }
 
     /// All that the layout has, by name.
@@ -137,10 +166,11 @@ impl Store {
     ) -> Result<Option<Appliance>, StoreError> {
         let Some((descriptor, manifest)) = self.manifest(reference)? else { return Ok(None) };
         let made_of = manifest.annotations().as_ref().and_then(|all| all.get(INPUTS));
-        if made_of.map(String::as_str) != Some(inputs) {
+        // A blob that somebody deleted is a reason to build again, not to fail.
+        let is_whole = manifest.layers().iter().all(|layer| self.0.has(layer));
+        if made_of.map(String::as_str) != Some(inputs) || !is_whole {
             return Ok(None);
         }
-        // A blob that somebody deleted is a reason to build again, not to fail.
         Ok(self.appliance(reference, &descriptor, &manifest).ok())
     }
 
@@ -155,6 +185,8 @@ impl Store {
                 self.0.add_file(KERNEL_TYPE, parts.kernel)?,
                 self.0.add_file(ROOT_TYPE, parts.root)?,
                 self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
+                self.0.add_file(PROVENANCE_TYPE, parts.provenance)?,
+                self.0.add_bytes(SBOM_TYPE, parts.sbom)?,
             ])
             .annotations(HashMap::from([
                 (INPUTS.to_owned(), parts.inputs.to_owned()),
@@ -179,6 +211,32 @@ impl Store {
         }
     }
 
+    /// One layer of the appliance of that name.
+    fn part(&self, reference: &str, media_type: &str, part: &'static str) -> Result<Descriptor, StoreError> {
+        let manifest = self.manifest(reference)?;
+        let (_, manifest) = manifest.ok_or_else(|| StoreError::Missing(reference.to_owned()))?;
+        if !manifest.layers().iter().any(|layer| layer.media_type().as_ref() == media_type) {
+            return Err(StoreError::Older { reference: reference.to_owned(), part });
+        }
+        self.layer(reference, &manifest, media_type, part).cloned()
+    }
+
+    fn layer<'a>(
+        &self,
+        reference: &str,
+        manifest: &'a ImageManifest,
+        media_type: &str,
+        part: &'static str,
+    ) -> Result<&'a Descriptor, StoreError> {
+        let layers = manifest.layers().iter();
+        let mut layers = layers.filter(|layer| layer.media_type().as_ref() == media_type);
+        layers.find(|layer| self.0.has(layer)).ok_or_else(|| StoreError::Incomplete {
+            reference: reference.to_owned(),
+            layout: self.0.dir().to_owned(),
+            part,
+        })
+    }
+
     fn appliance(
         &self,
         reference: &str,
@@ -193,18 +251,7 @@ impl Store {
             let (reference, found) = (reference.to_owned(), found.clone());
             return Err(StoreError::Architecture { reference, found, wanted });
         }
-        let part = |media_type: &str, part: &'static str| {
-            manifest
-                .layers()
-                .iter()
-                .find(|layer| layer.media_type().as_ref() == media_type)
-                .filter(|layer| self.0.has(layer))
-                .ok_or_else(|| StoreError::Incomplete {
-                    reference: reference.to_owned(),
-                    layout: self.0.dir().to_owned(),
-                    part,
-                })
-        };
+        let part = |media_type: &str, part: &'static str| self.layer(reference, manifest, media_type, part);
         let mut cmdline = String::new();
         let words = part(CMDLINE_TYPE, "command line")?;
         let unreadable = |source| StoreError::Cmdline { reference: reference.to_owned(), source };
@@ -247,18 +294,17 @@ mod tests {
     fn put(store: &Store, dir: &Path, inputs: &str, kernel: &[u8]) -> Appliance {
         fs::write(dir.join("k"), kernel).unwrap();
         fs::write(dir.join("r"), b"root").unwrap();
-        store
-            .put(
-                "a:latest",
-                &Parts {
-                    inputs,
-                    config: b"{}",
-                    kernel: &dir.join("k"),
-                    root: &dir.join("r"),
-                    cmdline: "quiet",
-                },
-            )
-            .unwrap()
+        fs::write(dir.join("p"), br#"{"version":1,"origins":[],"containers":[],"files":{}}"#).unwrap();
+        let parts = Parts {
+            inputs,
+            config: b"{}",
+            kernel: &dir.join("k"),
+            root: &dir.join("r"),
+            cmdline: "quiet",
+            provenance: &dir.join("p"),
+            sbom: b"{}\n",
+        };
+        store.put("a:latest", &parts).unwrap()
     }
 
     #[test]
@@ -275,6 +321,29 @@ mod tests {
         let reopened = Store::open(&dir.path().join("images")).unwrap();
         assert_eq!(reopened.find("a:latest").unwrap(), Some(second));
         assert_eq!(reopened.0.index().unwrap().manifests().len(), 1);
+    }
+
+    #[test]
+    fn where_an_appliance_comes_from_is_kept_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("images")).unwrap();
+        let error = store.provenance("a:latest").unwrap_err().to_string();
+        assert!(error.starts_with("there is no appliance a:latest; "), "{error}");
+        put(&store, dir.path(), "one", b"kernel");
+        let stored = store.provenance("a:latest").unwrap();
+        assert_eq!(
+            stored.explain("x").unwrap_err().to_string(),
+            "there is no x in the appliance; nothing is in it"
+        );
+        let error = store.part("a:latest", "x/y", "soul").unwrap_err().to_string();
+        assert_eq!(error, "the appliance a:latest has no soul: an older mvm made it; build it again");
+        let layer = store.part("a:latest", PROVENANCE_TYPE, "record").unwrap();
+        fs::remove_file(store.0.blob(layer.digest())).unwrap();
+        let error = store.provenance("a:latest").unwrap_err().to_string();
+        assert!(error.contains("lacks its record of where its files come from; delete"), "{error}");
+        assert!(store.find("a:latest").unwrap().is_some(), "it boots without");
+        assert_eq!(store.find_made_of("a:latest", "one").unwrap(), None, "and is made again");
+        assert_eq!(store.sbom("a:latest").unwrap(), b"{}\n");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use images::progress::Event;
-use images::{Appliance, DEFAULT_REFERENCE, Directories, Pins, Request, Source, Store};
+use images::{Appliance, DEFAULT_REFERENCE, Directories, Guest, Pins, Request, Source, Store};
 
 /// The largest root image that is acceptable.
 const MAX_ROOT: u64 = 110 * 1_000_000;
@@ -28,7 +28,7 @@ fn build(directories: &Directories, source: Source, stages: &Mutex<Vec<String>>)
     };
     let request = Request {
         source,
-        guest: b"in place of the guest binary",
+        guest: Guest { binary: b"in place of the guest binary", crates: "" },
         directories,
         pins: Pins::RelockIfGone,
         verified: true,

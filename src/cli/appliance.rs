@@ -3,15 +3,19 @@
 use std::path::{self, Path, PathBuf};
 
 use images::progress::Progress;
+use images::provenance::Provenance;
 use images::signature::Keys;
-use images::{Appliance, DEFAULT_REFERENCE, Directories, Layout, Pins, Request, Source, Store, image};
+use images::{Appliance, DEFAULT_REFERENCE, Directories, Guest, Layout, Pins, Request, Source, Store, image};
 
 use super::image::{Mirrors, bring, bring_parts, definition};
 use super::{Context, Failure, progress};
 use crate::registry::ImageRef;
 
 /// The guest binary, built by build.rs.
-static GUEST: &[u8] = include_bytes!(env!("MVM_EMBEDDED_GUEST"));
+static GUEST: Guest<'static> = Guest {
+    binary: include_bytes!(env!("MVM_EMBEDDED_GUEST")),
+    crates: include_str!(env!("MVM_GUEST_CRATES")),
+};
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -110,10 +114,28 @@ pub(super) fn build(
     reference: &str,
     progress: &dyn Progress,
 ) -> Result<Appliance, Failure> {
-    if GUEST.is_empty() {
+    if GUEST.binary.is_empty() {
         return Err(Error::NoGuest.into());
     }
     Ok(images::build(&Request {
+        source,
+        guest: GUEST,
+        directories,
+        pins,
+        verified: true,
+        reference,
+        progress,
+    })?)
+}
+
+/// Where everything in an appliance would come from.
+pub(super) fn trace(
+    directories: &Directories,
+    source: Source,
+    progress: &dyn Progress,
+) -> Result<Provenance, Failure> {
+    let (pins, reference) = (Pins::Exact, DEFAULT_REFERENCE);
+    Ok(images::trace(&Request {
         source,
         guest: GUEST,
         directories,

@@ -1,6 +1,7 @@
 //! `mvm image`: the appliances themselves.
 
 pub(super) mod definition;
+mod explain;
 mod prune;
 mod signing;
 mod transfer;
@@ -79,8 +80,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell where a file of an appliance comes from, or who says what of a container: the line of the definition, the image,
+    /// its layer, the package
+    Explain(explain::Args),
     /// Show what an appliance or an image is made of, as JSON
     Inspect {
+        name: String,
+    },
+    /// Print the bill of materials of an appliance: SPDX 2.3, as JSON
+    Sbom {
+        /// The appliance [default: the one that this mvm carries]
+        #[arg(default_value = DEFAULT_REFERENCE, hide_default_value = true)]
         name: String,
     },
     /// Write an appliance or an image as an archive that `mvm image import` takes, and other tools
@@ -130,7 +140,9 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             Command::Import { from, name, json } => {
                 Box::new(move || import(&context, &from, name.as_deref(), json))
             }
+            Command::Explain(args) => return explain::run(context, args).await,
             Command::Inspect { name } => Box::new(move || inspect(&context, &name)),
+            Command::Sbom { name } => Box::new(move || sbom(&context, &name)),
             Command::Export { name, output } => Box::new(move || export(&context, &name, output.as_deref())),
             Command::Ls { json } => Box::new(move || list(&context, json)),
             Command::Schema { markdown } => Box::new(move || schema(markdown)),
@@ -228,6 +240,12 @@ fn import(context: &Context, from: &Path, name: Option<&str>, json: bool) -> Res
 fn inspect(context: &Context, name: &str) -> Result<(), Failure> {
     let shown = images::image::inspect(&appliance::directories(context).images(), name)?;
     print_line(serde_json::to_string_pretty(&shown)?)
+}
+
+/// As it is kept, byte for byte.
+fn sbom(context: &Context, name: &str) -> Result<(), Failure> {
+    let bytes = Store::open(&appliance::directories(context).images())?.sbom(name)?;
+    print(String::from_utf8(bytes)?)
 }
 
 fn export(context: &Context, name: &str, output: Option<&Path>) -> Result<(), Failure> {

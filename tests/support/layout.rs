@@ -1,4 +1,4 @@
-//! An OCI image layout of one small image, as other tools make it.
+//! OCI image layouts of one small image each, as other tools make them.
 
 use std::fs;
 use std::path::Path;
@@ -11,17 +11,25 @@ use super::images::busybox;
 
 /// The image's configuration is `config`; in it is Debian's busybox and an empty directory `room`.
 pub fn layout(name: &str, config: &Value) -> TempDir {
+    let scratch = tempfile::tempdir().expect("a directory for a layer");
+    layout_of(name, config, &[layer(scratch.path())])
+}
+
+/// One of these layers, the lowest first.
+pub fn layout_of(name: &str, config: &Value, layers: &[Vec<u8>]) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory for a layout");
     let top = directory.path();
     fs::create_dir_all(top.join("blobs/sha256")).expect("the layout's directories are made");
-    let layer = put(top, "application/vnd.oci.image.layer.v1.tar", &layer(top));
+    let layers = layers.iter().map(|layer| put(top, "application/vnd.oci.image.layer.v1.tar", layer));
+    let layers: Vec<_> = layers.collect();
+    let digests: Vec<_> = layers.iter().map(|layer| &layer["digest"]).collect();
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+        "rootfs": {"type": "layers", "diff_ids": digests},
     });
     let config = put(top, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
     let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer]});
+    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers});
     let mut manifest = put(top, kind, manifest.to_string().as_bytes());
     manifest["annotations"] = json!({"org.opencontainers.image.ref.name": name});
     let index = json!({"schemaVersion": 2, "manifests": [manifest]});

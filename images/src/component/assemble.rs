@@ -26,12 +26,12 @@ pub enum AssembleError {
     Refused { program: String, source_file: String, message: String },
 }
 
-/// Every program of the component, by its path in the root.
-pub(super) fn all(
+/// Every program of the component.
+pub(super) fn all<'a>(
     name: &str,
-    recipe: &Component,
+    recipe: &'a Component,
     packages: &Packages<'_>,
-) -> Result<Vec<(String, Vec<u8>)>, ComponentError> {
+) -> Result<Vec<(&'a Assembly, Vec<u8>)>, ComponentError> {
     if recipe.assemble.is_empty() {
         return Ok(Vec::new());
     }
@@ -40,9 +40,9 @@ pub(super) fn all(
     let title = format!("{name}: assemble");
     let make = || {
         let scratch = Scratch::below(&packages.directories.cache).map_err(AssembleError::Scratch)?;
-        let one = |assembly: &Assembly| {
+        let one = |assembly: &'a Assembly| {
             let program = one(name, assembly, &binutils, architecture, scratch.path())?;
-            Ok((assembly.program.clone(), program))
+            Ok((assembly, program))
         };
         recipe.assemble.iter().map(one).collect::<Result<Vec<_>, _>>()
     };

@@ -3,9 +3,10 @@
 mod assemble;
 mod linking;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use globset::GlobSet;
 use tar::EntryType;
@@ -14,7 +15,8 @@ use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::deb::{self, DebEntry, DebError, root_path};
 use crate::packages::{Packages, PackagesError};
 use crate::progress::Stage;
-use crate::recipe::{self, Component, RecipeError};
+use crate::provenance::{ImageId, Material, Origin, Package};
+use crate::recipe::{self, Component, RECIPE, RecipeError};
 use crate::rootfs::{Entry, Node, Spool, Tree};
 use crate::tools::ToolError;
 
@@ -54,27 +56,36 @@ pub(crate) fn name_of(reference: &str) -> Option<&str> {
     reference.strip_prefix(PREFIX).map(|rest| rest.split(':').next().unwrap_or(rest))
 }
 
-/// Makes a component's tree; its packages have been fetched.
-pub(crate) fn make(name: &str, packages: &Packages<'_>, spool: &Spool) -> Result<Tree, ComponentError> {
+/// Makes the tree of a component, which is called `id`; its packages have been fetched.
+pub(crate) fn make(
+    name: &str,
+    id: &ImageId,
+    packages: &Packages<'_>,
+    spool: &Spool,
+) -> Result<Tree, ComponentError> {
     let recipe = Component::load(name)?;
     let title = format!("{name}: unpack");
-    let mut tree = Stage::run(packages.progress, &title, || unpack(name, &recipe, packages, spool))?;
+    let mut tree = Stage::run(packages.progress, &title, || unpack(name, &recipe, id, packages, spool))?;
+    let of = |material| origin(id, material);
+    let own = of(Material::Component(RECIPE.to_owned()));
     for (path, mode) in &recipe.directories {
         let bits = u32::from_str_radix(mode, 8).map_err(|_| ComponentError::Mode {
             component: name.to_owned(),
             path: path.clone(),
             mode: mode.clone(),
         })?;
-        tree.put(path, Entry::directory(bits));
+        tree.put(path, Entry::directory(bits).of(&own));
     }
     for (path, target) in &recipe.symlinks {
-        tree.put(path, Entry::symlink(target));
+        tree.put(path, Entry::symlink(target).of(&own));
     }
     for (path, bytes) in Component::extra_files(name) {
-        tree.put(&path, Entry::file(0o644, bytes));
+        let own = of(Material::Component(format!("files/{path}")));
+        tree.put(&path, Entry::file(0o644, bytes).of(&own));
     }
-    for (path, program) in assemble::all(name, &recipe, packages)? {
-        tree.put(&path, Entry::file(0o755, program));
+    for (assembly, program) in assemble::all(name, &recipe, packages)? {
+        let own = of(Material::Assembled(assembly.source.clone()));
+        tree.put(&assembly.program, Entry::file(0o755, program).of(&own));
     }
     match linking::missing(&tree, Architecture::host()?) {
         Some(Missing { program, library }) => {
@@ -87,6 +98,7 @@ pub(crate) fn make(name: &str, packages: &Packages<'_>, spool: &Spool) -> Result
 fn unpack(
     name: &str,
     recipe: &Component,
+    id: &ImageId,
     packages: &Packages<'_>,
     spool: &Spool,
 ) -> Result<Tree, ComponentError> {
@@ -97,15 +109,28 @@ fn unpack(
             path: path.clone(),
             pattern: recipe::pattern(name, pattern)?,
             parts: BTreeMap::new(),
+            packages: BTreeSet::new(),
         };
         picker.parts.push(part);
     }
     for package in recipe.package_names(architecture.debian) {
         let failed = |source| ComponentError::Packages { component: name.to_owned(), source };
+        let pin = packages.lock.pin(&package).map_err(PackagesError::from).map_err(failed)?;
         let file = packages.file(&package).map_err(failed)?;
+        let package = Package {
+            name: package.package,
+            version: pin.version.clone(),
+            architecture: package.architecture,
+            suite: package.suite,
+        };
+        picker.origin = Some(origin(id, Material::Package(package)));
         deb::visit(&file, |path, entry| picker.visit(path, entry, spool))?;
     }
-    picker.finish(name, recipe)
+    picker.finish(name, recipe, id)
+}
+
+fn origin(id: &ImageId, material: Material) -> Arc<Origin> {
+    Arc::new(Origin { item: None, image: Some(id.clone()), material })
 }
 
 /// Takes from packages what a recipe keeps.
@@ -114,10 +139,12 @@ struct Picker {
     keep: GlobSet,
     omit: GlobSet,
     tree: Tree,
+    /// Of the package that is looked at.
+    origin: Option<Arc<Origin>>,
     /// Hard links, whose targets may come later in the archive.
-    links: Vec<(String, String, u32)>,
+    links: Vec<(String, String, Entry)>,
     parts: Vec<Concatenation>,
-    used: std::collections::BTreeSet<usize>,
+    used: BTreeSet<usize>,
 }
 
 /// A file that is made of others.
@@ -125,6 +152,7 @@ struct Concatenation {
     path: String,
     pattern: GlobSet,
     parts: BTreeMap<String, Vec<u8>>,
+    packages: BTreeSet<Package>,
 }
 
 impl Picker {
@@ -132,6 +160,7 @@ impl Picker {
         for part in &mut self.parts {
             if part.pattern.is_match(path) && entry.header().entry_type() == EntryType::Regular {
                 part.parts.insert(path.to_owned(), contents(entry)?);
+                part.packages.extend(self.origin.iter().flat_map(|origin| origin.packages()).cloned());
                 return Ok(());
             }
         }
@@ -140,14 +169,15 @@ impl Picker {
             return Ok(());
         }
         let mode = entry.header().mode()? & 0o7777;
+        let of = |made| Entry { origin: self.origin.clone(), ..made };
         match entry.header().entry_type() {
-            EntryType::Regular => self.tree.put(path, Entry::file(mode, spool.add(entry)?)),
-            EntryType::Directory => self.tree.put(path, Entry::directory(mode)),
-            EntryType::Symlink => self.tree.put(path, Entry::symlink(link_target(entry)?)),
+            EntryType::Regular => self.tree.put(path, of(Entry::file(mode, spool.add(entry)?))),
+            EntryType::Directory => self.tree.put(path, of(Entry::directory(mode))),
+            EntryType::Symlink => self.tree.put(path, of(Entry::symlink(link_target(entry)?))),
             EntryType::Link => {
                 let target = root_path(Path::new(&link_target(entry)?))
                     .ok_or_else(|| io::Error::other("the link leads out of the root"))?;
-                self.links.push((path.to_owned(), target, mode));
+                self.links.push((path.to_owned(), target, of(Entry::directory(mode))));
             }
             _ => return Ok(()),
         }
@@ -155,21 +185,22 @@ impl Picker {
         Ok(())
     }
 
-    fn finish(mut self, name: &str, recipe: &Component) -> Result<Tree, ComponentError> {
+    fn finish(mut self, name: &str, recipe: &Component, id: &ImageId) -> Result<Tree, ComponentError> {
         let unused = recipe.keep.iter().enumerate().find(|(index, _)| !self.used.contains(index));
         if let Some((_, pattern)) = unused {
             let pattern = pattern.clone();
             return Err(ComponentError::KeptNothing { component: name.to_owned(), pattern });
         }
-        for (path, target, mode) in self.links {
+        for (path, target, entry) in self.links {
             let Some(content) = self.tree.file(&target).cloned() else {
                 return Err(ComponentError::LostLink { component: name.to_owned(), path, target });
             };
-            self.tree.put(&path, Entry { node: Node::File(content), ..Entry::directory(mode) });
+            self.tree.put(&path, Entry { node: Node::File(content), ..entry });
         }
         for part in self.parts {
             let whole: Vec<u8> = part.parts.into_values().flatten().collect();
-            self.tree.put(&part.path, Entry::file(0o644, whole));
+            let own = origin(id, Material::Packages(part.packages.into_iter().collect()));
+            self.tree.put(&part.path, Entry::file(0o644, whole).of(&own));
         }
         Ok(self.tree)
     }

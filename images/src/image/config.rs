@@ -2,7 +2,7 @@
 
 use oci_spec::image::ImageConfiguration;
 
-use crate::spec::ImageConfig;
+use crate::spec::{ImageConfig, OwnConfig};
 use crate::yaml::Problems;
 
 /// The label with a container's fields, without its name and image.
@@ -17,21 +17,18 @@ pub struct LabelError {
 }
 
 /// Of the configuration only what LinuxKit takes: the command, the environment and the working directory.
-pub(super) fn of(name: &str, configuration: &ImageConfiguration) -> Result<ImageConfig, LabelError> {
-    let Some(config) = configuration.config() else { return Ok(ImageConfig::default()) };
+pub(super) fn of(name: &str, configuration: &ImageConfiguration) -> Result<OwnConfig, LabelError> {
+    let Some(config) = configuration.config() else { return Ok(OwnConfig::default()) };
     let command = [config.entrypoint(), config.cmd()].into_iter().flatten().flatten().cloned();
     let command: Vec<_> = command.collect();
-    let own = ImageConfig {
+    let configuration = ImageConfig {
         command: (!command.is_empty()).then_some(command),
         env: config.env().clone(),
         cwd: config.working_dir().clone().filter(|directory| !directory.is_empty()),
         ..ImageConfig::default()
     };
-    match config.labels().as_ref().and_then(|labels| labels.get(LABEL)) {
-        None => Ok(own),
-        Some(text) => match ImageConfig::parse_label(&format!("{LABEL} of {name}"), text) {
-            Ok(label) => Ok(label.over(&own)),
-            Err(source) => Err(LabelError { image: name.to_owned(), source }),
-        },
-    }
+    let label = config.labels().as_ref().and_then(|labels| labels.get(LABEL));
+    let label = label.map(|text| ImageConfig::parse_label(&format!("{LABEL} of {name}"), text));
+    let label = label.transpose().map_err(|source| LabelError { image: name.to_owned(), source })?;
+    Ok(OwnConfig { label: label.unwrap_or_default(), configuration })
 }

@@ -87,7 +87,7 @@ pub fn import_appliance(directories: &Directories, from: &Path) -> Result<Import
     Ok(Imported { name, digest: appliance.digest().to_string() })
 }
 
-pub(super) fn import_into(
+pub(crate) fn import_into(
     layout: &Path,
     from: &Path,
     name: Option<&str>,

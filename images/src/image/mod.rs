@@ -4,13 +4,17 @@ mod config;
 mod export;
 mod import;
 mod inspect;
+mod lists;
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
 
 pub use config::LabelError;
 pub use export::{ExportError, export};
+#[cfg(feature = "fuzzing")]
+pub(crate) use import::import_into;
 pub use import::{ImportError, Imported, forget, import, import_appliance, keep};
 pub use inspect::inspect;
 
@@ -18,8 +22,10 @@ use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::layer::{self, Budget, Compression, LayerError, Limits};
 use crate::layout::graph::{deeper, is_index, is_manifest};
 use crate::layout::{Layout, LayoutError};
+use crate::provenance::{ImageId, Layer, Material, Origin};
 use crate::rootfs::{Spool, Tree};
-use crate::spec::ImageConfig;
+use crate::sbom::attestation::Listed;
+use crate::spec::OwnConfig;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +50,12 @@ pub enum ImageError {
 #[derive(Debug)]
 pub(crate) struct Image {
     layers: Vec<Descriptor>,
+    /// What its builder says is in it: documents of SPDX.
+    pub(crate) lists: Vec<Descriptor>,
     /// What the image itself says of its container.
-    pub(crate) config: ImageConfig,
-    /// Its manifest's, which says which image it is.
-    pub(crate) digest: String,
+    pub(crate) config: OwnConfig,
+    /// Its name, and its manifest's digest, which says which image it is.
+    pub(crate) id: ImageId,
 }
 
 impl Image {
@@ -58,58 +66,68 @@ impl Image {
         descriptor: Descriptor,
         architecture: Architecture,
     ) -> Result<Self, ImageError> {
-        let descriptor = for_platform(layout, descriptor, architecture)?;
+        let (descriptor, lists) = for_platform(layout, descriptor, architecture)?;
         let manifest: ImageManifest = layout.document(&descriptor)?;
         let configuration: ImageConfiguration = layout.document(manifest.config())?;
         Ok(Self {
             config: config::of(name, &configuration)?,
             layers: manifest.layers().clone(),
-            digest: descriptor.digest().to_string(),
+            lists,
+            id: ImageId { name: name.to_owned(), digest: Some(descriptor.digest().to_string()) },
         })
+    }
+
+    /// What its builder says is in it.
+    pub(crate) fn listed(&self, layout: &Layout) -> Result<Vec<Listed>, ImageError> {
+        Ok(lists::read(layout, &self.lists)?)
     }
 
     /// All layers, one over the other.
     pub(crate) fn unpack(&self, layout: &Layout, spool: &Spool) -> Result<Tree, ImageError> {
         let (mut tree, mut budget) = (Tree::default(), Budget::new(Limits::default()));
+        let count = self.layers.len();
         for (number, layer) in (1..).zip(&self.layers) {
             let media_type = layer.media_type().to_string();
             let compression =
                 Compression::of(&media_type).ok_or(ImageError::LayerType { number, media_type })?;
             let mut blob = layout.read(layer)?;
-            let unpacked =
-                layer::apply(&mut tree, layer::inflate(compression, &mut blob), spool, &mut budget);
+            let digest = layer.digest().to_string();
+            let origin = Arc::new(Origin {
+                item: None,
+                image: Some(self.id.clone()),
+                material: Material::Layer(Layer { number, count, digest: digest.clone() }),
+            });
+            let archive = layer::inflate(compression, &mut blob);
+            let unpacked = layer::apply(&mut tree, archive, &origin, spool, &mut budget);
             // What follows the archive counts for the digest, too. A wrong one is the reason for whatever else went wrong.
             let unpacked = match io::copy(&mut blob.by_ref(), &mut io::sink()) {
                 Err(error) => Err(error.into()),
                 Ok(_) => unpacked,
             };
-            unpacked.map_err(|source| ImageError::Layer {
-                number,
-                count: self.layers.len(),
-                digest: layer.digest().to_string(),
-                source,
-            })?;
+            unpacked.map_err(|source| ImageError::Layer { number, count, digest, source })?;
         }
         Ok(tree)
     }
 }
 
-/// The manifest for this processor, through indexes.
+/// The manifest for this processor, through indexes, and the lists of what is in it.
 fn for_platform(
     layout: &Layout,
     mut descriptor: Descriptor,
     architecture: Architecture,
-) -> Result<Descriptor, ImageError> {
-    let mut depth = 0;
+) -> Result<(Descriptor, Vec<Descriptor>), ImageError> {
+    let (mut depth, mut lists) = (0, Vec::new());
     while !is_manifest(&descriptor) {
         if !is_index(&descriptor) {
             return Err(ImageError::Kind(descriptor.media_type().clone()));
         }
         depth = deeper(depth)?;
         let index: ImageIndex = layout.document(&descriptor)?;
-        descriptor = chosen(&index, architecture)?.clone();
+        let found = chosen(&index, architecture)?;
+        lists = lists::of(layout, &index, found);
+        descriptor = found.clone();
     }
-    Ok(descriptor)
+    Ok((descriptor, lists))
 }
 
 /// What an index has for this machine's processor.

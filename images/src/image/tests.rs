@@ -258,6 +258,45 @@ fn the_part_for_this_processor_is_found_through_indexes() {
 }
 
 #[test]
+fn what_the_builder_of_an_image_lists_is_found_beside_it() {
+    let foreign = Foreign::new();
+    let (image, other) = (foreign.image("one", &json!({})), foreign.image("other", &json!({})));
+    // As BuildKit has it.
+    let attestation = |of: &Value, package: &str| {
+        let statement = json!({"predicate": {"packages": [{"name": package}]}});
+        let mut layer = foreign.document("application/vnd.in-toto+json", &statement);
+        layer["annotations"] = json!({"in-toto.io/predicate-type": "https://spdx.dev/Document"});
+        let provenance = foreign.document("application/vnd.in-toto+json", &json!({"predicate": {}}));
+        let config = foreign.document("application/vnd.oci.image.config.v1+json", &json!({}));
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer, provenance]});
+        let mut manifest = on(&foreign.document(MANIFEST, &manifest), "unknown");
+        manifest["platform"]["os"] = "unknown".into();
+        manifest["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": of["digest"],
+        });
+        manifest
+    };
+    let manifests =
+        [on(&image, host().debian), attestation(&other, "elsewhere"), attestation(&image, "serde")];
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+    foreign.index(&[(&foreign.document(INDEX, &index), Some("listed")), (&image, Some("alone"))]);
+    let home = tempfile::tempdir().unwrap();
+    import_into(home.path(), foreign.path(), None).unwrap();
+    let layout = Layout::open(home.path()).unwrap();
+    let found = find(&layout, "listed").unwrap().unwrap();
+    let names = format!("{:?}", found.listed(&layout).unwrap());
+    assert!(names.contains("serde") && !names.contains("elsewhere"), "{names}");
+    let alone = find(&layout, "alone").unwrap().unwrap();
+    assert_eq!(alone.listed(&layout).unwrap(), []);
+    // What was changed on the disk is an error, and not an empty list.
+    let list = layout.blob(found.lists[0].digest());
+    let changed = fs::read_to_string(&list).unwrap().replace("serde", "sarde");
+    fs::write(&list, changed).unwrap();
+    assert!(told(&found.listed(&layout).unwrap_err()).contains("its digest is sha256:"));
+}
+
+#[test]
 fn what_an_image_says_of_its_container_is_its_configuration_and_its_label() {
     let foreign = Foreign::new();
     let config = |label: &str| {
@@ -278,11 +317,11 @@ fn what_an_image_says_of_its_container_is_its_configuration_and_its_label() {
     let shown = inspect(home.path(), "right").unwrap();
     assert_eq!(shown["config"]["config"]["WorkingDir"], "/w");
     assert_eq!(shown["manifest"]["layers"].as_array().unwrap().len(), 1);
-    let config = found("right").unwrap().config;
+    let config = found("right").unwrap().config.merged();
     assert_eq!(config.command, strings(&["/bin/x", "-a"]));
     assert_eq!((config.env, config.capabilities), (strings(&["B=2"]), strings(&["CAP_KILL"])));
     assert_eq!((config.cwd.as_deref(), config.uid), (Some("/w"), None));
-    assert_eq!(found("plain").unwrap().config, ImageConfig::default());
+    assert_eq!(found("plain").unwrap().config, OwnConfig::default());
     let error = told(&found("wrong").unwrap_err());
     assert!(error.starts_with("the label org.mobyproject.config of wrong cannot be used: "), "{error}");
     assert!(

@@ -63,11 +63,19 @@ pub enum KernelError {
 
 /// A kernel's recipe, read and checked.
 pub(crate) struct Kernel {
-    fragment: &'static str,
+    /// By its file's name.
+    fragment: (String, &'static str),
     patches: patches::Patches,
     archive: String,
     source: Name,
     architecture: Architecture,
+}
+
+/// What a kernel is made of; texts by their files' names.
+pub(crate) struct Materials<'a> {
+    pub(crate) source: &'a Name,
+    pub(crate) fragment: &'a (String, &'static str),
+    pub(crate) patches: &'a [(String, &'static str)],
 }
 
 impl Kernel {
@@ -82,8 +90,8 @@ impl Kernel {
         let fragment = kernel
             .fragments
             .get(architecture.debian)
-            .and_then(|file| Component::file(component, file))
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .and_then(|file| Some((file.clone(), Component::file(component, file)?)))
+            .and_then(|(file, bytes)| Some((file, std::str::from_utf8(bytes).ok()?)))
             .ok_or_else(|| KernelError::NoFragment {
                 component: component.to_owned(),
                 architecture: architecture.debian,
@@ -92,11 +100,16 @@ impl Kernel {
         Ok(Self { fragment, patches, archive: kernel.archive, source, architecture })
     }
 
+    /// What a bill of materials says that it is made of.
+    pub(crate) fn materials(&self) -> Materials<'_> {
+        Materials { source: &self.source, fragment: &self.fragment, patches: self.patches.texts() }
+    }
+
     /// The key of everything that it is made of.
     pub(crate) fn key(&self, packages: &Packages<'_>) -> Result<String, KernelError> {
         let source = packages.lock.pin(&self.source).map_err(PackagesError::from)?;
         let toolchain = tools::key(TOOLCHAIN, packages)?;
-        let key = Key::default().with(METHOD).with(&source.sha256).with(self.fragment).with(toolchain);
+        let key = Key::default().with(METHOD).with(&source.sha256).with(self.fragment.1).with(toolchain);
         Ok(self.patches.add_to(key).short())
     }
 
@@ -123,7 +136,7 @@ impl Kernel {
             toolchain: &toolchain,
             work: work.path(),
             log: &dir.join("build.log"),
-            fragment: self.fragment,
+            fragment: self.fragment.1,
             progress: packages.progress,
         };
         let built = build.run()?;

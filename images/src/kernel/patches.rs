@@ -31,6 +31,10 @@ impl Patches {
         Self(Component::patches(component))
     }
 
+    pub(super) fn texts(&self) -> &[(String, &'static str)] {
+        &self.0
+    }
+
     /// Adds them to a key, which stays as it is where there are none.
     pub(super) fn add_to(&self, key: Key) -> Key {
         self.0.iter().fold(key, |key, (name, text)| key.with(name).with(text))

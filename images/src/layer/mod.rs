@@ -9,11 +9,13 @@ mod inflate;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use archive::Header;
 pub(crate) use archive::{Archive, Kind};
 pub(crate) use inflate::{Compression, inflate};
 
+use crate::provenance::Origin;
 use crate::rootfs::{Entry, Node, Spool, Tree};
 
 /// The names of what takes something of the layers below away.
@@ -100,10 +102,11 @@ impl Budget {
     }
 }
 
-/// Puts an unpacked layer over a tree.
+/// Puts an unpacked layer, which is of this origin, over a tree.
 pub(crate) fn apply(
     tree: &mut Tree,
     layer: impl Read,
+    origin: &Arc<Origin>,
     spool: &Spool,
     budget: &mut Budget,
 ) -> Result<(), LayerError> {
@@ -140,7 +143,7 @@ pub(crate) fn apply(
         } else {
             let place = tree.place(&path).ok_or(Fault::Way).map_err(entry)?;
             let made = make(tree, &header, &mut archive, spool)?;
-            tree.put(&place, made);
+            tree.put(&place, made.of(origin));
             remember(&mut brought, place);
         }
     }
@@ -187,7 +190,8 @@ fn make(
             return there.cloned().ok_or(entry(Fault::Link));
         }
     };
-    Ok(Entry { mode: header.mode, uid: header.uid, gid: header.gid, xattrs: header.xattrs.clone(), node })
+    let xattrs = header.xattrs.clone();
+    Ok(Entry { uid: header.uid, gid: header.gid, xattrs, ..Entry::new(header.mode, node) })
 }
 
 /// A path of an archive as one of a tree; none for the root.

@@ -5,6 +5,7 @@ use std::io::Write;
 use tar::{Builder, EntryType};
 
 use super::*;
+use crate::provenance::Material;
 use crate::rootfs::{Content, DeviceKind};
 
 const LIMITS: Limits = Limits { entries: 1000, bytes: 1 << 20 };
@@ -62,7 +63,8 @@ fn unpacked(layers: impl IntoIterator<Item = Vec<u8>>) -> Result<Tree, String> {
     let spool = Spool::below(directory.path()).unwrap();
     let (mut tree, mut budget) = (Tree::default(), Budget::new(LIMITS));
     for layer in layers {
-        apply(&mut tree, layer.as_slice(), &spool, &mut budget).map_err(|error| {
+        let origin = Arc::new(Origin::own(Material::File));
+        apply(&mut tree, layer.as_slice(), &origin, &spool, &mut budget).map_err(|error| {
             let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
             format!("{error}{}", source.unwrap_or_default())
         })?;

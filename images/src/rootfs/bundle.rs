@@ -2,8 +2,11 @@
 //! LinuxKit's `runtime.json` beside it (docs/internals.md, "The root image").
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::spec::{ImageConfig, MountSpec};
+use crate::provenance::{ImageId, Item, Material, Origin};
+use crate::sbom::attestation::Listed;
+use crate::spec::{ImageConfig, MountSpec, OwnConfig};
 
 use super::{Entry, Node, OciError, Tree, mounts, oci};
 
@@ -15,7 +18,10 @@ const SHARED: &str = "containers/images";
 pub(crate) struct Made {
     pub(crate) tree: Tree,
     /// What it says of its container.
-    pub(crate) config: ImageConfig,
+    pub(crate) config: OwnConfig,
+    pub(crate) id: ImageId,
+    /// What its builder says is in it.
+    pub(crate) listed: Vec<Listed>,
 }
 
 /// One container to be.
@@ -27,6 +33,19 @@ pub(crate) struct Container<'a> {
     /// Which image; the same text is the same image.
     pub(crate) image: &'a str,
     pub(crate) config: ImageConfig,
+    /// The entry of the definition that it is.
+    pub(crate) item: Option<Item>,
+}
+
+impl Container<'_> {
+    /// Where the files of its image lie: in its own directory if nobody else has them, and nobody writes to them.
+    pub(crate) fn root(&self, uses: usize) -> String {
+        if self.config.readonly.unwrap_or_default() && uses == 1 {
+            format!("{}/rootfs", self.place)
+        } else {
+            format!("{SHARED}/{}", directory_name(self.image))
+        }
+    }
 }
 
 /// The container that cannot be described, and why.
@@ -43,16 +62,19 @@ pub(crate) fn put_all(
     containers: &[Container<'_>],
     images: &BTreeMap<&str, Made>,
 ) -> Result<(), BundleError> {
-    let nothing = Tree::default();
     let mut shared = Tree::default();
     for container in containers {
-        let uses = containers.iter().filter(|other| other.image == container.image).count();
-        let image = images.get(container.image).map_or(&nothing, |made| &made.tree);
-        put(root, &mut shared, container, image, uses)
+        let image = images.get(container.image);
+        put(root, &mut shared, container, image, &users(containers, container.image))
             .map_err(|source| BundleError { name: container.name.to_owned(), source })?;
     }
-    root.graft("", &shared);
+    root.graft("", &shared, None);
     Ok(())
+}
+
+/// The containers that are made of an image.
+pub(crate) fn users<'a, 'b>(containers: &'a [Container<'b>], image: &str) -> Vec<&'a Container<'b>> {
+    containers.iter().filter(|container| container.image == image).collect()
 }
 
 /// Puts one container into the root, its image into `shared` unless it is the only one that reads it.
@@ -60,50 +82,58 @@ fn put(
     root: &mut Tree,
     shared: &mut Tree,
     container: &Container<'_>,
-    image: &Tree,
-    uses: usize,
+    image: Option<&Made>,
+    users: &[&Container<'_>],
 ) -> Result<(), OciError> {
     let place = &container.place;
+    let id = image.map(|made| &made.id);
+    let origin = |material| Arc::new(Origin { item: container.item.clone(), image: id.cloned(), material });
+    let directory = origin(Material::Directory);
     let rootfs = format!("{place}/rootfs");
-    let mut lower = image.clone();
+    let mut lower = image.map(|made| made.tree.clone()).unwrap_or_default();
     let mut runtime = container.config.runtime.clone().unwrap_or_default();
     let read_only = container.config.readonly.unwrap_or_default();
     if read_only {
-        make_mount_points(&mut lower, &container.config)?;
+        make_mount_points(&mut lower, &container.config, &origin(Material::MountPoint))?;
     }
     let mut own_mounts = Vec::new();
-    if read_only && uses == 1 {
-        root.graft(&rootfs, &lower);
+    root.ensure_directory(&rootfs, &directory);
+    let below = container.root(users.len());
+    if below == rootfs {
+        root.graft(&rootfs, &lower, container.item.as_ref());
     } else {
-        let below = format!("{SHARED}/{}", directory_name(container.image));
-        shared.graft(&below, &lower);
-        root.ensure_directory(&rootfs);
+        // The same for all, whoever comes by: nothing is replaced.
+        let first = users.first().and_then(|first| first.item.as_ref());
+        shared.ensure_directory(&below, &directory);
+        shared.graft(&below, &lower, first);
         own_mounts = if read_only {
             vec![bind(&below, &rootfs)]
         } else {
-            root.ensure_directory(&format!("{place}/tmp"));
+            root.ensure_directory(&format!("{place}/tmp"), &directory);
             overlay(&below, place)
         };
     }
     own_mounts.extend(runtime.mounts.take().unwrap_or_default());
     runtime.mounts = (!own_mounts.is_empty()).then_some(own_mounts);
     let spec = oci::spec(container.name, &container.config)?;
-    root.put(&format!("{place}/config.json"), Entry::file(0o644, sorted_json(&spec)?));
-    root.put(&format!("{place}/runtime.json"), Entry::file(0o644, sorted_json(&runtime)?));
+    let description = origin(Material::Description);
+    root.put(&format!("{place}/config.json"), Entry::file(0o644, sorted_json(&spec)?).of(&description));
+    root.put(&format!("{place}/runtime.json"), Entry::file(0o644, sorted_json(&runtime)?).of(&description));
     Ok(())
 }
 
-/// What is mounted into a read-only root needs a place there. A link at that place or above it leads elsewhere, and is
-/// left to the runtime.
-fn make_mount_points(lower: &mut Tree, config: &ImageConfig) -> Result<(), OciError> {
+/// What is mounted into a read-only root needs a place there. One with a link or a file above it, or with `..` in it, lies
+/// elsewhere or nowhere, and is left to the runtime.
+fn make_mount_points(lower: &mut Tree, config: &ImageConfig, origin: &Arc<Origin>) -> Result<(), OciError> {
     for mount in mounts::all(config)? {
-        let path = mount.destination.trim_matches('/');
-        let through_link = path
-            .match_indices('/')
-            .filter_map(|(end, _)| path.get(..end))
-            .any(|parent| lower.get(parent).is_some_and(|entry| matches!(entry.node, Node::Symlink(_))));
-        if !through_link {
-            lower.ensure_directory(path);
+        let parts: Vec<_> = mount.destination.split('/').filter(|part| !["", "."].contains(part)).collect();
+        let path = parts.join("/");
+        let is_directory = |end| {
+            let parent = path.get(..end).and_then(|parent| lower.get(parent));
+            parent.is_none_or(|entry| entry.node == Node::Directory)
+        };
+        if !parts.contains(&"..") && path.match_indices('/').all(|(end, _)| is_directory(end)) {
+            lower.ensure_directory(&path, origin);
         }
     }
     Ok(())
@@ -171,17 +201,14 @@ mod tests {
 
     fn container(place: &str, yaml: &str) -> Container<'static> {
         let config = serde_yaml::from_str(yaml).unwrap();
-        Container { place: place.to_owned(), name: "x", image: "mvm/x", config }
+        Container { place: place.to_owned(), name: "x", image: "mvm/x", config, item: None }
     }
 
     fn built(containers: &[Container<'_>]) -> Tree {
         let mut root = Tree::default();
-        put_all(
-            &mut root,
-            containers,
-            &BTreeMap::from([("mvm/x", Made { tree: image(), config: ImageConfig::default() })]),
-        )
-        .unwrap();
+        let id = ImageId { name: "mvm/x".to_owned(), digest: None };
+        let made = Made { tree: image(), config: OwnConfig::default(), id, listed: Vec::new() };
+        put_all(&mut root, containers, &BTreeMap::from([("mvm/x", made)])).unwrap();
         root
     }
 
@@ -191,13 +218,16 @@ mod tests {
 
     #[test]
     fn a_read_only_image_used_once_is_its_own_rootfs() {
-        let yaml = "{command: [/x], readonly: true, binds: ['/var/lib:/var/lib', '/a:/var/run/a']}";
+        let yaml = "{command: [/x], readonly: true, binds: ['/var/lib:/var/lib', '/a:/var/run/a', \
+                    '/a:/../../b', '/a:/usr/bin/x/c', '/a:d//./e']}";
         let tree = built(&[container("containers/services/x", yaml)]);
         assert!(tree.file("containers/services/x/rootfs/usr/bin/x").is_some());
-        for made in ["proc", "dev", "sys", "var/lib"] {
+        for made in ["proc", "dev", "sys", "var/lib", "d/e"] {
             assert!(tree.get(&format!("containers/services/x/rootfs/{made}")).is_some(), "{made}");
         }
-        assert!(tree.get("containers/services/x/rootfs/var/run/a").is_none());
+        for left in ["var/run/a", "b", "../../b", "usr/bin/x/c"] {
+            assert!(tree.get(&format!("containers/services/x/rootfs/{left}")).is_none(), "{left}");
+        }
         assert_eq!(runtime(&tree, "containers/services/x"), serde_json::json!({}));
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Tree;
-use super::tarball::{self, TIME};
+use super::tarball::{self, Records, TIME};
 use crate::tools::Tool;
 
 /// Fixed, like the times: an image is the same when its parts are.
@@ -27,7 +27,7 @@ pub(crate) fn make(mkfs: &Tool, tree: &Tree, scratch: &Path, image: &Path) -> Re
     let archive = scratch.join("root.tar");
     let failed = |source| ErofsError::Write { path: archive.clone(), source };
     let file = std::fs::File::create(&archive).map_err(failed)?;
-    tarball::write(tree, BufWriter::new(file)).map_err(failed)?;
+    tarball::write(tree, Records::None, BufWriter::new(file)).map_err(failed)?;
     let (program, before) = mkfs.command.split_first().map_or(("", &[][..]), |(p, b)| (p.as_str(), b));
     let output = Command::new(program)
         .args(before)

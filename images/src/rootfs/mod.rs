@@ -3,6 +3,7 @@
 pub(crate) mod bundle;
 mod content;
 pub(crate) mod erofs;
+pub(crate) mod links;
 pub(crate) mod mounts;
 pub(crate) mod oci;
 pub(crate) mod tarball;

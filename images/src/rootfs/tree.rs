@@ -1,14 +1,13 @@
 //! A file tree in memory, in the order of its paths, so that the same parts always make the same image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use super::Content;
-
-/// As many links as Linux follows on the way to one file.
-const MOST_LINKS: u32 = 40;
+use super::{Content, links};
+use crate::provenance::{Item, Material, Origin};
 
 /// What is at a path. Everything belongs to root unless the definition says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
@@ -16,7 +15,20 @@ pub(crate) struct Entry {
     /// Extended attributes: capabilities of files, most of all.
     pub(crate) xattrs: BTreeMap<String, Vec<u8>>,
     pub(crate) node: Node,
+    /// Shared by all that comes from the same place. None only for what tests make.
+    pub(crate) origin: Option<Arc<Origin>>,
 }
+
+/// By what it is, wherever it comes from.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        // All fields by name: a new one has to be thought of here.
+        let Self { mode, uid, gid, xattrs, node, origin: _ } = self;
+        (mode, uid, gid, xattrs, node) == (&other.mode, &other.uid, &other.gid, &other.xattrs, &other.node)
+    }
+}
+
+impl Eq for Entry {}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
@@ -34,8 +46,21 @@ pub(crate) enum DeviceKind {
 }
 
 /// Paths are relative to the root, without a leading slash; the root itself has no entry.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tree(BTreeMap<String, Entry>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tree {
+    entries: BTreeMap<String, Entry>,
+    /// Where what was at a path before came from, the oldest first.
+    replaced: BTreeMap<String, Vec<Arc<Origin>>>,
+}
+
+/// By what is in it, whatever was there before.
+impl PartialEq for Tree {
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
+impl Eq for Tree {}
 
 impl Entry {
     pub(crate) fn directory(mode: u32) -> Self {
@@ -52,7 +77,12 @@ impl Entry {
 
     /// Of root.
     pub(crate) fn new(mode: u32, node: Node) -> Self {
-        Self { mode, uid: 0, gid: 0, xattrs: BTreeMap::new(), node }
+        Self { mode, uid: 0, gid: 0, xattrs: BTreeMap::new(), node, origin: None }
+    }
+
+    /// It, from there.
+    pub(crate) fn of(self, origin: &Arc<Origin>) -> Self {
+        Self { origin: Some(Arc::clone(origin)), ..self }
     }
 }
 
@@ -60,31 +90,38 @@ impl Tree {
     /// Puts an entry at a path, over what was there, and makes the directories above it. A directory that is there already
     /// keeps what is in it, and takes the newer mode.
     pub(crate) fn put(&mut self, path: &str, entry: Entry) {
-        self.put_parents(path);
+        self.put_parents(path, entry.origin.as_ref());
         let is_directory = entry.node == Node::Directory;
-        if let Some(Entry { node: Node::Directory, .. }) = self.0.insert(path.to_owned(), entry)
-            && !is_directory
-        {
+        let origin = entry.origin.clone();
+        let Some(before) = self.entries.insert(path.to_owned(), entry) else { return };
+        let was_directory = before.node == Node::Directory;
+        if was_directory && !is_directory {
             self.clear(path);
+        }
+        if let Some(replaced) = before.origin.filter(|before| Some(before) != origin.as_ref())
+            && !(was_directory && is_directory)
+        {
+            self.replaced.entry(path.to_owned()).or_default().push(replaced);
         }
     }
 
     /// Takes away what is at a path, and below it.
     pub(crate) fn remove(&mut self, path: &str) {
         self.clear(path);
-        self.0.remove(path);
+        self.remove_alone(path);
     }
 
     /// Takes away what is at a path, and leaves what is below it to whoever takes that away too.
     pub(crate) fn remove_alone(&mut self, path: &str) {
-        self.0.remove(path);
+        self.entries.remove(path);
+        self.replaced.remove(path);
     }
 
     /// Takes away what is below a directory.
     pub(crate) fn clear(&mut self, path: &str) {
         let below: Vec<_> = self.below(path).map(|(path, _)| path.to_owned()).collect();
         for path in below {
-            self.0.remove(&path);
+            self.remove_alone(&path);
         }
     }
 
@@ -92,7 +129,7 @@ impl Tree {
     pub(crate) fn below(&self, path: &str) -> impl Iterator<Item = (&str, &Entry)> {
         let start = if path.is_empty() { String::new() } else { format!("{path}/") };
         let prefix = start.clone();
-        let from = self.0.range(start..).take_while(move |(path, _)| path.starts_with(&prefix));
+        let from = self.entries.range(start..).take_while(move |(path, _)| path.starts_with(&prefix));
         from.map(|(path, entry)| (path.as_str(), entry))
     }
 
@@ -100,19 +137,20 @@ impl Tree {
     /// find it. None where the way leads through something that is no directory, or through links without end.
     pub(crate) fn place(&self, path: &str) -> Option<String> {
         let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let above = self.follow(above, |_, node| matches!(node, None | Some(Node::Directory)))?;
+        let is_right = |_, node: Option<&Node>| matches!(node, None | Some(Node::Directory));
+        let above = self.follow(above, is_right)?;
         Some(if above.is_empty() { name.to_owned() } else { format!("{above}/{name}") })
     }
 
     /// Makes a directory unless something is there.
-    pub(crate) fn ensure_directory(&mut self, path: &str) {
-        if !path.is_empty() && !self.0.contains_key(path) {
-            self.put(path, Entry::directory(0o755));
+    pub(crate) fn ensure_directory(&mut self, path: &str, origin: &Arc<Origin>) {
+        if !path.is_empty() && !self.entries.contains_key(path) {
+            self.put(path, Entry::directory(0o755).of(origin));
         }
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<&Entry> {
-        self.0.get(path)
+        self.entries.get(path)
     }
 
     /// What is at a path through all links, as the kernel would find it.
@@ -123,62 +161,65 @@ impl Tree {
 
     /// Where a path leads through all links. What is met on the way, and whether it is the last, is asked about.
     fn follow(&self, path: &str, is_right: impl Fn(bool, Option<&Node>) -> bool) -> Option<String> {
-        let mut ahead: Vec<_> = path.split('/').rev().collect();
-        let mut place = Vec::new();
-        let mut links = 0..MOST_LINKS;
-        while let Some(part) = ahead.pop() {
-            match part {
-                "" | "." => continue,
-                ".." => {
-                    place.pop();
-                    continue;
-                }
-                name => place.push(name),
-            }
-            match self.get(&place.join("/")).map(|entry| &entry.node) {
-                Some(Node::Symlink(target)) => {
-                    links.next()?;
-                    if target.starts_with('/') {
-                        place.clear();
-                    }
-                    place.pop();
-                    ahead.extend(target.split('/').rev());
-                }
-                node if !is_right(ahead.is_empty(), node) => return None,
-                _ => {}
-            }
-        }
-        Some(place.join("/"))
+        let node = |path: &str| self.get(path).map(|entry| &entry.node);
+        let target = |path: &str| match node(path) {
+            Some(Node::Symlink(target)) => Some(target.as_str()),
+            _ => None,
+        };
+        links::follow(path, target, |is_last, path| is_right(is_last, node(path)))
+    }
+
+    /// Where what was at a path before came from, the oldest first.
+    pub(crate) fn replaced(&self, path: &str) -> &[Arc<Origin>] {
+        self.replaced.get(path).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Everything, parents before what is in them.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.0.iter().map(|(path, entry)| (path.as_str(), entry))
+        self.entries.iter().map(|(path, entry)| (path.as_str(), entry))
     }
 
-    /// Puts another tree below a directory of this one.
-    pub(crate) fn graft(&mut self, below: &str, tree: &Self) {
-        self.ensure_directory(below);
-        for (path, entry) in &tree.0 {
-            let path = if below.is_empty() { path.clone() } else { format!("{below}/{path}") };
-            self.put(&path, entry.clone());
+    /// Puts another tree below a directory of this one, because of an entry of the definition.
+    pub(crate) fn graft(&mut self, below: &str, tree: &Self, item: Option<&Item>) {
+        // Each origin becomes one of that entry, once: many files share it.
+        let mut known: HashMap<*const Origin, Arc<Origin>> = HashMap::new();
+        let mut because = |origin: &Arc<Origin>| match item {
+            None => Arc::clone(origin),
+            Some(item) => {
+                let made = || Arc::new(Origin { item: Some(item.clone()), ..Origin::clone(origin) });
+                Arc::clone(known.entry(Arc::as_ptr(origin)).or_insert_with(made))
+            }
+        };
+        for (path, entry) in &tree.entries {
+            let place = if below.is_empty() { path.clone() } else { format!("{below}/{path}") };
+            let origin = entry.origin.as_ref().map(&mut because);
+            self.put(&place, Entry { origin, ..entry.clone() });
+            if let Some(replaced) = tree.replaced.get(path) {
+                let all = self.replaced.entry(place).or_default();
+                let new: Vec<_> =
+                    replaced.iter().map(&mut because).filter(|one| !all.contains(one)).collect();
+                all.extend(new);
+            }
         }
     }
 
     /// What is in a file, through no links.
     pub(crate) fn file(&self, path: &str) -> Option<&Content> {
-        match &self.0.get(path)?.node {
+        match &self.entries.get(path)?.node {
             Node::File(content) => Some(content),
             Node::Directory | Node::Symlink(_) | Node::Device { .. } | Node::Fifo => None,
         }
     }
 
-    fn put_parents(&mut self, path: &str) {
+    fn put_parents(&mut self, path: &str, origin: Option<&Arc<Origin>>) {
         let mut end = 0;
         while let Some(slash) = path.get(end..).and_then(|rest| rest.find('/')) {
             end = end.saturating_add(slash);
             if let Some(parent) = path.get(..end) {
-                self.0.entry(parent.to_owned()).or_insert_with(|| Entry::directory(0o755));
+                self.entries.entry(parent.to_owned()).or_insert_with(|| {
+                    let origin = origin.map(|origin| Arc::new(origin.beside(Material::Directory)));
+                    Entry { origin, ..Entry::directory(0o755) }
+                });
             }
             end = end.saturating_add(1);
         }
@@ -188,6 +229,7 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::At;
 
     #[test]
     fn parents_come_first_and_exist() {
@@ -252,9 +294,41 @@ mod tests {
         let mut part = Tree::default();
         part.put("etc/x", Entry::symlink("y"));
         let mut tree = Tree::default();
-        tree.graft("containers/a/rootfs", &part);
+        tree.graft("containers/a/rootfs", &part, None);
         assert!(tree.get("containers/a/rootfs/etc/x").is_some());
-        tree.graft("", &part);
+        tree.graft("", &part, None);
         assert_eq!(tree.get("etc/x").unwrap(), &Entry::symlink("y"));
+    }
+
+    #[test]
+    fn each_entry_knows_where_it_comes_from_and_what_was_there_before() {
+        let origin = |material| Arc::new(Origin::own(material));
+        let [one, two] = ["one", "two"].map(|name| origin(Material::Component(name.to_owned())));
+        let mut part = Tree::default();
+        part.put("etc/x", Entry::file(0o644, *b"1").of(&one));
+        part.put("etc/x", Entry::file(0o644, *b"2").of(&two));
+        part.put("etc", Entry::directory(0o755).of(&two));
+        part.put("etc/x", Entry::file(0o644, *b"3").of(&two));
+        part.put("usr/bin/y", Entry::file(0o755, *b"y").of(&one));
+        assert_eq!(part.replaced("etc/x"), std::slice::from_ref(&one));
+        assert!(part.replaced("etc").is_empty(), "a directory is not replaced by another");
+
+        let at = At { file: "a.yml".into(), line: 2, column: 5 };
+        let item = Item { section: "init".into(), index: 0, name: None, at };
+        let mut root = Tree::default();
+        let guest = origin(Material::Guest);
+        root.put("etc/x", Entry::file(0o644, *b"0").of(&guest));
+        root.graft("", &part, Some(&item));
+        let because = |origin: &Origin| Origin { item: Some(item.clone()), ..origin.clone() };
+        let found = |path| Origin::clone(root.get(path).unwrap().origin.as_ref().unwrap());
+        assert_eq!(found("etc/x"), because(&two));
+        assert_eq!(found("usr/bin"), because(&one.beside(Material::Directory)), "made for what is in it");
+        let replaced: Vec<_> = root.replaced("etc/x").iter().map(|origin| Origin::clone(origin)).collect();
+        assert_eq!(replaced, [Origin::clone(&guest), because(&one)]);
+        let origins = |path| root.get(path).unwrap().origin.clone().unwrap();
+        assert!(Arc::ptr_eq(&origins("etc/x"), &origins("etc")), "files of the same origin share it");
+        // What is gone is forgotten.
+        root.remove("etc/x");
+        assert!(root.replaced("etc/x").is_empty());
     }
 }

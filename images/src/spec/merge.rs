@@ -1,8 +1,8 @@
-//! A definition of several files.
+//! What is said in several places: a definition of several files, and an image of its own container.
 
 use std::path::Path;
 
-use super::{Definition, KernelSpec};
+use super::{Definition, ImageConfig, KernelSpec};
 
 impl Definition {
     /// Takes what another file says of the kernel in place of its own, and adds all the rest. That file's relative paths are
@@ -38,5 +38,27 @@ impl KernelSpec {
                 *own = new;
             }
         }
+    }
+}
+
+/// What an image says of its container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct OwnConfig {
+    /// By its label, or by the recipe of a component.
+    pub(crate) label: ImageConfig,
+    /// By the configuration that every image has.
+    pub(crate) configuration: ImageConfig,
+}
+
+impl OwnConfig {
+    /// What holds of it: each field of the label, else of the configuration.
+    pub(crate) fn merged(&self) -> ImageConfig {
+        self.label.over(&self.configuration)
+    }
+}
+
+impl From<ImageConfig> for OwnConfig {
+    fn from(label: ImageConfig) -> Self {
+        Self { label, ..Self::default() }
     }
 }

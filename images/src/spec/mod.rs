@@ -12,6 +12,7 @@ mod id;
 mod image;
 mod merge;
 mod names;
+mod places;
 mod reference;
 mod resources;
 mod runtime;
@@ -26,8 +27,11 @@ use serde::{Deserialize, Serialize};
 pub use file::{FileSpec, Metadata};
 pub use id::Id;
 pub use image::{DeviceSpec, IdMapping, Image, ImageConfig, MountSpec};
+pub(crate) use merge::OwnConfig;
 pub use names::NameError;
 pub(crate) use names::{Names, VOLUMES};
+pub use places::At;
+pub(crate) use places::{Places, Written};
 pub use reference::reference;
 pub use resources::Resources;
 pub use runtime::{BindNs, Interface, Runtime};
@@ -150,6 +154,11 @@ impl Definition {
 
     /// Reads a definition of several files, each of which adds to those before it.
     pub fn read(documents: &[Document<'_>]) -> Result<Self, Problems> {
+        Ok(Self::locate(documents)?.0)
+    }
+
+    /// The same, and where its entries stand.
+    pub(crate) fn locate(documents: &[Document<'_>]) -> Result<(Self, Places), Problems> {
         let mut problems = Problems::default();
         let mut parts = Vec::new();
         let mut merged = Self::default();
@@ -163,7 +172,7 @@ impl Definition {
             }
         }
         problems.append(checks::all(&parts));
-        problems.or(merged)
+        problems.or((merged, Places::of(&parts)))
     }
 
     /// Every image that it refers to, without the kernel's.

@@ -3,11 +3,10 @@
 //! Input: two layers, one behind the other; the first byte says where the second begins. Sums of headers are made right, so
 //! that what is changed in one is looked at.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::OnceLock;
-
 use images::fuzzing::unpack;
+
+use crate::root;
+use crate::scratch::scratch;
 
 const BLOCK: usize = 512;
 
@@ -16,13 +15,9 @@ pub fn run(input: &[u8]) {
     let (below, above) = input.split_at((usize::from(*place) * BLOCK).min(input.len()));
     let (below, above) = (summed(below), summed(above));
     let Ok(made) = unpack(&[&below, &above], scratch()) else { return };
-    let paths: BTreeMap<_, _> = made.paths().collect();
-    for path in paths.keys() {
-        assert!(path.split('/').all(|part| !["", ".", ".."].contains(&part)), "{path:?}");
+    root::check(&made);
+    for (path, _) in made.paths() {
         assert!(!path.rsplit('/').next().unwrap_or_default().starts_with(".wh."), "{path:?} is a whiteout");
-        if let Some((above, _)) = path.rsplit_once('/') {
-            assert_eq!(paths.get(above), Some(&true), "{path:?} lies in what is no directory");
-        }
     }
     // What is written is what was read.
     let archive = made.archive().unwrap();
@@ -48,13 +43,4 @@ fn summed(layer: &[u8]) -> Vec<u8> {
         at = at.saturating_add(BLOCK).saturating_add(next);
     }
     layer
-}
-
-/// In memory, where there is such a place: contents come and go with each input.
-fn scratch() -> &'static PathBuf {
-    static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
-    SCRATCH.get_or_init(|| {
-        let memory = PathBuf::from("/dev/shm");
-        if memory.is_dir() { memory } else { std::env::temp_dir() }
-    })
 }

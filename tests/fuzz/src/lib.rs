@@ -15,14 +15,19 @@ pub mod check;
 pub mod config;
 pub mod control;
 pub mod handshake;
+pub mod image;
 mod input;
 pub mod kernel;
+pub mod label;
 pub mod layer;
+pub mod lock;
 mod memory;
 pub mod mmio;
 mod mutate;
 pub mod net;
 mod ring;
+mod root;
+mod scratch;
 pub mod vhost_user;
 pub mod virtqueue;
 pub mod vsock;
@@ -30,15 +35,18 @@ pub mod vsock;
 /// Fails by a panic.
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("acpi", acpi::run),
     ("balloon", balloon::run),
     ("blk", blk::run),
     ("config", config::run),
     ("control", control::run),
     ("handshake", handshake::run),
+    ("image", image::run),
     ("kernel", kernel::run),
+    ("label", label::run),
     ("layer", layer::run),
+    ("lock", lock::run),
     ("mmio", mmio::run),
     ("net", net::run),
     ("vhost_user", vhost_user::run),

@@ -10,11 +10,11 @@ use fuzz::check::Watched;
 static ALLOCATOR: Watched = Watched;
 
 const MUTANTS: usize = 20_000;
-/// Each starts and ends threads.
-const MUTANTS_WITH_THREADS: usize = 2_000;
+/// Each starts and ends threads, or makes files.
+const SLOW_MUTANTS: usize = 2_000;
 
 fn check(name: &str) {
-    let mutants = if name == "vhost_user" { MUTANTS_WITH_THREADS } else { MUTANTS };
+    let mutants = if ["image", "vhost_user"].contains(&name) { SLOW_MUTANTS } else { MUTANTS };
     fuzz::check::check(name, mutants, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz"));
 }
 
@@ -32,4 +32,4 @@ macro_rules! targets {
     };
 }
 
-targets! { acpi balloon blk config control handshake kernel layer mmio net vhost_user virtqueue vsock }
+targets! { acpi balloon blk config control handshake image kernel label layer lock mmio net vhost_user virtqueue vsock }
