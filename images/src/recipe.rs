@@ -12,6 +12,9 @@ use crate::spec::ImageConfig;
 static COMPONENTS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/components");
 static TOOLS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/tools");
 
+/// The kernel as it is linked, uncompressed.
+pub(crate) const VMLINUX: &str = "vmlinux";
+
 /// Why there is no recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -74,10 +77,19 @@ pub(crate) struct Assembly {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kernel {
+    /// The kernel whose options and patches come before its own.
+    pub(crate) base: Option<String>,
     /// The source archive within the package.
     pub(crate) archive: String,
+    /// What is made: the file of the source's tree that a machine boots.
+    #[serde(default = "vmlinux")]
+    pub(crate) image: String,
     /// The file with the wanted options, by Debian's name of the architecture.
     pub(crate) fragments: BTreeMap<String, String>,
+}
+
+fn vmlinux() -> String {
+    VMLINUX.to_owned()
 }
 
 /// `tools/NAME.yml`: programs for this machine, with everything that they depend on.

@@ -6,12 +6,13 @@
 //! the same key returns what is there.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
 
+use crate::kernel;
 use crate::layout::{self, Layout, LayoutError};
 
 /// What the manifest says it is.
@@ -20,6 +21,8 @@ pub const ARTIFACT_TYPE: &str = "application/vnd.mvm.appliance.v1";
 pub const CONFIG_TYPE: &str = "application/vnd.mvm.appliance.config.v1+json";
 /// An uncompressed ELF kernel.
 pub const KERNEL_TYPE: &str = "application/vnd.mvm.kernel.v1+elf";
+/// A compressed kernel, which unpacks itself.
+pub const BZIMAGE_TYPE: &str = "application/vnd.mvm.kernel.v1+bzimage";
 /// The root image.
 pub const ROOT_TYPE: &str = "application/vnd.mvm.root.v1+erofs";
 /// The command line, UTF-8, without a final newline.
@@ -43,7 +46,7 @@ pub enum StoreError {
 /// What a machine boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appliance {
-    /// An uncompressed ELF kernel (`vmlinux`).
+    /// An uncompressed ELF kernel (`vmlinux`), or a bzImage.
     pub kernel: PathBuf,
     /// The root image, EROFS.
     pub root: PathBuf,
@@ -124,7 +127,7 @@ impl Store {
             .artifact_type(MediaType::from(ARTIFACT_TYPE))
             .config(self.0.add_bytes(CONFIG_TYPE, parts.config)?)
             .layers([
-                self.0.add_file(KERNEL_TYPE, parts.kernel)?,
+                self.0.add_file(kernel_type(parts.kernel)?, parts.kernel)?,
                 self.0.add_file(ROOT_TYPE, parts.root)?,
                 self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
             ])
@@ -154,11 +157,11 @@ impl Store {
         descriptor: &Descriptor,
         manifest: &ImageManifest,
     ) -> Result<Appliance, StoreError> {
-        let part = |media_type: &str, part: &'static str| {
+        let part = |media_types: &[&str], part: &'static str| {
             manifest
                 .layers()
                 .iter()
-                .find(|layer| layer.media_type().as_ref() == media_type)
+                .find(|layer| media_types.contains(&layer.media_type().as_ref()))
                 .filter(|layer| self.0.has(layer))
                 .map(|layer| self.0.blob(layer.digest()))
                 .ok_or_else(|| StoreError::Incomplete {
@@ -167,14 +170,23 @@ impl Store {
                     part,
                 })
         };
-        let cmdline = part(CMDLINE_TYPE, "command line")?;
+        let cmdline = part(&[CMDLINE_TYPE], "command line")?;
         Ok(Appliance {
-            kernel: part(KERNEL_TYPE, "kernel")?,
-            root: part(ROOT_TYPE, "root image")?,
+            kernel: part(&[KERNEL_TYPE, BZIMAGE_TYPE], "kernel")?,
+            root: part(&[ROOT_TYPE], "root image")?,
             cmdline: fs::read_to_string(&cmdline)
                 .map_err(|source| StoreError::Read { path: cmdline.clone(), source })?,
             digest: descriptor.digest().to_string(),
         })
+    }
+}
+
+/// As its first bytes tell: what was compiled or looked through is one of both.
+fn kernel_type(path: &Path) -> Result<&'static str, StoreError> {
+    let kind = File::open(path).and_then(kernel::Kind::of);
+    match kind.map_err(|source| StoreError::Read { path: path.to_owned(), source })? {
+        Some(kernel::Kind::BzImage) => Ok(BZIMAGE_TYPE),
+        Some(kernel::Kind::Elf) | None => Ok(KERNEL_TYPE),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The appliance that an instance boots: made at the first run, found afterwards.
 
+use std::path::PathBuf;
+
 use images::progress::Progress;
-use images::{Appliance, DEFAULT_REFERENCE, Directories, Pins, Request, Source, Store};
+use images::{Appliance, DEFAULT_REFERENCE, Directories, Output, Pins, Request, Source, Store};
 
 use super::{Context, Failure};
 
@@ -49,10 +51,31 @@ pub(super) fn build(
     reference: &str,
     progress: &dyn Progress,
 ) -> Result<Appliance, Failure> {
+    Ok(images::build(&request(directories, source, pins, reference, progress)?)?)
+}
+
+/// Makes it as files of another format; which they are.
+pub(super) fn write(
+    directories: &Directories,
+    source: Source,
+    pins: Pins,
+    reference: &str,
+    (output, progress): (&Output, &dyn Progress),
+) -> Result<Vec<PathBuf>, Failure> {
+    Ok(images::write(&request(directories, source, pins, reference, progress)?, output)?)
+}
+
+fn request<'a>(
+    directories: &'a Directories,
+    source: Source,
+    pins: Pins,
+    reference: &'a str,
+    progress: &'a dyn Progress,
+) -> Result<Request<'a>, Error> {
     if GUEST.is_empty() {
-        return Err(Error::NoGuest.into());
+        return Err(Error::NoGuest);
     }
-    Ok(images::build(&Request { source, guest: GUEST, directories, pins, reference, progress })?)
+    Ok(Request { source, guest: GUEST, directories, pins, reference, progress })
 }
 
 /// What the first run costs. The kernel takes about 13 minutes of one core, the rest is downloads.

@@ -1,13 +1,14 @@
 //! `mvm image`: the appliances themselves.
 
 mod definition;
+mod format;
 
 use std::fs::Permissions;
 use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store, spec};
+use images::{Appliance, DEFAULT_REFERENCE, Format, Pins, Source, Store, spec};
 
 use self::definition::STDIN;
 use super::output::{print, print_line};
@@ -33,8 +34,18 @@ enum Command {
         /// The name under which it is kept, for `mvm up --image` [default: the last file's, without .yml]
         #[arg(long, requires = "files")]
         name: Option<String>,
+        /// What is made: an appliance that `mvm up` boots, or files for other machines and tools (docs/images.md)
+        #[arg(long, value_parser = format::parser(), default_value = "kernel+erofs")]
+        format: Format,
+        /// The file, or the directory for what is several files, or - for an archive on standard output [default: for
+        /// kernel+erofs the store of this mvm, else the working directory]
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+        /// How large a disk is at least: 4096M, 8G [default: as large as it has to be]
+        #[arg(long, value_parser = super::size::memory_mib)]
+        size: Option<u32>,
         /// Check the definition and print it, merged; make nothing
-        #[arg(long, conflicts_with_all = ["name", "relock"])]
+        #[arg(long, conflicts_with_all = ["name", "relock", "format", "output", "size"])]
         dry_run: bool,
         /// When a pinned package is gone from its mirror, pin all of them anew and say what changed
         #[arg(long)]
@@ -85,12 +96,16 @@ enum Command {
 pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
     let work = async {
         let blocking: Box<dyn FnOnce() -> Result<(), Failure> + Send> = match args.command {
-            Command::Build { files, name, dry_run, relock, json } => {
+            Command::Build { files, name, format, output, size, dry_run, relock, json } => {
                 if dry_run {
                     return merged(&definition::source(files).await?, json);
                 }
                 let name = reference(files.last().map(String::as_str), name).map_err(Failure::usage)?;
+                let wanted = format::wanted(format, output.as_deref(), size, &name)?;
                 let source = definition::source(files).await?;
+                if let Some(output) = wanted {
+                    return format::write(context, source, name, output, (relock, json)).await;
+                }
                 Box::new(move || build(&context, source, &name, relock, json))
             }
             Command::Lock { file } => Box::new(move || lock(&context, file)),

@@ -40,7 +40,7 @@ impl Instance {
     }
 
     /// Directories for an instance, and nothing more.
-    pub(super) fn bare(name: &str) -> Self {
+    pub fn bare(name: &str) -> Self {
         Self { name: name.to_owned(), keeper: Keeper::new(name) }
     }
 

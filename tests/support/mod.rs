@@ -22,7 +22,7 @@ mod skip;
 mod tools;
 mod vsock_bench;
 
-pub use appliance::Appliance;
+pub use appliance::{Appliance, unpacked};
 pub use command::{Outcome, Running, run, start};
 pub use eventually::eventually;
 pub use images::{Base, PLATFORMS, context, steps};

@@ -22,6 +22,8 @@ pub enum ExportError {
     Layout(#[from] LayoutError),
     #[error("cannot describe the layout")]
     Describe(#[from] oci_spec::OciSpecError),
+    #[error("cannot write the index")]
+    Index(#[from] serde_json::Error),
 }
 
 /// Writes it; the same image is the same bytes.
@@ -35,6 +37,8 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
         .media_type(MediaType::ImageIndex)
         .manifests([descriptor.clone()])
         .build()?;
+    // By way of a value, whose keys are sorted: an image may have several annotations, whose order is another each time.
+    let index = serde_json::to_value(&index)?.to_string();
     let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
     let mut archive = Builder::new(to);
     let mut add = |path: &str, size: u64, from: &mut dyn io::Read| {
@@ -47,7 +51,7 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
         header.set_size(size);
         archive.append_data(&mut header, path, from)
     };
-    for (path, text) in [("oci-layout", marker.to_string()?), ("index.json", index.to_string()?)] {
+    for (path, text) in [("oci-layout", marker.to_string()?), ("index.json", index)] {
         add(path, text.len() as u64, &mut text.as_bytes())?;
     }
     for (digest, content) in reachable(&layout, &descriptor)? {

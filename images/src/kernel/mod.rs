@@ -5,6 +5,7 @@
 
 mod compile;
 mod options;
+mod origin;
 mod patches;
 mod source;
 
@@ -16,11 +17,12 @@ use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::files::Key;
 use crate::lock::Name;
 use crate::packages::{Packages, PackagesError};
-use crate::recipe::{Component, RecipeError};
+use crate::recipe::{Component, Kernel as Recipe, RecipeError, VMLINUX};
 use crate::scratch::Scratch;
 use crate::tools::isolated::{self, IsolationError};
 use crate::tools::{self, ToolError};
 
+pub(crate) use origin::{ForeignError, Kind, Made, Origin};
 pub(crate) use patches::PatchError;
 pub(crate) use source::SourceError;
 
@@ -62,9 +64,11 @@ pub enum KernelError {
 
 /// A kernel's recipe, read and checked.
 pub(crate) struct Kernel {
-    fragment: &'static str,
+    fragment: String,
     patches: patches::Patches,
     archive: String,
+    /// The file of the source's tree that is made.
+    image: String,
     source: Name,
     architecture: Architecture,
 }
@@ -78,33 +82,40 @@ impl Kernel {
             return Err(KernelError::OneSource(component.to_owned()));
         };
         let kernel = recipe.kernel.ok_or_else(|| KernelError::NotAKernel(component.to_owned()))?;
-        let fragment = kernel
-            .fragments
-            .get(architecture.debian)
-            .and_then(|file| Component::file(component, file))
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .ok_or_else(|| KernelError::NoFragment {
-                component: component.to_owned(),
-                architecture: architecture.debian,
-            })?;
-        let patches = patches::Patches::of(component);
-        Ok(Self { fragment, patches, archive: kernel.archive, source, architecture })
+        let own = fragment(component, &kernel, architecture)?;
+        let (fragment, patches) = match &kernel.base {
+            None => (own.to_owned(), patches::Patches::of(&[component])),
+            Some(base) => {
+                let recipe = Component::load(base)?.kernel;
+                let recipe = recipe.ok_or_else(|| KernelError::NotAKernel(base.clone()))?;
+                let first = fragment(base, &recipe, architecture)?;
+                (format!("{first}\n{own}"), patches::Patches::of(&[base, component]))
+            }
+        };
+        let Recipe { archive, image, .. } = kernel;
+        Ok(Self { fragment, patches, archive, image, source, architecture })
+    }
+
+    /// Whether its configuration has an option. Of one that is given twice the last counts.
+    fn has(&self, option: &str) -> bool {
+        options::has(&self.fragment, option)
     }
 
     /// The key of everything that it is made of.
     pub(crate) fn key(&self, packages: &Packages<'_>) -> Result<String, KernelError> {
         let source = packages.lock.pin(&self.source).map_err(PackagesError::from)?;
         let toolchain = tools::key(TOOLCHAIN, packages)?;
-        let key = Key::default().with(METHOD).with(&source.sha256).with(self.fragment).with(toolchain);
+        let key = Key::default().with(METHOD).with(&source.sha256).with(&self.fragment).with(toolchain);
+        let key = if self.image == VMLINUX { key } else { key.with(&self.image) };
         Ok(self.patches.add_to(key).short())
     }
 
-    /// The `vmlinux`, from the cache or compiled now.
+    /// Its image, from the cache or compiled now.
     pub(crate) fn make(&self, packages: &Packages<'_>) -> Result<PathBuf, KernelError> {
         let dir = packages.directories.kernels().join(self.key(packages)?);
-        let vmlinux = dir.join("vmlinux");
-        if vmlinux.exists() {
-            return Ok(vmlinux);
+        let made = dir.join(self.image.rsplit('/').next().unwrap_or(VMLINUX));
+        if made.exists() {
+            return Ok(made);
         }
         isolated::check()?;
         packages.fetch(&[self.source.clone()].into())?;
@@ -122,13 +133,27 @@ impl Kernel {
             toolchain: &toolchain,
             work: work.path(),
             log: &dir.join("build.log"),
-            fragment: self.fragment,
+            fragment: &self.fragment,
+            image: &self.image,
             progress: packages.progress,
         };
         let built = build.run()?;
-        fs::rename(&built, &vmlinux).map_err(|source| io_error("write", &vmlinux, source))?;
-        Ok(vmlinux)
+        fs::rename(&built, &made).map_err(|source| io_error("write", &made, source))?;
+        Ok(made)
     }
+}
+
+/// The options that a kernel's recipe asks for.
+fn fragment(
+    component: &str,
+    recipe: &Recipe,
+    architecture: Architecture,
+) -> Result<&'static str, KernelError> {
+    let bytes = recipe.fragments.get(architecture.debian).and_then(|file| Component::file(component, file));
+    bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).ok_or_else(|| KernelError::NoFragment {
+        component: component.to_owned(),
+        architecture: architecture.debian,
+    })
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {

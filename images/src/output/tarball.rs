@@ -1,0 +1,62 @@
+//! An appliance as a tar archive.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use tar::{Builder, EntryType, Header};
+
+use super::{Place, failed, initrd, size};
+use crate::build::Build;
+use crate::error::Error;
+use crate::progress::Stage;
+use crate::rootfs::tarball::{self, TIME};
+use crate::rootfs::{Entry, Tree};
+
+/// The whole root, with the kernel below `boot`.
+pub(super) fn write(build: &Build<'_>, place: &Place) -> Result<(), Error> {
+    let kernel = build.kernel()?;
+    let mut boot = Tree::default();
+    boot.put("boot/cmdline", Entry::file(0o644, build.definition.kernel.cmdline.as_bytes()));
+    let file = File::open(&kernel.image).and_then(|file| build.spool.add(file));
+    boot.put("boot/kernel", Entry::file(0o644, file.map_err(failed("the archive"))?));
+    if let Some(code) = kernel.microcode {
+        boot.put("boot/ucode.cpio", Entry::file(0o644, code));
+    }
+    let mut root = build.root(kernel.modules)?;
+    root.graft("", &boot);
+    Stage::run(build.request.progress, "archive: write", || place.stream(|to| tarball::write(&root, to)))
+        .map_err(failed("the archive"))?;
+    Ok(())
+}
+
+/// An archive of three files: the kernel, the initial ramdisk and the command line.
+pub(super) fn write_kernel_and_initrd(build: &Build<'_>, place: &Place) -> Result<(), Error> {
+    let kernel = build.kernel()?;
+    let root = build.root(kernel.modules)?;
+    let ramdisk = build.scratch.path().join("initrd.img");
+    Stage::run(build.request.progress, "initial ramdisk: compress", || {
+        initrd::make(&root, kernel.microcode.as_ref(), &ramdisk)
+    })
+    .map_err(failed("the initial ramdisk"))?;
+    let words = build.definition.kernel.cmdline.as_bytes();
+    let write = |to: &mut dyn io::Write| {
+        let mut archive = Builder::new(to);
+        for (name, path) in [("kernel", &kernel.image), ("initrd.img", &ramdisk)] {
+            add(&mut archive, name, size(path)?, File::open(path)?)?;
+        }
+        add(&mut archive, "cmdline", words.len() as u64, words)?;
+        archive.into_inner().map(drop)
+    };
+    Ok(place.stream(write).map_err(failed("the archive"))?)
+}
+
+fn add(archive: &mut Builder<impl io::Write>, name: &str, size: u64, from: impl Read) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(TIME);
+    header.set_size(size);
+    archive.append_data(&mut header, name, from)
+}
