@@ -5,11 +5,11 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::{Instance, MVM, layout, run, skipped, unpacked};
+use support::{Instance, MVM, eventually, layout, layout_of, run, skipped, start, unpacked};
 use tempfile::TempDir;
 
 /// What its one step prints, once it runs.
@@ -37,19 +37,25 @@ struct Tiny {
 impl Tiny {
     /// With this kernel, which has its console there.
     fn new(kernel: &str, console: &str) -> Self {
+        Self::with(&json!({"image": kernel, "cmdline": format!("console={console} quiet panic=-1")}))
+    }
+
+    fn with(kernel: &Value) -> Self {
         let (instance, directory) = (Instance::bare("formats"), tempfile::tempdir().unwrap());
         let image = layout("test/tiny:1", &json!({"Entrypoint": ["/bin/busybox", "sh", "-c"]}));
         instance.mvm(&["image", "import", image.path().to_str().unwrap()]).ok();
         let definition = json!({
-            "kernel": {"image": kernel, "cmdline": format!("console={console} quiet panic=-1")},
+            "kernel": kernel,
             "init": ["mvm/init"],
             "onboot": [{
                 "name": "say",
                 "image": "test/tiny:1",
                 "command": [
                     "/bin/busybox", "sh", "-c",
-                    "echo the answer is $((6 * 7)) > /dev/console; /bin/busybox poweroff -f",
+                    "echo the answer is $((6 * 7)) > /dev/console; /bin/busybox cat /lib/modules/* > /dev/console; \
+                     /bin/busybox poweroff -f",
                 ],
+                "binds": ["/usr/lib:/lib:ro"],
                 "devices": [{"path": "/dev/console", "type": "c", "major": 5, "minor": 1, "mode": "0600"}],
                 "capabilities": ["CAP_SYS_BOOT"],
                 "pid": "host",
@@ -94,10 +100,10 @@ fn behind(words: &[&str], inner: &Command) -> Command {
 }
 
 /// Runs a machine that ends itself; one that hangs is ended after ten minutes, which is a failure.
-fn boots(machine: &Command) {
+fn boots(machine: &Command) -> String {
     let outcome = run(&mut behind(&["timeout", "600"], machine));
     assert!(outcome.stdout.contains(SAID), "{outcome}");
-    assert_eq!(outcome.status, 0, "{outcome}");
+    outcome.ok()
 }
 
 /// `mvm vmm` on QEMU.
@@ -206,4 +212,106 @@ fn kernel_and_root_start_as_files() {
     let tiny = Tiny::new("mvm/kernel", "hvc0");
     let ramdisk = tiny.built("kernel+initrd");
     boots(vmm(&ramdisk.join("tiny-kernel"), &words).arg("--initrd").arg(ramdisk.join("tiny-initrd.img")));
+}
+
+#[test]
+fn a_kernel_of_an_image_starts_with_its_modules_and_its_microcode() {
+    if skipped("formats") {
+        return;
+    }
+    // Any kernel is one of somebody else's in an image of another name.
+    let own = Tiny::new("mvm/kernel-efi", "hvc0");
+    let kernel = fs::read(own.built("kernel+erofs").join("tiny-kernel")).unwrap();
+    let modules = {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(10);
+        archive.append_data(&mut header, "lib/modules/x", &b"a module x"[..]).unwrap();
+        archive.into_inner().unwrap()
+    };
+    let microcode = vec![0; 512];
+    let files = [("boot/vmlinuz", &kernel[..]), ("kernel.tar", &modules), ("early.cpio", &microcode)];
+    let image = layout_of("test/kernel:1", &json!({}), &files);
+    own.instance.mvm(&["image", "import", image.path().to_str().unwrap()]).ok();
+
+    let cmdline = "console=hvc0 quiet panic=-1";
+    let tiny = Tiny::with(&json!({"image": "test/kernel:1", "binary": "boot/vmlinuz", "cmdline": cmdline}));
+    let definition = tiny.path("tiny.yml");
+    let build = ["image", "build", "--json", "--name", "test-foreign", definition.to_str().unwrap()];
+    let made: Value = serde_json::from_str(&tiny.instance.mvm(&build).ok()).unwrap();
+    let path = |part: &str| Path::new(made[part].as_str().unwrap()).to_owned();
+    let words = format!("{cmdline} root=/dev/vda rootfstype=erofs ro init=/init");
+    let disk = format!("{},ro", path("root").display());
+    let printed = boots(vmm(&path("kernel"), &words).args(["--disk", &disk]));
+    assert!(printed.contains("a module x"), "{printed}");
+
+    let kernel = json!({"image": "test/kernel:1", "binary": "boot/vmlinuz", "ucode": "early.cpio"});
+    let tiny = Tiny::with(&kernel);
+    let ramdisk = tiny.built("kernel+initrd");
+    let initrd = ramdisk.join("tiny-initrd.img");
+    assert!(fs::read(&initrd).unwrap().starts_with(&[&microcode[..], &[0x1f, 0x8b]].concat()));
+    boots(vmm(&ramdisk.join("tiny-kernel"), cmdline).arg("--initrd").arg(initrd));
+    let stored = tiny.instance.mvm(&["image", "build", tiny.path("tiny.yml").to_str().unwrap()]);
+    stored
+        .refused(1, "microcode comes before an initial ramdisk, and a stored appliance has none: leave out");
+}
+
+#[test]
+fn the_root_is_an_image_that_is_taken_over_again() {
+    if skipped("formats") {
+        return;
+    }
+    let tiny = Tiny::new("mvm/kernel-efi", "ttyS0");
+    let archive = tiny.built("docker").join("tiny.docker");
+    let imported = tiny.instance.mvm(&["image", "import", archive.to_str().unwrap()]).ok();
+    assert!(imported.starts_with("tiny:latest sha256:"), "{imported}");
+    // What `docker load` reads, where Docker keeps images by itself.
+    let mut entries = tar::Archive::new(fs::File::open(&archive).unwrap());
+    let manifest = entries
+        .entries()
+        .unwrap()
+        .map(Result::unwrap)
+        .find(|entry| entry.path().unwrap().as_os_str() == "manifest.json");
+    let manifest: Value = serde_json::from_reader(manifest.expect("a manifest.json")).unwrap();
+    assert_eq!(manifest[0]["RepoTags"], json!(["tiny:latest"]));
+    // On standard output there is the archive alone.
+    let path = archive.with_file_name("stdout");
+    let mut command = tiny.build("docker", Path::new("-"));
+    let status = command.stdout(fs::File::create(&path).unwrap()).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success());
+    assert!(fs::read(&path).unwrap() == fs::read(&archive).unwrap());
+}
+
+#[test]
+fn what_cannot_be_made_is_refused_by_its_name_and_nothing_is_left_of_what_was_begun() {
+    if skipped("formats") {
+        return;
+    }
+    let tiny = Tiny::new("mvm/kernel", "ttyS0");
+    let here = tiny.path("out");
+    fs::create_dir(&here).unwrap();
+    let refused = |format: &str, status, message: &str| {
+        run(&mut tiny.build(format, &here)).refused(status, message);
+        assert_eq!(files(&here), [], "{format}");
+    };
+    refused("raw-bios", 2, "invalid value 'raw-bios' for '--format <FORMAT>'");
+    refused("raw-bios", 2, "[possible values: kernel+erofs, kernel+squashfs, kernel+initrd, tar, ");
+    for (format, option) in [("iso-efi", "CONFIG_EFI_STUB"), ("kernel+squashfs", "CONFIG_SQUASHFS")] {
+        let expected = format!(
+            "the kernel mvm/kernel has no {option}, which {format} needs; mvm's own kernel that has it is \
+             kernel.image: mvm/kernel-efi"
+        );
+        refused(format, 1, &expected);
+    }
+
+    let making = start(&mut tiny.build("kernel+initrd", &here));
+    eventually("a beginning", 60, || match fs::read_dir(&here).unwrap().next() {
+        Some(_) => Ok(()),
+        None => Err("nothing yet".to_owned()),
+    });
+    making.signal("INT");
+    let outcome = making.outcome();
+    assert_eq!(outcome.status, 130, "{outcome}");
+    assert_eq!(files(&here), []);
 }

@@ -117,10 +117,10 @@ impl<'a> Build<'a> {
         self.kernel.make(&self.packages, self.store.layout(), &self.spool, self.scratch.path())
     }
 
-    /// The whole root, over what comes with the kernel.
-    pub(crate) fn root(&self, below: Tree) -> Result<Tree, Error> {
+    /// The whole root, with what comes with the kernel.
+    pub(crate) fn root(&self, modules: &Tree) -> Result<Tree, Error> {
         let images = self.origins.make(&self.packages, &self.spool)?;
-        root::assemble(below, self.request, self.definition, &images, &self.sources)
+        root::assemble(modules, self.request, self.definition, &images, &self.sources)
     }
 
     /// A root as an image, among what is only wanted on the way.
@@ -165,7 +165,7 @@ fn stored(build: &Build<'_>) -> Result<Appliance, Error> {
         return Err(Error::StoredMicrocode);
     }
     let kernel = build.kernel()?;
-    let root = build.erofs(&build.root(kernel.modules)?)?;
+    let root = build.erofs(&build.root(&kernel.modules)?)?;
     let config = serde_json::to_vec_pretty(&sorted(build.definition)?)?;
     let parts = Parts {
         inputs: &inputs,

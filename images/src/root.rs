@@ -12,19 +12,21 @@ use crate::rootfs::bundle::{self, Container, Made};
 use crate::rootfs::{Content, Entry, Spool, Tree};
 use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, VOLUMES};
 
-/// The whole tree, over what is there before: what comes with the kernel.
+/// The whole tree; `modules` is what comes with the kernel.
 pub(crate) fn assemble(
-    mut root: Tree,
+    modules: &Tree,
     request: &Request<'_>,
     definition: &Definition,
     images: &BTreeMap<&str, Made>,
     sources: &BTreeMap<String, Content>,
 ) -> Result<Tree, Error> {
+    let mut root = Tree::default();
     for image in &definition.init {
         if let Some(made) = images.get(image.as_str()) {
             root.graft("", &made.tree);
         }
     }
+    root.unpack(modules);
     root.put("init", Entry::file(0o755, request.guest));
     let names = Names::of(definition);
     put_volumes(&mut root, definition, images);
@@ -155,7 +157,7 @@ mod tests {
             progress: &Silent,
         };
         let root =
-            assemble(Tree::default(), &request, &definition, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+            assemble(&Tree::default(), &request, &definition, &BTreeMap::new(), &BTreeMap::new()).unwrap();
         assert_eq!(root.get("bin"), None);
         // A merged root has a link at /bin. The second container has the second number.
         let expected = Entry { uid: 7, gid: 101, ..Entry::file(0o755, *b"x") };

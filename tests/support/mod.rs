@@ -28,7 +28,7 @@ pub use eventually::eventually;
 pub use images::{Base, PLATFORMS, context, steps};
 pub use instance::{Instance, Options};
 pub use kvm_instance::KvmInstance;
-pub use layout::layout;
+pub use layout::{layout, layout_of};
 pub use page::page;
 pub use place::{Parts, is_inside_rig, on_kvm};
 pub use processes::{Process, Processes, anonymous_beside};

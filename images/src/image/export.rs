@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use oci_spec::image::{ImageIndexBuilder, MediaType, OciLayoutBuilder};
+use oci_spec::image::{Descriptor, ImageIndexBuilder, ImageManifest, MediaType, OciLayoutBuilder};
 use tar::{Builder, EntryType, Header};
 
 use super::graph::{is_whole, reachable};
@@ -51,12 +51,36 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
         header.set_size(size);
         archive.append_data(&mut header, path, from)
     };
-    for (path, text) in [("oci-layout", marker.to_string()?), ("index.json", index)] {
+    let legacy = legacy_manifest(&layout, &descriptor, name)?;
+    let documents =
+        [("oci-layout", Some(marker.to_string()?)), ("index.json", Some(index)), ("manifest.json", legacy)];
+    for (path, text) in documents {
+        let Some(text) = text else { continue };
         add(path, text.len() as u64, &mut text.as_bytes())?;
     }
-    for (digest, content) in reachable(&layout, &descriptor)? {
-        let path = format!("blobs/{}", digest.replacen(':', "/", 1));
-        add(&path, content.size(), &mut layout.read(&content)?)?;
+    for content in reachable(&layout, &descriptor)?.into_values() {
+        add(&path_of(&content), content.size(), &mut layout.read(&content)?)?;
     }
     Ok(archive.into_inner()?.flush()?)
+}
+
+/// What `docker load` reads where Docker does not keep its images in containerd. None for what is no image of one platform.
+fn legacy_manifest(
+    layout: &Layout,
+    descriptor: &Descriptor,
+    name: &str,
+) -> Result<Option<String>, ExportError> {
+    if *descriptor.media_type() != MediaType::ImageManifest || descriptor.artifact_type().is_some() {
+        return Ok(None);
+    }
+    let manifest: ImageManifest = layout.document(descriptor)?;
+    let layers: Vec<_> = manifest.layers().iter().map(path_of).collect();
+    let entry =
+        serde_json::json!({"Config": path_of(manifest.config()), "RepoTags": [name], "Layers": layers});
+    Ok(Some(serde_json::json!([entry]).to_string()))
+}
+
+/// Where a content lies in a layout.
+fn path_of(content: &Descriptor) -> String {
+    format!("blobs/{}", content.digest().as_ref().replacen(':', "/", 1))
 }

@@ -20,7 +20,7 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// Without the kernel: a container has its host's.
 pub(super) fn write(build: &Build<'_>, place: &Place) -> Result<(), Error> {
-    let root = build.root(Tree::default())?;
+    let root = build.root(&Tree::default())?;
     let archive = build.scratch.path().join("layer.tar");
     let file = File::create(&archive).map_err(failed("the layer"))?;
     Stage::run(build.request.progress, "layer: write", || tarball::write(&root, BufWriter::new(file)))

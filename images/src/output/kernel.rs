@@ -21,7 +21,7 @@ pub(super) fn write(build: &Build<'_>, format: Format, place: &Place) -> Result<
     put(place, KERNEL, |path| fs::copy(&kernel.image, path).map(drop))?;
     let words = &build.definition.kernel.cmdline;
     put(place, CMDLINE, |path| fs::write(path, words))?;
-    let root = build.root(kernel.modules)?;
+    let root = build.root(&kernel.modules)?;
     match format {
         Format::KernelSquashfs => {
             let tool = build.tool("squashfs")?;

@@ -10,6 +10,9 @@ use crate::scratch::Scratch;
 /// The argument that stands for standard output.
 const STDOUT: &str = "-";
 
+/// More than a format has files.
+const TRIES: u32 = 10;
+
 /// Why there is no place, or nothing could be put there.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
@@ -78,8 +81,10 @@ impl Place {
     /// Takes away what has been made: for one who ends before the build does.
     pub fn discard(&self) {
         if let Target::Files { making, .. } = &self.target {
-            // What cannot be removed now, the next that makes something here removes.
-            let _ = fs::remove_dir_all(making.path());
+            // What is made meanwhile may come between; in a directory that is gone nothing is made. What cannot be removed at
+            // all, the next that makes something here removes.
+            let mut tries = 0..TRIES;
+            while tries.next().is_some() && fs::remove_dir_all(making.path()).is_err() {}
         }
     }
 

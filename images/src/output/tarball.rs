@@ -22,7 +22,7 @@ pub(super) fn write(build: &Build<'_>, place: &Place) -> Result<(), Error> {
     if let Some(code) = kernel.microcode {
         boot.put("boot/ucode.cpio", Entry::file(0o644, code));
     }
-    let mut root = build.root(kernel.modules)?;
+    let mut root = build.root(&kernel.modules)?;
     root.graft("", &boot);
     Stage::run(build.request.progress, "archive: write", || place.stream(|to| tarball::write(&root, to)))
         .map_err(failed("the archive"))?;
@@ -32,7 +32,7 @@ pub(super) fn write(build: &Build<'_>, place: &Place) -> Result<(), Error> {
 /// An archive of three files: the kernel, the initial ramdisk and the command line.
 pub(super) fn write_kernel_and_initrd(build: &Build<'_>, place: &Place) -> Result<(), Error> {
     let kernel = build.kernel()?;
-    let root = build.root(kernel.modules)?;
+    let root = build.root(&kernel.modules)?;
     let ramdisk = build.scratch.path().join("initrd.img");
     Stage::run(build.request.progress, "initial ramdisk: compress", || {
         initrd::make(&root, kernel.microcode.as_ref(), &ramdisk)

@@ -40,7 +40,7 @@ pub(super) fn wanted(
     Ok(Some(Output { format, size_mib, place }))
 }
 
-/// Makes the files and prints which. Ctrl-C leaves nothing of them.
+/// Makes the files and prints which.
 pub(super) async fn write(
     context: Context,
     source: Source,
@@ -48,22 +48,26 @@ pub(super) async fn write(
     output: Output,
     (relock, json): (bool, bool),
 ) -> Result<(), Failure> {
-    let output = Arc::new(output);
-    let making = Arc::clone(&output);
-    let work = tokio::task::spawn_blocking(move || {
+    let output = Discarding(Arc::new(output));
+    let making = Arc::clone(&output.0);
+    let files = tokio::task::spawn_blocking(move || {
         let pins = if relock { Pins::RelockIfGone } else { Pins::Exact };
         let progress = progress::to_stderr();
         let directories = appliance::directories(&context);
         appliance::write(&directories, source, pins, &name, (&making, progress.as_ref()))
     });
-    let files = tokio::select! {
-        done = work => done??,
-        _ = tokio::signal::ctrl_c() => {
-            output.place.discard();
-            return Err(Failure::Interrupted);
-        }
-    };
-    print(output.format, &files, json)
+    let files = files.await??;
+    print(output.0.format, &files, json)
+}
+
+/// Takes away what is not finished when nobody waits for it any more, as after Ctrl-C: the thread that makes it goes on until
+/// the process ends.
+struct Discarding(Arc<Output>);
+
+impl Drop for Discarding {
+    fn drop(&mut self) {
+        self.0.place.discard();
+    }
 }
 
 fn print(format: Format, files: &[PathBuf], json: bool) -> Result<(), Failure> {

@@ -50,7 +50,7 @@ fn names(architecture: &'static str) -> Result<(&'static str, &'static str), Efi
 pub(super) fn write(build: &Build<'_>, output: &Output) -> Result<(), Error> {
     let (program, stub) = names(build.architecture.debian).map_err(OutputError::from)?;
     let kernel = build.kernel()?;
-    let root = build.root(kernel.modules)?;
+    let root = build.root(&kernel.modules)?;
     let tool = build.tool("efi-stub")?;
     let scratch = build.scratch.path();
     let making = Making {
