@@ -283,6 +283,29 @@ fn the_root_is_an_image_that_is_taken_over_again() {
     assert!(fs::read(&path).unwrap() == fs::read(&archive).unwrap());
 }
 
+/// What is in an archive, in its order.
+fn names(archive: &Path) -> Vec<String> {
+    let mut archive = tar::Archive::new(fs::File::open(archive).unwrap());
+    let entries = archive.entries().unwrap().map(Result::unwrap);
+    entries.map(|entry| entry.path().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn archives_hold_what_linuxkits_do() {
+    if skipped("formats") {
+        return;
+    }
+    let tiny = Tiny::new("mvm/kernel-efi", "ttyS0");
+    let all = names(&tiny.built("tar").join("tiny.tar"));
+    let boot: Vec<_> = all.iter().filter(|name| name.starts_with("boot/")).collect();
+    assert_eq!(boot, ["boot/", "boot/cmdline", "boot/kernel"]);
+    for name in ["init", "containers/onboot/000-say/config.json"] {
+        assert!(all.iter().any(|each| each == name), "{name} is not in {all:?}");
+    }
+    let three = names(&tiny.built("tar-kernel-initrd").join("tiny-initrd.tar"));
+    assert_eq!(three, ["kernel", "initrd.img", "cmdline"]);
+}
+
 #[test]
 fn what_cannot_be_made_is_refused_by_its_name_and_nothing_is_left_of_what_was_begun() {
     if skipped("formats") {

@@ -29,15 +29,14 @@ pub(super) fn write(build: &Build<'_>, place: &Place) -> Result<(), Error> {
     Ok(())
 }
 
-/// An archive of three files: the kernel, the initial ramdisk and the command line.
+/// An archive of the kernel, the initial ramdisk and the command line, and of the microcode where there is some: that is left
+/// to whoever puts them together.
 pub(super) fn write_kernel_and_initrd(build: &Build<'_>, place: &Place) -> Result<(), Error> {
     let kernel = build.kernel()?;
     let root = build.root(&kernel.modules)?;
     let ramdisk = build.scratch.path().join("initrd.img");
-    Stage::run(build.request.progress, "initial ramdisk: compress", || {
-        initrd::make(&root, kernel.microcode.as_ref(), &ramdisk)
-    })
-    .map_err(failed("the initial ramdisk"))?;
+    Stage::run(build.request.progress, "initial ramdisk: compress", || initrd::make(&root, None, &ramdisk))
+        .map_err(failed("the initial ramdisk"))?;
     let words = build.definition.kernel.cmdline.as_bytes();
     let write = |to: &mut dyn io::Write| {
         let mut archive = Builder::new(to);
@@ -45,6 +44,9 @@ pub(super) fn write_kernel_and_initrd(build: &Build<'_>, place: &Place) -> Resul
             add(&mut archive, name, size(path)?, File::open(path)?)?;
         }
         add(&mut archive, "cmdline", words.len() as u64, words)?;
+        if let Some(code) = &kernel.microcode {
+            add(&mut archive, "ucode.cpio", code.size(), code.reader())?;
+        }
         archive.into_inner().map(drop)
     };
     Ok(place.stream(write).map_err(failed("the archive"))?)
