@@ -1,19 +1,19 @@
-//! One build, from the request to the stored appliance.
+//! One build, from the request to the stored appliance, or to files.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::architecture::Architecture;
-use crate::component;
 use crate::error::Error;
 use crate::exclusive::Exclusive;
 use crate::files::Key;
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{self, KernelError};
 use crate::lock::Lock;
 use crate::locking;
 use crate::origin::Origins;
+use crate::output::{self, Output};
 use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
 use crate::provenance::{self, Provenance, ProvenanceError};
@@ -27,7 +27,7 @@ use crate::scratch::Scratch;
 use crate::source::Source;
 use crate::spec::{Definition, Places};
 use crate::store::{Appliance, Parts, Store};
-use crate::tools;
+use crate::tools::{self, Tool};
 use crate::unserved;
 
 /// The hash of this crate's code, by build.rs: the same inputs may become something else when it changes.
@@ -40,10 +40,23 @@ pub struct Changes(pub Vec<String>);
 /// Builds the appliance, or returns the stored one when nothing that goes into it has changed. Blocks, for minutes when
 /// nothing is cached: an async caller gives it a thread of its own. Two builds at once wait for each other.
 pub fn build(request: &Request<'_>) -> Result<Appliance, Error> {
-    let _alone = Exclusive::wait(request.directories)?;
-    let located = request.source.locate()?;
-    locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
-        Plan::of(request, &located, lock)?.build()
+    with_build(request, stored)
+}
+
+/// Builds it as files of a format, and returns which. Blocks, as [`build`] does.
+pub fn write(request: &Request<'_>, output: &Output) -> Result<Vec<PathBuf>, Error> {
+    with_build(request, |build| output::write(build, output))
+}
+
+/// Where everything in an appliance would come from, told without making it: its parts are unpacked, and nothing is compiled,
+/// compressed or stored.
+pub fn trace(request: &Request<'_>) -> Result<Provenance, Error> {
+    with_build(request, |build| {
+        let images = build.images()?;
+        let (tree, containers) = build.root(&Tree::default(), &images)?;
+        let mut document = Vec::new();
+        Provenance::write(&tree, &containers, &mut document).map_err(ProvenanceError::from)?;
+        Ok(Provenance::read(document.as_slice())?)
     })
 }
 
@@ -54,141 +67,114 @@ pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress)
     Ok(Changes(changes))
 }
 
-/// Where everything in an appliance would come from, told without making it: its parts are unpacked, and nothing is compiled,
-/// compressed or stored.
-pub fn trace(request: &Request<'_>) -> Result<Provenance, Error> {
+fn with_build<T>(request: &Request<'_>, work: impl Fn(&Build<'_>) -> Result<T, Error>) -> Result<T, Error> {
     let _alone = Exclusive::wait(request.directories)?;
-    let located = request.source.locate()?;
+    let (definition, places) = request.source.locate()?;
     locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
-        Plan::of(request, &located, lock)?.trace()
+        unserved::check(&definition)?;
+        let store = Store::open(&request.directories.images())?;
+        work(&Build::begin(request, (&definition, &places), &store, lock)?)
     })
 }
 
-/// What a build begins with.
-struct Plan<'a> {
-    request: &'a Request<'a>,
-    definition: &'a Definition,
+/// A build under way: everything that the definition names has been looked up, and nothing made.
+pub(crate) struct Build<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) definition: &'a Definition,
+    /// Where its entries stand.
     places: &'a Places,
-    packages: Packages<'a>,
-    store: Store,
-    architecture: Architecture,
-    kernel: Kernel,
-    scratch: Scratch,
-    spool: Spool,
-    /// The host's files that the definition names.
+    pub(crate) architecture: Architecture,
+    pub(crate) packages: Packages<'a>,
+    /// For what is only wanted on the way.
+    pub(crate) scratch: Scratch,
+    pub(crate) spool: Spool,
+    store: &'a Store,
+    kernel: kernel::Origin,
+    origins: Origins<'a>,
     sources: BTreeMap<String, Content>,
 }
 
-impl<'a> Plan<'a> {
-    fn of(
+impl<'a> Build<'a> {
+    fn begin(
         request: &'a Request<'a>,
-        (definition, places): &'a (Definition, Places),
+        (definition, places): (&'a Definition, &'a Places),
+        store: &'a Store,
         lock: &'a Lock,
     ) -> Result<Self, Error> {
-        unserved::check(definition)?;
         let packages = Packages { directories: request.directories, lock, progress: request.progress };
-        let kernel = &definition.kernel.image;
-        let kernel = component::name_of(kernel).ok_or_else(|| Error::ForeignKernel(kernel.clone()))?;
-        let kernel = Kernel::load(kernel)?;
-        let store = Store::open(&request.directories.images())?;
         let architecture = Architecture::host().map_err(KernelError::from)?;
+        let kernel = kernel::Origin::of(&definition.kernel, (store.layout(), lock), architecture)?;
+        let origins = Origins::of(definition, (store.layout(), lock), architecture)?;
         let cache = &request.directories.cache;
         let scratch =
             Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
         let spool =
             Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
         let sources = root::sources(definition, &spool)?;
-        Ok(Self {
+        let built = Self {
             request,
             definition,
             places,
-            packages,
-            store,
             architecture,
-            kernel,
+            packages,
             scratch,
             spool,
+            store,
+            kernel,
+            origins,
             sources,
-        })
-    }
-
-    fn origins(&self) -> Result<Origins<'_>, Error> {
-        Origins::of(self.definition, (self.store.layout(), self.packages.lock), self.architecture)
-    }
-
-    fn build(&self) -> Result<Appliance, Error> {
-        let Self { request, definition, packages, store, .. } = self;
-        let origins = self.origins()?;
-        let inputs = self.inputs(&origins)?;
-        if let Some(made) = store.find_made_of(request.reference, &inputs)? {
-            return Ok(made);
-        }
-        let vmlinux = self.kernel.make(packages)?;
-        let images = origins.make(packages, &self.spool)?;
-        let (tree, containers) = self.root(&images)?;
-        let provenance = self.scratch.path().join("provenance.json");
-        File::create(&provenance)
-            .and_then(|file| Provenance::write(&tree, &containers, BufWriter::new(file)))
-            .map_err(|source| io_error("write", &provenance, source))?;
-        let mkfs = tools::ensure_from("mkfs-erofs", packages)?;
-        let image = self.scratch.path().join("root.erofs");
-        Stage::run(request.progress, "root image: compress", || {
-            erofs::make(&mkfs, &tree, self.scratch.path(), &image)
-        })?;
-        drop(tree);
-        let cmdline = self.verified(&image)?;
-        let bill = sbom::Contents {
-            reference: request.reference,
-            inputs: &inputs,
-            kernel: &self.kernel,
-            vmlinux: &vmlinux,
-            guest: request.guest,
-            images: &images,
-            packages,
         };
-        let bill = bill.document()?;
-        let config = serde_json::to_vec_pretty(&sorted(definition)?)?;
-        let parts = Parts {
-            inputs: &inputs,
-            config: &config,
-            kernel: &vmlinux,
-            root: &image,
-            cmdline: &cmdline,
-            provenance: &provenance,
-            sbom: &bill,
-        };
-        Ok(store.put(request.reference, &parts)?)
+        Ok(built)
     }
 
-    /// The command line; where it mounts the image as the root, with the hashes that are put behind the image.
-    fn verified(&self, image: &Path) -> Result<String, Error> {
-        let cmdline = &self.definition.kernel.cmdline;
-        if !self.request.verified {
-            return Ok(cmdline.clone());
-        }
-        let verity = Stage::run(self.request.progress, "root image: hash", || Verity::append(image));
-        let verity = verity.map_err(|source| io_error("hash", image, source))?;
-        Ok(verity.onto(cmdline).unwrap_or_else(|| cmdline.clone()))
+    /// Which kernel it is; not made yet.
+    pub(crate) fn kernel_origin(&self) -> &kernel::Origin {
+        &self.kernel
     }
 
-    fn trace(&self) -> Result<Provenance, Error> {
-        let images = self.origins()?.make(&self.packages, &self.spool)?;
-        let (tree, containers) = self.root(&images)?;
-        let mut document = Vec::new();
-        Provenance::write(&tree, &containers, &mut document).map_err(ProvenanceError::from)?;
-        Ok(Provenance::read(document.as_slice())?)
+    /// Makes the kernel, or takes it out of its image.
+    pub(crate) fn kernel(&self) -> Result<kernel::Made, Error> {
+        self.kernel.make(&self.packages, self.store.layout(), &self.spool, self.scratch.path())
+    }
+
+    /// The images of containers, unpacked.
+    fn images(&self) -> Result<BTreeMap<&str, Made>, Error> {
+        self.origins.make(&self.packages, &self.spool)
+    }
+
+    /// The whole root, with what comes with the kernel, for files of another format.
+    pub(crate) fn tree(&self, modules: &Tree) -> Result<Tree, Error> {
+        Ok(self.root(modules, &self.images()?)?.0)
     }
 
     /// The root, and who says what of its containers.
-    fn root(&self, images: &BTreeMap<&str, Made>) -> Result<(Tree, Vec<provenance::Container>), Error> {
+    fn root(
+        &self,
+        modules: &Tree,
+        images: &BTreeMap<&str, Made>,
+    ) -> Result<(Tree, Vec<provenance::Container>), Error> {
         let assembly = Assembly { definition: self.definition, places: self.places, images };
         let containers = assembly.containers()?;
-        let tree = root::assemble(assembly, &containers, self.request.guest.binary, &self.sources)?;
+        let tree = root::assemble(modules, assembly, &containers, self.request.guest.binary, &self.sources)?;
         Ok((tree, assembly.describe(&containers)))
     }
 
+    /// A root as an image, among what is only wanted on the way.
+    pub(crate) fn erofs(&self, root: &Tree) -> Result<PathBuf, Error> {
+        let mkfs = self.tool("mkfs-erofs")?;
+        let image = self.scratch.path().join("root.erofs");
+        Stage::run(self.request.progress, "root image: compress", || {
+            erofs::make(&mkfs, root, self.scratch.path(), &image)
+        })?;
+        Ok(image)
+    }
+
+    pub(crate) fn tool(&self, name: &str) -> Result<Tool, Error> {
+        Ok(tools::ensure_from(name, &self.packages)?)
+    }
+
     /// Everything that the result depends on. Where the definition's entries stand is told of the result.
-    fn inputs(&self, origins: &Origins<'_>) -> Result<String, Error> {
+    fn inputs(&self) -> Result<String, Error> {
         let key = Key::default()
             .with(CODE)
             .with(self.architecture.debian)
@@ -200,12 +186,65 @@ impl<'a> Plan<'a> {
             .with(self.kernel.key(&self.packages)?)
             .with(tools::key("mkfs-erofs", &self.packages)?)
             .with(tools::key("binutils", &self.packages)?);
-        let mut key = origins.key(key, &self.packages)?;
+        let mut key = self.origins.key(key, &self.packages)?;
         for (path, content) in &self.sources {
             key = key.with(path).with(content.digest());
         }
         Ok(key.finish())
     }
+}
+
+/// The appliance in the store, made unless it is there.
+fn stored(build: &Build<'_>) -> Result<Appliance, Error> {
+    let (reference, inputs) = (build.request.reference, build.inputs()?);
+    if let Some(made) = build.store.find_made_of(reference, &inputs)? {
+        return Ok(made);
+    }
+    if build.definition.kernel.ucode.is_some() {
+        return Err(Error::StoredMicrocode);
+    }
+    let kernel = build.kernel()?;
+    let images = build.images()?;
+    let (tree, containers) = build.root(&kernel.modules, &images)?;
+    let provenance = build.scratch.path().join("provenance.json");
+    File::create(&provenance)
+        .and_then(|file| Provenance::write(&tree, &containers, BufWriter::new(file)))
+        .map_err(|source| io_error("write", &provenance, source))?;
+    let root = build.erofs(&tree)?;
+    drop(tree);
+    let cmdline = verified(build, &root)?;
+    let bill = sbom::Contents {
+        reference,
+        inputs: &inputs,
+        kernel: &build.kernel,
+        kernel_image: &kernel.image,
+        guest: build.request.guest,
+        images: &images,
+        packages: &build.packages,
+    };
+    let config = serde_json::to_vec_pretty(&sorted(build.definition)?)?;
+    let parts = Parts {
+        inputs: &inputs,
+        config: &config,
+        kernel: &kernel.image,
+        root: &root,
+        cmdline: &cmdline,
+        provenance: &provenance,
+        sbom: &bill.document()?,
+    };
+    Ok(build.store.put(reference, &parts)?)
+}
+
+/// The command line; where it mounts the image as the root, with the hashes that are put behind the image. A kernel of
+/// somebody else's may not know what they are.
+fn verified(build: &Build<'_>, image: &Path) -> Result<String, Error> {
+    let cmdline = &build.definition.kernel.cmdline;
+    if !build.request.verified || build.kernel.has("CONFIG_DM_VERITY") != Some(true) {
+        return Ok(cmdline.clone());
+    }
+    let verity = Stage::run(build.request.progress, "root image: hash", || Verity::append(image));
+    let verity = verity.map_err(|source| io_error("hash", image, source))?;
+    Ok(verity.onto(cmdline).unwrap_or_else(|| cmdline.clone()))
 }
 
 /// The definition with sorted keys: the runtime types keep some in hash tables, whose order is another each time.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use crate::component::ComponentError;
 use crate::exclusive::ExclusiveError;
 use crate::image::ImageError;
-use crate::kernel::KernelError;
+use crate::kernel::{ForeignError, KernelError};
 use crate::locking::LockingError;
+use crate::output::OutputError;
 use crate::packages::PackagesError;
 use crate::provenance::ProvenanceError;
 use crate::recipe::RecipeError;
@@ -30,8 +31,15 @@ pub enum Error {
     Source(#[from] SourceError),
     #[error("the definition names no kernel; give one with an image")]
     NoKernel,
-    #[error("the kernel {0} is not one of mvm's own (mvm/NAME), and others are not built in yet")]
-    ForeignKernel(String),
+    #[error(
+        "microcode comes before an initial ramdisk, and a stored appliance has none: leave out kernel.ucode, or give --format \
+         kernel+initrd"
+    )]
+    StoredMicrocode,
+    #[error(transparent)]
+    ForeignKernel(#[from] ForeignError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error(
         "there is no image {0}: it is not one of mvm's own (mvm/NAME), and neither `mvm image pull {0}` nor `mvm image import FILE` has brought it"
     )]

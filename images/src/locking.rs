@@ -140,7 +140,8 @@ pub(crate) fn relock(
     lock.keep_other_architectures(&older, architecture.debian);
     let layout = Layout::open(&directories.images())?;
     let definition = source.read()?;
-    for name in definition.images().filter(|name| component::name_of(name).is_none()) {
+    let all = definition.images().chain([definition.kernel.image.as_str()]);
+    for name in all.filter(|name| !name.is_empty() && component::name_of(name).is_none()) {
         let image = match (layout.find(name)?, older.image(name).ok().flatten()) {
             (None, Some(digest)) => layout.find_digest(digest)?,
             (found, _) => found,

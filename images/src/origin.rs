@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci_spec::image::{Descriptor, Digest};
+use oci_spec::image::Digest;
 
 use crate::architecture::Architecture;
 use crate::component;
 use crate::error::Error;
 use crate::files::Key;
-use crate::image::Image;
-use crate::layout::{Layout, LayoutError};
+use crate::image::{self, Image};
+use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::locking;
 use crate::packages::{Packages, PackagesError};
@@ -48,14 +48,7 @@ impl<'a> Origins<'a> {
                 all.insert(name, Origin::Component(component));
                 continue;
             }
-            let pinned = lock.image(name).map_err(PackagesError::from)?;
-            let found = stored(layout, name, pinned).map_err(StoreError::from)?;
-            let found = found.ok_or_else(|| match pinned {
-                Some(digest) => Error::NoLockedImage { name: name.to_owned(), digest: digest.to_string() },
-                None => Error::NoImage(name.to_owned()),
-            })?;
-            let image = Image::of(layout, name, found, architecture);
-            let image = image.map_err(|source| Error::Image { name: name.to_owned(), source })?;
+            let image = Image::locked(name, (layout, lock), architecture)?;
             all.insert(name, Origin::Stored(Box::new(image)));
         }
         Ok(Self { layout, architecture, all })
@@ -128,14 +121,6 @@ impl<'a> Origins<'a> {
     }
 }
 
-/// An image that a definition names, as the lock has it.
-fn stored(layout: &Layout, name: &str, pinned: Option<&Digest>) -> Result<Option<Descriptor>, LayoutError> {
-    match pinned {
-        Some(digest) => layout.find_digest(digest),
-        None => layout.find(name),
-    }
-}
-
 /// An image of others that a build needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {
@@ -151,11 +136,13 @@ pub fn needed(source: &Source, directories: &Directories) -> Result<Vec<Needed>,
     let (definition, layout) =
         (source.read()?, Layout::open(&directories.images()).map_err(StoreError::from)?);
     let lock = locking::effective(source, directories)?;
-    let names = definition.images().filter(|name| component::name_of(name).is_none());
-    let needed = names.map(|name| {
+    let all = definition.images().chain([definition.kernel.image.as_str()]);
+    let names: BTreeSet<_> =
+        all.filter(|name| !name.is_empty() && component::name_of(name).is_none()).collect();
+    let needed = names.into_iter().map(|name| {
         // A lock that lacks a name is for the build to refuse.
         let digest = lock.image(name).ok().flatten();
-        let is_here = stored(&layout, name, digest).map_err(StoreError::from)?.is_some();
+        let is_here = image::stored(&layout, name, digest).map_err(StoreError::from)?.is_some();
         Ok(Needed { name: name.to_owned(), digest: digest.cloned(), is_here })
     });
     needed.collect()

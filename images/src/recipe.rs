@@ -14,6 +14,8 @@ static TOOLS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/tools");
 
 /// A component's recipe, in its directory.
 pub(crate) const RECIPE: &str = "component.yml";
+/// The kernel as it is linked, uncompressed.
+pub(crate) const VMLINUX: &str = "vmlinux";
 
 /// Why there is no recipe.
 #[derive(Debug, thiserror::Error)]
@@ -77,10 +79,19 @@ pub(crate) struct Assembly {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kernel {
+    /// The kernel whose options and patches come before its own.
+    pub(crate) base: Option<String>,
     /// The source archive within the package.
     pub(crate) archive: String,
+    /// What is made: the file of the source's tree that a machine boots.
+    #[serde(default = "vmlinux")]
+    pub(crate) image: String,
     /// The file with the wanted options, by Debian's name of the architecture.
     pub(crate) fragments: BTreeMap<String, String>,
+}
+
+fn vmlinux() -> String {
+    VMLINUX.to_owned()
 }
 
 /// `tools/NAME.yml`: programs for this machine, with everything that they depend on.

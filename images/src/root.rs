@@ -21,8 +21,9 @@ pub(crate) struct Assembly<'a> {
     pub(crate) images: &'a BTreeMap<&'a str, Made>,
 }
 
-/// The whole tree.
+/// The whole tree; `modules` is what comes with the kernel.
 pub(crate) fn assemble(
+    modules: &Tree,
     assembly: Assembly<'_>,
     containers: &[Container<'_>],
     guest: &[u8],
@@ -35,6 +36,7 @@ pub(crate) fn assemble(
             root.graft("", &made.tree, assembly.item("init", index, None).as_ref());
         }
     }
+    root.unpack(modules);
     root.put("init", Entry::file(0o755, guest).of(&Arc::new(Origin::own(Material::Guest))));
     put_volumes(&mut root, assembly);
     bundle::put_all(&mut root, containers, images)?;
@@ -183,7 +185,7 @@ mod tests {
         let images = BTreeMap::new();
         let assembly = Assembly { definition: &definition, places: &places, images: &images };
         let containers = assembly.containers().unwrap();
-        let root = assemble(assembly, &containers, b"guest", &BTreeMap::new()).unwrap();
+        let root = assemble(&Tree::default(), assembly, &containers, b"guest", &BTreeMap::new()).unwrap();
         assert_eq!(root.get("bin"), None);
         // A merged root has a link at /bin. The second container has the second number.
         let expected = Entry { uid: 7, gid: 101, ..Entry::file(0o755, *b"x") };

@@ -6,12 +6,14 @@
 //! that went in, and a build whose inputs have the same key returns what is there.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType};
 
 use crate::architecture::{Architecture, UnknownArchitecture};
+use crate::kernel;
 use crate::layout::{self, Layout, LayoutError};
 use crate::provenance::{Provenance, ProvenanceError};
 use crate::signature::{self, Keys, SignatureError};
@@ -22,6 +24,10 @@ pub const ARTIFACT_TYPE: &str = "application/vnd.mvm.appliance.v1";
 pub const CONFIG_TYPE: &str = "application/vnd.mvm.appliance.config.v1+json";
 /// An uncompressed ELF kernel.
 pub const KERNEL_TYPE: &str = "application/vnd.mvm.kernel.v1+elf";
+/// A compressed kernel, which unpacks itself.
+pub const BZIMAGE_TYPE: &str = "application/vnd.mvm.kernel.v1+bzimage";
+/// What a kernel can be.
+const KERNEL_TYPES: [&str; 2] = [KERNEL_TYPE, BZIMAGE_TYPE];
 /// The root image.
 pub const ROOT_TYPE: &str = "application/vnd.mvm.root.v1+erofs";
 /// The command line, UTF-8, without a final newline.
@@ -71,7 +77,7 @@ pub enum StoreError {
 /// What a machine boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appliance {
-    /// An uncompressed ELF kernel (`vmlinux`).
+    /// An uncompressed ELF kernel (`vmlinux`), or a bzImage.
     pub kernel: PathBuf,
     /// The root image, EROFS.
     pub root: PathBuf,
@@ -182,7 +188,7 @@ impl Store {
             .artifact_type(MediaType::from(ARTIFACT_TYPE))
             .config(self.0.add_bytes(CONFIG_TYPE, parts.config)?)
             .layers([
-                self.0.add_file(KERNEL_TYPE, parts.kernel)?,
+                self.0.add_file(kernel_type(parts.kernel)?, parts.kernel)?,
                 self.0.add_file(ROOT_TYPE, parts.root)?,
                 self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
                 self.0.add_file(PROVENANCE_TYPE, parts.provenance)?,
@@ -218,18 +224,18 @@ impl Store {
         if !manifest.layers().iter().any(|layer| layer.media_type().as_ref() == media_type) {
             return Err(StoreError::Older { reference: reference.to_owned(), part });
         }
-        self.layer(reference, &manifest, media_type, part).cloned()
+        self.layer(reference, &manifest, &[media_type], part).cloned()
     }
 
     fn layer<'a>(
         &self,
         reference: &str,
         manifest: &'a ImageManifest,
-        media_type: &str,
+        media_types: &[&str],
         part: &'static str,
     ) -> Result<&'a Descriptor, StoreError> {
         let layers = manifest.layers().iter();
-        let mut layers = layers.filter(|layer| layer.media_type().as_ref() == media_type);
+        let mut layers = layers.filter(|layer| media_types.contains(&layer.media_type().as_ref()));
         layers.find(|layer| self.0.has(layer)).ok_or_else(|| StoreError::Incomplete {
             reference: reference.to_owned(),
             layout: self.0.dir().to_owned(),
@@ -251,9 +257,9 @@ impl Store {
             let (reference, found) = (reference.to_owned(), found.clone());
             return Err(StoreError::Architecture { reference, found, wanted });
         }
-        let part = |media_type: &str, part: &'static str| self.layer(reference, manifest, media_type, part);
+        let part = |types: &[&str], part: &'static str| self.layer(reference, manifest, types, part);
         let mut cmdline = String::new();
-        let words = part(CMDLINE_TYPE, "command line")?;
+        let words = part(&[CMDLINE_TYPE], "command line")?;
         let unreadable = |source| StoreError::Cmdline { reference: reference.to_owned(), source };
         if words.size() > LONGEST_CMDLINE {
             let long = format!("it has {} bytes, and Linux takes {LONGEST_CMDLINE}", words.size());
@@ -262,12 +268,21 @@ impl Store {
         let mut bounded = self.0.read(words)?.take(LONGEST_CMDLINE.saturating_add(1));
         bounded.read_to_string(&mut cmdline).map_err(unreadable)?;
         Ok(Appliance {
-            kernel: self.0.blob(part(KERNEL_TYPE, "kernel")?.digest()),
-            root: self.0.blob(part(ROOT_TYPE, "root image")?.digest()),
+            kernel: self.0.blob(part(&KERNEL_TYPES, "kernel")?.digest()),
+            root: self.0.blob(part(&[ROOT_TYPE], "root image")?.digest()),
             cmdline,
             digest: descriptor.digest().to_string(),
             is_foreign: is_foreign(descriptor),
         })
+    }
+}
+
+/// As its first bytes tell: what was compiled or looked through is one of both.
+fn kernel_type(path: &Path) -> Result<&'static str, StoreError> {
+    let kind = File::open(path).and_then(kernel::Kind::of);
+    match kind.map_err(|source| StoreError::Read { path: path.to_owned(), source })? {
+        Some(kernel::Kind::BzImage) => Ok(BZIMAGE_TYPE),
+        Some(kernel::Kind::Elf) | None => Ok(KERNEL_TYPE),
     }
 }
 

@@ -4,19 +4,13 @@ use crate::error::Error;
 use crate::spec::{Definition, Image, VolumeFormat};
 
 pub(crate) fn check(definition: &Definition) -> Result<(), Error> {
-    let kernel = &definition.kernel;
-    if kernel.image.is_empty() {
+    if definition.kernel.image.is_empty() {
         return Err(Error::NoKernel);
     }
-    let parts = [
-        ("kernel.binary", kernel.binary.is_some()),
-        ("kernel.tar", kernel.tar.is_some()),
-        ("kernel.ucode", kernel.ucode.is_some()),
-        (
-            "volumes of the format oci",
-            definition.volumes.iter().any(|volume| volume.format == Some(VolumeFormat::Oci)),
-        ),
-    ];
+    let parts = [(
+        "volumes of the format oci",
+        definition.volumes.iter().any(|volume| volume.format == Some(VolumeFormat::Oci)),
+    )];
     let part = parts.into_iter().find_map(|(part, is_used)| is_used.then(|| part.to_owned()));
     match part.or_else(|| definition.containers().find_map(of_container)) {
         Some(part) => Err(Error::Unserved { part }),

@@ -5,7 +5,9 @@ use std::path::{self, Path, PathBuf};
 use images::progress::Progress;
 use images::provenance::Provenance;
 use images::signature::Keys;
-use images::{Appliance, DEFAULT_REFERENCE, Directories, Guest, Layout, Pins, Request, Source, Store, image};
+use images::{
+    Appliance, DEFAULT_REFERENCE, Directories, Guest, Layout, Output, Pins, Request, Source, Store, image,
+};
 
 use super::image::{Mirrors, bring, bring_parts, definition};
 use super::{Context, Failure, progress};
@@ -61,7 +63,7 @@ pub(super) async fn ensure(
         bring_parts(context, &source, mirrors, false).await?;
         let name = name.to_owned();
         return tokio::task::spawn_blocking(move || {
-            build(&directories, source, Pins::Exact, &name, progress::to_stderr().as_ref())
+            Order::of(source, &name).build(&directories, progress::to_stderr().as_ref())
         })
         .await?;
     }
@@ -103,47 +105,66 @@ fn carried(directories: &Directories) -> Result<Appliance, Failure> {
     if Store::open(&directories.images())?.find(DEFAULT_REFERENCE)?.is_none() {
         eprintln!("{}", estimate(directories));
     }
-    build(directories, Source::Embedded, Pins::Exact, DEFAULT_REFERENCE, progress::to_stderr().as_ref())
+    Order::of(Source::Embedded, DEFAULT_REFERENCE).build(directories, progress::to_stderr().as_ref())
 }
 
-/// Makes an appliance, unless nothing has changed since it was made.
-pub(super) fn build(
-    directories: &Directories,
-    source: Source,
-    pins: Pins,
-    reference: &str,
-    progress: &dyn Progress,
-) -> Result<Appliance, Failure> {
-    if GUEST.binary.is_empty() {
-        return Err(Error::NoGuest.into());
+/// What is to be made.
+pub(super) struct Order<'a> {
+    pub(super) source: Source,
+    pub(super) pins: Pins,
+    /// Whether the root is held against its hashes as it is read.
+    pub(super) verified: bool,
+    pub(super) name: &'a str,
+}
+
+impl<'a> Order<'a> {
+    /// With everything that is locked, and a root that is verified.
+    pub(super) fn of(source: Source, name: &'a str) -> Self {
+        Self { source, pins: Pins::Exact, verified: true, name }
     }
-    Ok(images::build(&Request {
-        source,
-        guest: GUEST,
-        directories,
-        pins,
-        verified: true,
-        reference,
-        progress,
-    })?)
-}
 
-/// Where everything in an appliance would come from.
-pub(super) fn trace(
-    directories: &Directories,
-    source: Source,
-    progress: &dyn Progress,
-) -> Result<Provenance, Failure> {
-    let (pins, reference) = (Pins::Exact, DEFAULT_REFERENCE);
-    Ok(images::trace(&Request {
-        source,
-        guest: GUEST,
-        directories,
-        pins,
-        verified: true,
-        reference,
-        progress,
-    })?)
+    /// Makes an appliance, unless nothing has changed since it was made.
+    pub(super) fn build(
+        self,
+        directories: &Directories,
+        progress: &dyn Progress,
+    ) -> Result<Appliance, Failure> {
+        Ok(images::build(&self.request(directories, progress)?)?)
+    }
+
+    /// Makes it as files of another format; which they are.
+    pub(super) fn write(
+        self,
+        output: &Output,
+        directories: &Directories,
+        progress: &dyn Progress,
+    ) -> Result<Vec<PathBuf>, Failure> {
+        Ok(images::write(&self.request(directories, progress)?, output)?)
+    }
+
+    /// Where everything in it would come from.
+    pub(super) fn trace(
+        self,
+        directories: &Directories,
+        progress: &dyn Progress,
+    ) -> Result<Provenance, Failure> {
+        Ok(images::trace(&self.request(directories, progress)?)?)
+    }
+
+    fn request<'b>(
+        self,
+        directories: &'b Directories,
+        progress: &'b dyn Progress,
+    ) -> Result<Request<'b>, Error>
+    where
+        'a: 'b,
+    {
+        if GUEST.binary.is_empty() {
+            return Err(Error::NoGuest);
+        }
+        let Self { source, pins, verified, name } = self;
+        Ok(Request { source, guest: GUEST, directories, pins, verified, reference: name, progress })
+    }
 }
 
 /// What the first run costs. The kernel takes about 13 minutes of one core, the rest is downloads.

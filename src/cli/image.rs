@@ -2,6 +2,7 @@
 
 pub(super) mod definition;
 mod explain;
+mod format;
 mod prune;
 mod signing;
 mod transfer;
@@ -12,10 +13,11 @@ use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use images::{Appliance, DEFAULT_REFERENCE, Pins, Source, Store, spec};
+use images::{Appliance, DEFAULT_REFERENCE, Format, Pins, Source, Store, spec};
 
 use self::definition::STDIN;
 pub(super) use self::transfer::{Mirrors, bring, bring_parts};
+use super::appliance::Order;
 use super::output::{print, print_line};
 use super::{Context, Failure, appliance, progress};
 use crate::supervisor::programs;
@@ -39,8 +41,21 @@ enum Command {
         /// The name under which it is kept, for `mvm up --image` [default: the last file's, without .yml]
         #[arg(long, requires = "files")]
         name: Option<String>,
+        /// What is made: an appliance that `mvm up` boots, or files for other machines and tools (docs/images.md)
+        #[arg(long, value_parser = format::parser(), default_value = "kernel+erofs")]
+        format: Format,
+        /// The file, or the directory for what is several files, or - for an archive on standard output [default: for
+        /// kernel+erofs the store of this mvm, else the working directory]
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+        /// How large a disk is at least: 4096M, 8G [default: as large as it has to be]
+        #[arg(long, value_parser = super::size::memory_mib)]
+        size: Option<u32>,
+        /// Do not hold the root against its hashes as it is read
+        #[arg(long)]
+        no_verity: bool,
         /// Check the definition and print it, merged; make nothing
-        #[arg(long, conflicts_with_all = ["name", "relock"])]
+        #[arg(long, conflicts_with_all = ["name", "relock", "format", "output", "size"])]
         dry_run: bool,
         /// When a pinned package is gone from its mirror, pin all of them anew and say what changed
         #[arg(long)]
@@ -116,14 +131,32 @@ enum Command {
 pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
     let work = async {
         let blocking: Box<dyn FnOnce() -> Result<(), Failure> + Send> = match args.command {
-            Command::Build { files, name, dry_run, relock, mirrors, json } => {
+            Command::Build {
+                files,
+                name,
+                format,
+                output,
+                size,
+                no_verity,
+                dry_run,
+                relock,
+                mirrors,
+                json,
+            } => {
                 if dry_run {
                     return merged(&definition::source(files).await?, json);
                 }
                 let name = reference(files.last().map(String::as_str), name).map_err(Failure::usage)?;
+                let wanted = format::wanted(format, output.as_deref(), size, &name)?;
                 let source = definition::source(files).await?;
                 transfer::bring_parts(&context, &source, &mirrors, false).await?;
-                Box::new(move || build(&context, source, &name, relock, json))
+                let pins = if relock { Pins::RelockIfGone } else { Pins::Exact };
+                if let Some(output) = wanted {
+                    return format::write(context, (source, pins), name, output, json).await;
+                }
+                Box::new(move || {
+                    build(&context, Order { source, pins, verified: !no_verity, name: &name }, json)
+                })
             }
             Command::Lock { file, pull, mirrors } => {
                 let source = file.map_or(Source::Embedded, Source::from);
@@ -204,13 +237,13 @@ fn schema(markdown: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn build(context: &Context, source: Source, name: &str, relock: bool, json: bool) -> Result<(), Failure> {
-    let pins = if relock { Pins::RelockIfGone } else { Pins::Exact };
+fn build(context: &Context, order: Order<'_>, json: bool) -> Result<(), Failure> {
+    let (name, pins) = (order.name, order.pins);
     let progress = progress::to_stderr();
     let directories = appliance::directories(context);
     programs::qemu(&directories, pins, progress.as_ref())?;
     programs::passt(&directories, pins, progress.as_ref())?;
-    let made = appliance::build(&directories, source, pins, name, progress.as_ref())?;
+    let made = order.build(&directories, progress.as_ref())?;
     if json {
         print_line(as_json(name, &made))?;
     } else {

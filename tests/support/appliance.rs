@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use images::progress::Silent;
-use images::{Directories, Pins, tools};
+use images::tools::{self, Tool};
+use images::{Directories, Pins};
 
 use super::Instance;
 
@@ -36,10 +37,15 @@ impl Appliance {
         let text =
             |name: &str| made[name].as_str().unwrap_or_else(|| panic!("no {name} in {made}")).to_owned();
         let path = |name: &str| PathBuf::from(text(name));
-        let directories =
-            Directories { data: Instance::data().join("mvm"), cache: Instance::cache().join("mvm") };
-        let qemu = tools::ensure("qemu", &directories, Pins::Exact, &Silent).expect("QEMU is unpacked");
-        let (qemu, qemu_root) = (qemu.command, qemu.root);
+        let Tool { command: qemu, root: qemu_root } = unpacked("qemu");
         Self { kernel: path("kernel"), root: path("root"), digest: text("digest"), qemu, qemu_root }
     }
+}
+
+/// A tool that mvm brings, unpacked.
+pub fn unpacked(name: &str) -> Tool {
+    let directories =
+        Directories { data: Instance::data().join("mvm"), cache: Instance::cache().join("mvm") };
+    tools::ensure(name, &directories, Pins::Exact, &Silent)
+        .unwrap_or_else(|error| panic!("no {name}: {error}"))
 }

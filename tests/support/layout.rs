@@ -11,8 +11,13 @@ use super::images::busybox;
 
 /// The image's configuration is `config`; in it is Debian's busybox and an empty directory `room`.
 pub fn layout(name: &str, config: &Value) -> TempDir {
+    layout_with(name, config, &[])
+}
+
+/// The same with some files more.
+pub fn layout_with(name: &str, config: &Value, files: &[(&str, &[u8])]) -> TempDir {
     let scratch = tempfile::tempdir().expect("a directory for a layer");
-    layout_of(name, config, &[layer(scratch.path())])
+    layout_of(name, config, &[layer(scratch.path(), files)])
 }
 
 /// One of these layers, the lowest first.
@@ -45,12 +50,18 @@ pub fn put(top: &Path, media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()})
 }
 
-fn layer(scratch: &Path) -> Vec<u8> {
+fn layer(scratch: &Path, files: &[(&str, &[u8])]) -> Vec<u8> {
     let program = scratch.join("busybox");
     busybox("amd64", &program);
     let mut builder = tar::Builder::new(Vec::new());
     builder.append_path_with_name(&program, "bin/busybox").expect("busybox is packed");
     builder.append_dir("room", scratch).expect("a directory is packed");
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        builder.append_data(&mut header, path, *bytes).expect("a file is packed");
+    }
     fs::remove_file(&program).expect("busybox is removed");
     builder.into_inner().expect("the layer is finished")
 }

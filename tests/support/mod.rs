@@ -23,13 +23,13 @@ mod skip;
 mod tools;
 mod vsock_bench;
 
-pub use appliance::Appliance;
+pub use appliance::{Appliance, unpacked};
 pub use command::{Outcome, Running, run, start};
 pub use eventually::eventually;
 pub use images::{Base, PLATFORMS, context, steps};
 pub use instance::{Instance, Options};
 pub use kvm_instance::KvmInstance;
-pub use layout::{layout, layout_of, put};
+pub use layout::{layout, layout_of, layout_with, put};
 pub use page::page;
 pub use place::{Parts, is_inside_rig, on_kvm};
 pub use processes::{Process, Processes, anonymous_beside};

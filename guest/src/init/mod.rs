@@ -4,6 +4,7 @@ mod cgroups;
 mod clock;
 mod limits;
 mod mounts;
+mod root;
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use crate::kernel_args::KernelArgs;
 pub(crate) enum Error {
     #[error("cannot mount {kind} on {on}: {source}")]
     Mount { kind: &'static str, on: &'static str, source: io::Error },
+    #[error("cannot put the root on a mount of its own: {source}")]
+    Root { source: io::Error },
     #[error("cannot make {}: {source}", path.display())]
     Make { path: PathBuf, source: io::Error },
     #[error("cannot write {what} to {}: {source}", path.display())]
@@ -42,6 +45,7 @@ pub(crate) struct Machine {
 
 /// Makes the guest usable for programs. Only what nothing can work without is an error.
 pub(crate) fn early() -> Result<Machine, Error> {
+    root::on_its_own_mount()?;
     let warnings = mounts::mount_all()?;
     let cmdline = std::fs::read_to_string("/proc/cmdline")
         .map_err(|source| Error::Read { path: PathBuf::from("/proc/cmdline"), source })?;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageIndexBuilder, MediaType, OciLayoutBuilder};
+use oci_spec::image::{
+    ANNOTATION_REF_NAME, Descriptor, ImageIndexBuilder, ImageManifest, MediaType, OciLayoutBuilder,
+};
 use tar::{Builder, EntryType, Header};
 
 use crate::layout::{Layout, LayoutError};
@@ -23,6 +25,8 @@ pub enum ExportError {
     Layout(#[from] LayoutError),
     #[error("cannot describe the layout")]
     Describe(#[from] oci_spec::OciSpecError),
+    #[error("cannot write the index")]
+    Index(#[from] serde_json::Error),
 }
 
 /// With its name, and nothing else that this layout knows of it.
@@ -48,6 +52,8 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
         .media_type(MediaType::ImageIndex)
         .manifests(all.clone())
         .build()?;
+    // By way of a value, whose keys are sorted: an image may have several annotations, whose order is another each time.
+    let index = serde_json::to_value(&index)?.to_string();
     let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
     let mut archive = Builder::new(to);
     let mut add = |path: &str, size: u64, from: &mut dyn io::Read| {
@@ -60,16 +66,40 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
         header.set_size(size);
         archive.append_data(&mut header, path, from)
     };
-    for (path, text) in [("oci-layout", marker.to_string()?), ("index.json", index.to_string()?)] {
+    let legacy = legacy_manifest(&layout, &descriptor, name)?;
+    let documents =
+        [("oci-layout", Some(marker.to_string()?)), ("index.json", Some(index)), ("manifest.json", legacy)];
+    for (path, text) in documents {
+        let Some(text) = text else { continue };
         add(path, text.len() as u64, &mut text.as_bytes())?;
     }
     let mut contents = BTreeMap::new();
     for each in &all {
         contents.extend(layout.reachable(each)?);
     }
-    for (digest, content) in contents {
-        let path = format!("blobs/{}", digest.replacen(':', "/", 1));
-        add(&path, content.size(), &mut layout.read(&content)?)?;
+    for content in contents.into_values() {
+        add(&path_of(&content), content.size(), &mut layout.read(&content)?)?;
     }
     Ok(archive.into_inner()?.flush()?)
+}
+
+/// What `docker load` reads where Docker does not keep its images in containerd. None for what is no image of one platform.
+fn legacy_manifest(
+    layout: &Layout,
+    descriptor: &Descriptor,
+    name: &str,
+) -> Result<Option<String>, ExportError> {
+    if *descriptor.media_type() != MediaType::ImageManifest || descriptor.artifact_type().is_some() {
+        return Ok(None);
+    }
+    let manifest: ImageManifest = layout.document(descriptor)?;
+    let layers: Vec<_> = manifest.layers().iter().map(path_of).collect();
+    let entry =
+        serde_json::json!({"Config": path_of(manifest.config()), "RepoTags": [name], "Layers": layers});
+    Ok(Some(serde_json::json!([entry]).to_string()))
+}
+
+/// Where a content lies in a layout.
+fn path_of(content: &Descriptor) -> String {
+    format!("blobs/{}", content.digest().as_ref().replacen(':', "/", 1))
 }

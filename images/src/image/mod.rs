@@ -9,7 +9,9 @@ mod lists;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
+use oci_spec::image::{
+    Arch, Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os,
+};
 
 pub use config::LabelError;
 pub use export::{ExportError, export};
@@ -19,13 +21,17 @@ pub use import::{ImportError, Imported, forget, import, import_appliance, keep};
 pub use inspect::inspect;
 
 use crate::architecture::{Architecture, UnknownArchitecture};
+use crate::error::Error;
 use crate::layer::{self, Budget, Compression, LayerError, Limits};
 use crate::layout::graph::{deeper, is_index, is_manifest};
 use crate::layout::{Layout, LayoutError};
+use crate::lock::Lock;
+use crate::packages::PackagesError;
 use crate::provenance::{ImageId, Layer, Material, Origin};
 use crate::rootfs::{Spool, Tree};
 use crate::sbom::attestation::Listed;
 use crate::spec::OwnConfig;
+use crate::store::StoreError;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +64,40 @@ pub(crate) struct Image {
     pub(crate) id: ImageId,
 }
 
+/// What a definition names, as the lock has it.
+pub(crate) fn stored(
+    layout: &Layout,
+    name: &str,
+    pinned: Option<&Digest>,
+) -> Result<Option<Descriptor>, LayoutError> {
+    match pinned {
+        Some(digest) => layout.find_digest(digest),
+        None => layout.find(name),
+    }
+}
+
 impl Image {
+    /// The image that a definition names, exactly as the lock has it.
+    pub(crate) fn locked(
+        name: &str,
+        (layout, lock): (&Layout, &Lock),
+        architecture: Architecture,
+    ) -> Result<Self, Error> {
+        let pinned = lock.image(name).map_err(PackagesError::from)?;
+        let found = stored(layout, name, pinned).map_err(StoreError::from)?;
+        let found = found.ok_or_else(|| match pinned {
+            Some(digest) => Error::NoLockedImage { name: name.to_owned(), digest: digest.to_string() },
+            None => Error::NoImage(name.to_owned()),
+        })?;
+        let image = Self::of(layout, name, found, architecture);
+        image.map_err(|source| Error::Image { name: name.to_owned(), source })
+    }
+
+    /// Its manifest's.
+    pub(crate) fn digest(&self) -> &str {
+        self.id.digest.as_deref().unwrap_or_default()
+    }
+
     /// What the layout has as `descriptor`, which goes by that name.
     pub(crate) fn of(
         layout: &Layout,

@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use super::{KernelError, io_error, options};
 use crate::progress::{Progress, Stage, Unit};
+use crate::recipe::VMLINUX;
 use crate::tools::Tool;
 use crate::tools::isolated;
 
@@ -24,11 +25,13 @@ pub(super) struct Build<'a> {
     pub(super) work: &'a Path,
     pub(super) log: &'a Path,
     pub(super) fragment: &'a str,
+    /// The file of `linux` that is made.
+    pub(super) image: &'a str,
     pub(super) progress: &'a dyn Progress,
 }
 
 impl Build<'_> {
-    /// Returns the stripped `vmlinux`, in the working directory.
+    /// Returns the kernel's image, in the working directory; a `vmlinux` is stripped.
     pub(super) fn run(&self) -> Result<PathBuf, KernelError> {
         let fragment = self.work.join("fragment");
         fs::write(&fragment, self.fragment).map_err(|source| io_error("write", &fragment, source))?;
@@ -39,7 +42,8 @@ impl Build<'_> {
         })?;
         let stage = Stage::start(self.progress, "kernel: compile", Some(FILES), Unit::Files);
         let mut compiled = 0_u64;
-        self.make("vmlinux", &[], &mut |line| {
+        let target = self.image.rsplit('/').next().unwrap_or(VMLINUX);
+        self.make(target, &[], &mut |line| {
             if is_compilation(line) {
                 compiled = compiled.saturating_add(1);
                 stage.advance(compiled);
@@ -47,9 +51,12 @@ impl Build<'_> {
         })?;
         stage.say(&format!("kernel: compiled {compiled} files"));
         stage.end();
+        if self.image != VMLINUX {
+            return Ok(self.work.join("linux").join(self.image));
+        }
         // The machine loads segments; nobody reads the symbols of a kernel that is never debugged from outside.
         self.inside("strip", &["strip", "--strip-all", "-o", "vmlinux", "linux/vmlinux"], &mut |_| {})?;
-        Ok(self.work.join("vmlinux"))
+        Ok(self.work.join(VMLINUX))
     }
 
     fn check_options(&self) -> Result<(), KernelError> {
@@ -183,6 +190,7 @@ mod tests {
             work: dir.path(),
             log: Path::new("/dev/full"),
             fragment: "",
+            image: VMLINUX,
             progress: &crate::progress::Silent,
         };
         let mut command = Command::new("sh");

@@ -5,6 +5,7 @@
 
 mod compile;
 mod options;
+mod origin;
 mod patches;
 mod source;
 
@@ -17,11 +18,12 @@ use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::files::Key;
 use crate::lock::Name;
 use crate::packages::{Packages, PackagesError};
-use crate::recipe::{Component, RecipeError};
+use crate::recipe::{Component, Kernel as Recipe, RecipeError, VMLINUX};
 use crate::scratch::Scratch;
 use crate::tools::isolated::{self, IsolationError};
 use crate::tools::{self, ToolError};
 
+pub(crate) use origin::{ForeignError, Kind, Made, Origin};
 pub(crate) use patches::PatchError;
 pub(crate) use source::SourceError;
 
@@ -63,10 +65,12 @@ pub enum KernelError {
 
 /// A kernel's recipe, read and checked.
 pub(crate) struct Kernel {
-    /// By its file's name.
-    fragment: (String, &'static str),
+    /// By their files' names; of an option that is given twice the last counts.
+    fragments: Vec<(String, &'static str)>,
     patches: patches::Patches,
     archive: String,
+    /// The file of the source's tree that is made.
+    image: String,
     source: Name,
     architecture: Architecture,
 }
@@ -74,7 +78,7 @@ pub(crate) struct Kernel {
 /// What a kernel is made of; texts by their files' names.
 pub(crate) struct Materials<'a> {
     pub(crate) source: &'a Name,
-    pub(crate) fragment: &'a (String, &'static str),
+    pub(crate) fragments: &'a [(String, &'static str)],
     pub(crate) patches: &'a [(String, &'static str)],
 }
 
@@ -87,38 +91,49 @@ impl Kernel {
             return Err(KernelError::OneSource(component.to_owned()));
         };
         let kernel = recipe.kernel.ok_or_else(|| KernelError::NotAKernel(component.to_owned()))?;
-        let fragment = kernel
-            .fragments
-            .get(architecture.debian)
-            .and_then(|file| Some((file.clone(), Component::file(component, file)?)))
-            .and_then(|(file, bytes)| Some((file, std::str::from_utf8(bytes).ok()?)))
-            .ok_or_else(|| KernelError::NoFragment {
-                component: component.to_owned(),
-                architecture: architecture.debian,
-            })?;
-        let patches = patches::Patches::of(component);
-        Ok(Self { fragment, patches, archive: kernel.archive, source, architecture })
+        let mut fragments = vec![fragment(component, &kernel, architecture)?];
+        let mut patched = vec![component];
+        if let Some(base) = &kernel.base {
+            let recipe = Component::load(base)?.kernel;
+            let recipe = recipe.ok_or_else(|| KernelError::NotAKernel(base.clone()))?;
+            fragments.insert(0, fragment(base, &recipe, architecture)?);
+            patched.insert(0, base);
+        }
+        let patches = patches::Patches::of(&patched);
+        let Recipe { archive, image, .. } = kernel;
+        Ok(Self { fragments, patches, archive, image, source, architecture })
+    }
+
+    /// All of its configuration.
+    fn fragment(&self) -> String {
+        self.fragments.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether its configuration has an option.
+    fn has(&self, option: &str) -> bool {
+        options::has(&self.fragment(), option)
     }
 
     /// What a bill of materials says that it is made of.
     pub(crate) fn materials(&self) -> Materials<'_> {
-        Materials { source: &self.source, fragment: &self.fragment, patches: self.patches.texts() }
+        Materials { source: &self.source, fragments: &self.fragments, patches: self.patches.texts() }
     }
 
     /// The key of everything that it is made of.
     pub(crate) fn key(&self, packages: &Packages<'_>) -> Result<String, KernelError> {
         let source = packages.lock.pin(&self.source).map_err(PackagesError::from)?;
         let toolchain = tools::key(TOOLCHAIN, packages)?;
-        let key = Key::default().with(METHOD).with(&source.sha256).with(self.fragment.1).with(toolchain);
+        let key = Key::default().with(METHOD).with(&source.sha256).with(self.fragment()).with(toolchain);
+        let key = if self.image == VMLINUX { key } else { key.with(&self.image) };
         Ok(self.patches.add_to(key).short())
     }
 
-    /// The `vmlinux`, from the cache or compiled now.
+    /// Its image, from the cache or compiled now.
     pub(crate) fn make(&self, packages: &Packages<'_>) -> Result<PathBuf, KernelError> {
         let dir = packages.directories.kernels().join(self.key(packages)?);
-        let vmlinux = dir.join("vmlinux");
-        if vmlinux.exists() {
-            return Ok(vmlinux);
+        let made = dir.join(self.image.rsplit('/').next().unwrap_or(VMLINUX));
+        if made.exists() {
+            return Ok(made);
         }
         isolated::check()?;
         packages.fetch(&[self.source.clone()].into())?;
@@ -136,12 +151,13 @@ impl Kernel {
             toolchain: &toolchain,
             work: work.path(),
             log: &dir.join("build.log"),
-            fragment: self.fragment.1,
+            fragment: &self.fragment(),
+            image: &self.image,
             progress: packages.progress,
         };
         let built = build.run()?;
-        fs::rename(&built, &vmlinux).map_err(|source| io_error("write", &vmlinux, source))?;
-        Ok(vmlinux)
+        fs::rename(&built, &made).map_err(|source| io_error("write", &made, source))?;
+        Ok(made)
     }
 }
 
@@ -156,6 +172,21 @@ pub(crate) fn all_keys(packages: &Packages<'_>) -> Result<BTreeSet<String>, Kern
         }
     }
     Ok(keys)
+}
+
+/// The options that a kernel's recipe asks for, by their file's name.
+fn fragment(
+    component: &str,
+    recipe: &Recipe,
+    architecture: Architecture,
+) -> Result<(String, &'static str), KernelError> {
+    let file = recipe.fragments.get(architecture.debian);
+    let found = file.and_then(|file| Some((file.clone(), Component::file(component, file)?)));
+    let text = found.and_then(|(file, bytes)| Some((file, std::str::from_utf8(bytes).ok()?)));
+    text.ok_or_else(|| KernelError::NoFragment {
+        component: component.to_owned(),
+        architecture: architecture.debian,
+    })
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {

@@ -18,6 +18,11 @@ pub(super) fn not_taken(fragment: &str, result: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether a fragment asks for an option.
+pub(super) fn has(fragment: &str, option: &str) -> bool {
+    parse(fragment).get(option) == Some(&"y")
+}
+
 fn parse(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(option).collect()
 }

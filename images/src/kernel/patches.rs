@@ -27,8 +27,9 @@ pub enum PatchError {
 pub(super) struct Patches(Vec<(String, &'static str)>);
 
 impl Patches {
-    pub(super) fn of(component: &str) -> Self {
-        Self(Component::patches(component))
+    /// Those of several, one component's after another's.
+    pub(super) fn of(components: &[&str]) -> Self {
+        Self(components.iter().flat_map(|component| Component::patches(component)).collect())
     }
 
     pub(super) fn texts(&self) -> &[(String, &'static str)] {
@@ -140,7 +141,7 @@ mod tests {
 
     #[test]
     fn those_of_the_kernel_can_be_read_and_come_in_order() {
-        let Patches(patches) = Patches::of("kernel");
+        let Patches(patches) = Patches::of(&["kernel"]);
         assert!(!patches.is_empty() && patches.is_sorted());
         for (name, text) in patches {
             assert!(name.ends_with(".patch"), "{name}");

@@ -55,6 +55,8 @@ pub enum Material {
     Layer(Layer),
     /// What the entry of `files` says that it is.
     File,
+    /// A kernel, or what comes with it.
+    Kernel,
     /// The guest binary, mvm's init.
     Guest,
     /// A container's description.
@@ -153,6 +155,7 @@ impl fmt::Display for Material {
                 write!(f, "layer {number} of {count}, {digest}")
             }
             Self::File => f.write_str("the definition"),
+            Self::Kernel => f.write_str("the kernel"),
             Self::Guest => f.write_str("mvm's guest binary"),
             Self::Description => f.write_str("made by mvm: a container's description"),
             Self::MountPoint => f.write_str("made by mvm: a place that something is mounted on"),

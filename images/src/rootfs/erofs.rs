@@ -36,6 +36,8 @@ pub(crate) fn make(mkfs: &Tool, tree: &Tree, scratch: &Path, image: &Path) -> Re
         .args(["-U", UUID, "-T", &TIME.to_string()])
         .arg(image)
         .arg(&archive)
+        // It would take the place of all times.
+        .env_remove("SOURCE_DATE_EPOCH")
         .stdin(Stdio::null())
         .output()
         .map_err(|source| ErofsError::Start { program: program.to_owned(), source })?;

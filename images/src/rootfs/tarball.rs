@@ -10,7 +10,7 @@ use super::{DeviceKind, Entry, Node, Tree};
 
 /// The time of every file: fixed, so that the same parts make the same bytes. 2024-01-01, past what certificate
 /// checks and make would find odd.
-pub(super) const TIME: u64 = 1_704_067_200;
+pub(crate) const TIME: u64 = 1_704_067_200;
 
 /// What the names of extended attributes begin with in an archive's own.
 const XATTR: &str = "SCHILY.xattr.";

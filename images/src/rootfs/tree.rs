@@ -203,6 +203,19 @@ impl Tree {
         }
     }
 
+    /// Puts another tree over this one as an archive is unpacked: through the links of this one, and into its directories.
+    pub(crate) fn unpack(&mut self, tree: &Self) {
+        for (path, entry) in &tree.entries {
+            let is_directory =
+                |there: &Self| there.resolve(path).is_some_and(|found| found.node == Node::Directory);
+            if entry.node == Node::Directory && is_directory(self) {
+                continue;
+            }
+            let place = self.place(path).unwrap_or_else(|| path.clone());
+            self.put(&place, entry.clone());
+        }
+    }
+
     /// What is in a file, through no links.
     pub(crate) fn file(&self, path: &str) -> Option<&Content> {
         match &self.entries.get(path)?.node {
@@ -287,6 +300,19 @@ mod tests {
         assert_eq!(place("x").as_deref(), Some("x"));
         assert_eq!(place("loop/x"), None);
         assert_eq!(place("bin/sh/x"), None);
+    }
+
+    #[test]
+    fn what_is_unpacked_lies_where_the_links_lead() {
+        let mut tree = Tree::default();
+        tree.put("lib", Entry::symlink("usr/lib"));
+        tree.put("usr/lib", Entry::directory(0o700));
+        let mut modules = Tree::default();
+        modules.put("lib/modules/x", Entry::file(0o644, *b"x"));
+        tree.unpack(&modules);
+        assert_eq!(tree.get("lib").unwrap(), &Entry::symlink("usr/lib"));
+        assert_eq!(tree.get("usr/lib").unwrap().mode, 0o700);
+        assert_eq!(tree.file("usr/lib/modules/x"), Some(&Content::from(*b"x")));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use self::databases::{Found, built, source_of};
 use self::spdx::{Bill, Id, Package, Purpose, Relation};
 use crate::deb::{self, DebError};
 use crate::files::{self, Key};
-use crate::kernel::Kernel;
+use crate::kernel::Origin;
 use crate::lock::{Name, Pin};
 use crate::packages::{Packages, PackagesError};
 use crate::provenance;
@@ -54,8 +54,8 @@ pub(crate) struct Contents<'a> {
     pub(crate) reference: &'a str,
     /// The key of everything that went in.
     pub(crate) inputs: &'a str,
-    pub(crate) kernel: &'a Kernel,
-    pub(crate) vmlinux: &'a Path,
+    pub(crate) kernel: &'a Origin,
+    pub(crate) kernel_image: &'a Path,
     pub(crate) guest: Guest<'a>,
     pub(crate) images: &'a BTreeMap<&'a str, Made>,
     pub(crate) packages: &'a Packages<'a>,
@@ -82,10 +82,20 @@ impl Contents<'_> {
     }
 
     fn kernel(&self, bill: &mut Bill) -> Result<Id, SbomError> {
-        let materials = self.kernel.materials();
+        let read = |source| SbomError::Read { path: self.kernel_image.to_owned(), source };
+        let hash = files::sha256(self.kernel_image).map_err(read)?;
+        let materials = match self.kernel {
+            Origin::Own { kernel, .. } => kernel.materials(),
+            Origin::Stored { spec, image } => {
+                let digest = image.digest();
+                let kernel = Package::new("kernel", &spec.image, &[&hash], Purpose::OperatingSystem)
+                    .version(digest)
+                    .sha256(&hash)
+                    .purl(purl::of_image(&spec.image, digest));
+                return Ok(bill.add(kernel.comment("A file of that image.")));
+            }
+        };
         let pin = self.packages.lock.pin(materials.source).map_err(PackagesError::from)?;
-        let read = |source| SbomError::Read { path: self.vmlinux.to_owned(), source };
-        let hash = files::sha256(self.vmlinux).map_err(read)?;
         // The version without Debian's own revision.
         let version = pin.version.rsplit_once('-').map_or(pin.version.as_str(), |(upstream, _)| upstream);
         let kernel = Package::new("kernel", "linux", &[&hash], Purpose::OperatingSystem)
@@ -98,8 +108,10 @@ impl Contents<'_> {
         // Sources in packages are the same for all; this one is not here when its kernel was compiled before.
         let source = bill.add(debian(materials.source, "all", pin));
         bill.relate(&kernel, Relation::GeneratedFrom, &source);
-        let configuration = bill.add(own_file("kernel-configuration", materials.fragment));
-        bill.relate(&kernel, Relation::GeneratedFrom, &configuration);
+        for fragment in materials.fragments {
+            let configuration = bill.add(own_file("kernel-configuration", fragment));
+            bill.relate(&kernel, Relation::GeneratedFrom, &configuration);
+        }
         for patch in materials.patches {
             let patch = bill.add(own_file("kernel-patch", patch));
             bill.relate(&patch, Relation::PatchApplied, &kernel);

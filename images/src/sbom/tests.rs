@@ -16,7 +16,7 @@ use crate::spec::OwnConfig;
 fn bill() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let directories = Directories { data: directory.path().to_owned(), cache: directory.path().to_owned() };
-    let kernel = Kernel::load("kernel").unwrap();
+    let kernel = crate::kernel::Kernel::load("kernel").unwrap();
     let mut lock = Lock::default();
     let pin = Pin { version: "6.12.9-1".into(), size: 1, sha256: "0a".repeat(32) };
     lock.set_pin(kernel.materials().source, pin);
@@ -28,6 +28,7 @@ fn bill() -> Vec<u8> {
         "test/greeter:1",
         Made { tree, config: OwnConfig::default(), id, listed: Vec::new() },
     )]);
+    let kernel = Origin::Own { name: "mvm/kernel".into(), kernel: Box::new(kernel) };
     let vmlinux = directory.path().join("vmlinux");
     std::fs::write(&vmlinux, "kernel").unwrap();
     let crates = format!("serde 1.0.1 {}\n", "0c".repeat(32));
@@ -35,7 +36,7 @@ fn bill() -> Vec<u8> {
         reference: "mine",
         inputs: "inputs",
         kernel: &kernel,
-        vmlinux: &vmlinux,
+        kernel_image: &vmlinux,
         guest: Guest { binary: b"guest", crates: &crates },
         images: &images,
         packages: &Packages { directories: &directories, lock: &lock, progress: &Silent },

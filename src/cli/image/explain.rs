@@ -4,8 +4,9 @@ use images::provenance::{Answer, By, Container, Field, Found, ImageId, Origin, P
 use images::{DEFAULT_REFERENCE, Source, Store};
 
 use super::definition;
+use crate::cli::appliance::{self, Order};
 use crate::cli::output::{print, print_line};
-use crate::cli::{Context, Failure, appliance, progress};
+use crate::cli::{Context, Failure, progress};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -38,7 +39,7 @@ fn provenance(context: &Context, source: Option<Source>, name: &str) -> Result<P
     let directories = appliance::directories(context);
     match source {
         None => Ok(Store::open(&directories.images())?.provenance(name)?),
-        Some(source) => appliance::trace(&directories, source, progress::to_stderr().as_ref()),
+        Some(source) => Order::of(source, name).trace(&directories, progress::to_stderr().as_ref()),
     }
 }
 

@@ -1,0 +1,166 @@
+//! What a machine with EFI firmware starts: one program with the kernel and all that it needs in it, on the firmware's
+//! own file system, on a disk or a disc.
+
+mod disk;
+mod fat;
+mod iso;
+mod program;
+mod qcow2;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
+
+use super::{Format, Output, OutputError, failed, initrd};
+use crate::build::Build;
+use crate::error::Error;
+use crate::files;
+use crate::progress::Stage;
+use program::{Content, Section};
+
+/// Why there is nothing that firmware starts.
+#[derive(Debug, thiserror::Error)]
+pub enum EfiError {
+    #[error(
+        "the file of {0} is not one that EFI firmware can start: its kernel was built without CONFIG_EFI_STUB"
+    )]
+    NoStub(String),
+    #[error("there is no EFI program for {0}")]
+    Architecture(&'static str),
+    #[error("a disk of {size_mib} MiB is too small; it takes {needed_mib}")]
+    Small { size_mib: u32, needed_mib: u64 },
+    #[error(transparent)]
+    Disc(#[from] iso::IsoError),
+    #[error("cannot make {what}")]
+    Make { what: &'static str, source: io::Error },
+}
+
+/// What the firmware of an architecture starts, where nobody has told it anything (UEFI 2.10, 3.5.1.1), and the stub that
+/// is made into it.
+fn names(architecture: &'static str) -> Result<(&'static str, &'static str), EfiError> {
+    match architecture {
+        "amd64" => Ok(("BOOTX64.EFI", "linuxx64.efi.stub")),
+        "arm64" => Ok(("BOOTAA64.EFI", "linuxaa64.efi.stub")),
+        other => Err(EfiError::Architecture(other)),
+    }
+}
+
+pub(super) fn write(build: &Build<'_>, output: &Output) -> Result<(), Error> {
+    let (program, stub) = names(build.architecture.debian).map_err(OutputError::from)?;
+    let kernel = build.kernel()?;
+    let root = build.tree(&kernel.modules)?;
+    let tool = build.tool("efi-stub")?;
+    let scratch = build.scratch.path();
+    let making = Making {
+        build,
+        kernel: kernel.image,
+        program,
+        stub: tool.root.join("usr/lib/systemd/boot/efi").join(stub),
+    };
+    let Some(place) = output.format.endings().first().and_then(|ending| output.place.making(ending)) else {
+        return Ok(());
+    };
+    if output.format == Format::IsoEfi {
+        let ramdisk = scratch.join("initrd.img");
+        Stage::run(build.request.progress, "initial ramdisk: compress", || {
+            initrd::make(&root, kernel.microcode.as_ref(), &ramdisk)
+        })
+        .map_err(failed("the initial ramdisk"))?;
+        let boot = making.file_system(build.definition.kernel.cmdline.clone(), Some(ramdisk))?;
+        let xorriso = build.tool("xorriso")?;
+        return Stage::run(build.request.progress, "disc: write", || iso::make(&xorriso, &boot, &place))
+            .map_err(|error| OutputError::from(EfiError::from(error)).into());
+    }
+    let image = build.erofs(&root)?;
+    let root_id = id("root", &[&image]).map_err(failed("the disk"))?;
+    let boot = making.file_system(words(&build.definition.kernel.cmdline, &root_id), None)?;
+    let disk = disk::Disk { boot: &boot, root: &image, root_id, size_mib: output.size_mib };
+    Stage::run(build.request.progress, "disk: write", || {
+        if output.format == Format::RawEfi {
+            return disk.write(&place).map(drop);
+        }
+        let raw = scratch.join("disk.img");
+        let extents = disk.write(&raw)?;
+        qcow2::convert(&raw, &extents, &place).map_err(make("the disk"))
+    })
+    .map_err(OutputError::from)?;
+    Ok(())
+}
+
+/// The words of a kernel whose root is a partition: of those that the definition has, none about another root.
+fn words(cmdline: &str, root: &Uuid) -> String {
+    const ABOUT_THE_ROOT: [&str; 3] = ["root=", "rootfstype=", "rootflags="];
+    let own =
+        cmdline.split_whitespace().filter(|word| !ABOUT_THE_ROOT.iter().any(|key| word.starts_with(key)));
+    // Of an init that is named twice the last counts: that of the definition.
+    let mut words = vec!["init=/init"];
+    words.extend(own);
+    let root = format!("root=PARTUUID={root}");
+    words.extend([root.as_str(), "rootfstype=erofs", "ro", "rootwait"]);
+    words.join(" ")
+}
+
+struct Making<'a> {
+    build: &'a Build<'a>,
+    kernel: PathBuf,
+    /// Its file's name.
+    program: &'static str,
+    stub: PathBuf,
+}
+
+impl Making<'_> {
+    /// The firmware's file system with the one program.
+    fn file_system(&self, cmdline: String, ramdisk: Option<PathBuf>) -> Result<PathBuf, OutputError> {
+        let scratch = self.build.scratch.path();
+        let kernel = || self.build.kernel_origin().name().to_owned();
+        if !program::is_one(&self.kernel).map_err(failed("the program"))? {
+            return Err(EfiError::NoStub(kernel()).into());
+        }
+        let release = "ID=mvm\nNAME=mvm\nPRETTY_NAME=mvm\n".to_owned();
+        let mut sections = vec![
+            Section { name: ".osrel", content: Content::Text(release) },
+            Section { name: ".cmdline", content: Content::Text(cmdline) },
+        ];
+        sections.extend(ramdisk.map(|path| Section { name: ".initrd", content: Content::File(path) }));
+        sections.push(Section { name: ".linux", content: Content::File(self.kernel.clone()) });
+        let program = scratch.join("program.efi");
+        program::make(&self.stub, &sections, &program).map_err(failed("the program"))?;
+        let image = scratch.join(iso::BOOT);
+        fat::make(&program, &format!("EFI/BOOT/{}", self.program), &image)
+            .map_err(failed("the firmware's file system"))?;
+        Ok(image)
+    }
+}
+
+/// An id that is the same for the same files.
+fn id(of: &str, files: &[&Path]) -> io::Result<Uuid> {
+    let mut hash = Sha256::new();
+    hash.update(of);
+    for file in files {
+        hash.update(files::sha256(file)?);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let bytes = digest.first_chunk().copied().unwrap_or_default();
+    Ok(Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+fn make<'a>(what: &'static str) -> impl FnOnce(io::Error) -> EfiError + 'a {
+    move |source| EfiError::Make { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_the_partition_and_init_what_the_definition_says() {
+        let root = Uuid::from_u128(1);
+        assert_eq!(
+            words("console=ttyS0 root=/dev/vda rootfstype=erofs ro init=/sbin/init", &root),
+            "init=/init console=ttyS0 ro init=/sbin/init root=PARTUUID=00000000-0000-0000-0000-000000000001 \
+             rootfstype=erofs ro rootwait"
+        );
+    }
+}
