@@ -19,7 +19,7 @@ use crate::progress::{Progress, Stage};
 use crate::provenance::{self, Provenance, ProvenanceError};
 use crate::request::{Directories, Request};
 use crate::root::{self, Assembly};
-use crate::rootfs::bundle::Made;
+use crate::rootfs::bundle;
 use crate::rootfs::verity::Verity;
 use crate::rootfs::{Content, Spool, Tree, erofs};
 use crate::sbom;
@@ -67,7 +67,10 @@ pub fn lock(source: &Source, directories: &Directories, progress: &dyn Progress)
     Ok(Changes(changes))
 }
 
-fn with_build<T>(request: &Request<'_>, work: impl Fn(&Build<'_>) -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn with_build<T>(
+    request: &Request<'_>,
+    work: impl Fn(&Build<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let _alone = Exclusive::wait(request.directories)?;
     let (definition, places) = request.source.locate()?;
     locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
@@ -138,7 +141,7 @@ impl<'a> Build<'a> {
     }
 
     /// The images of containers, unpacked.
-    fn images(&self) -> Result<BTreeMap<&str, Made>, Error> {
+    fn images(&self) -> Result<BTreeMap<&str, bundle::Made>, Error> {
         self.origins.make(&self.packages, &self.spool)
     }
 
@@ -151,7 +154,7 @@ impl<'a> Build<'a> {
     fn root(
         &self,
         modules: &Tree,
-        images: &BTreeMap<&str, Made>,
+        images: &BTreeMap<&str, bundle::Made>,
     ) -> Result<(Tree, Vec<provenance::Container>), Error> {
         let assembly = Assembly { definition: self.definition, places: self.places, images };
         let containers = assembly.containers()?;
@@ -174,7 +177,7 @@ impl<'a> Build<'a> {
     }
 
     /// Everything that the result depends on. Where the definition's entries stand is told of the result.
-    fn inputs(&self) -> Result<String, Error> {
+    pub(crate) fn inputs(&self) -> Result<String, Error> {
         let key = Key::default()
             .with(CODE)
             .with(self.architecture.debian)
@@ -200,39 +203,62 @@ fn stored(build: &Build<'_>) -> Result<Appliance, Error> {
     if let Some(made) = build.store.find_made_of(reference, &inputs)? {
         return Ok(made);
     }
-    if build.definition.kernel.ucode.is_some() {
-        return Err(Error::StoredMicrocode);
+    let made = Made::of(build, inputs)?;
+    Ok(build.store.put(reference, &made.parts())?)
+}
+
+/// Everything that an appliance in the store consists of, among what is only wanted on the way.
+pub(crate) struct Made {
+    inputs: String,
+    config: Vec<u8>,
+    pub(crate) kernel: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) cmdline: String,
+    provenance: PathBuf,
+    sbom: Vec<u8>,
+}
+
+impl Made {
+    /// Makes it, whether it is in the store or not.
+    pub(crate) fn of(build: &Build<'_>, inputs: String) -> Result<Self, Error> {
+        if build.definition.kernel.ucode.is_some() {
+            return Err(Error::StoredMicrocode);
+        }
+        let kernel = build.kernel()?;
+        let images = build.images()?;
+        let (tree, containers) = build.root(&kernel.modules, &images)?;
+        let provenance = build.scratch.path().join("provenance.json");
+        File::create(&provenance)
+            .and_then(|file| Provenance::write(&tree, &containers, BufWriter::new(file)))
+            .map_err(|source| io_error("write", &provenance, source))?;
+        let root = build.erofs(&tree)?;
+        drop(tree);
+        let cmdline = verified(build, &root)?;
+        let bill = sbom::Contents {
+            reference: build.request.reference,
+            inputs: &inputs,
+            kernel: &build.kernel,
+            kernel_image: &kernel.image,
+            guest: build.request.guest,
+            images: &images,
+            packages: &build.packages,
+        };
+        let sbom = bill.document()?;
+        let config = serde_json::to_vec_pretty(&sorted(build.definition)?)?;
+        Ok(Self { inputs, config, kernel: kernel.image, root, cmdline, provenance, sbom })
     }
-    let kernel = build.kernel()?;
-    let images = build.images()?;
-    let (tree, containers) = build.root(&kernel.modules, &images)?;
-    let provenance = build.scratch.path().join("provenance.json");
-    File::create(&provenance)
-        .and_then(|file| Provenance::write(&tree, &containers, BufWriter::new(file)))
-        .map_err(|source| io_error("write", &provenance, source))?;
-    let root = build.erofs(&tree)?;
-    drop(tree);
-    let cmdline = verified(build, &root)?;
-    let bill = sbom::Contents {
-        reference,
-        inputs: &inputs,
-        kernel: &build.kernel,
-        kernel_image: &kernel.image,
-        guest: build.request.guest,
-        images: &images,
-        packages: &build.packages,
-    };
-    let config = serde_json::to_vec_pretty(&sorted(build.definition)?)?;
-    let parts = Parts {
-        inputs: &inputs,
-        config: &config,
-        kernel: &kernel.image,
-        root: &root,
-        cmdline: &cmdline,
-        provenance: &provenance,
-        sbom: &bill.document()?,
-    };
-    Ok(build.store.put(reference, &parts)?)
+
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            inputs: &self.inputs,
+            config: &self.config,
+            kernel: &self.kernel,
+            root: &self.root,
+            cmdline: &self.cmdline,
+            provenance: &self.provenance,
+            sbom: &self.sbom,
+        }
+    }
 }
 
 /// The command line; where it mounts the image as the root, with the hashes that are put behind the image. A kernel of

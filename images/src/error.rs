@@ -11,6 +11,7 @@ use crate::locking::LockingError;
 use crate::output::OutputError;
 use crate::packages::PackagesError;
 use crate::provenance::ProvenanceError;
+use crate::rebuild::RebuildError;
 use crate::recipe::RecipeError;
 use crate::rootfs::bundle::BundleError;
 use crate::rootfs::erofs::ErofsError;
@@ -80,6 +81,8 @@ pub enum Error {
     Sbom(#[from] SbomError),
     #[error("the appliance's configuration cannot be written")]
     Config(#[from] serde_json::Error),
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }

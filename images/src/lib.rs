@@ -33,6 +33,7 @@ mod packages;
 pub mod progress;
 pub mod provenance;
 pub mod prune;
+pub mod rebuild;
 mod recipe;
 mod request;
 mod root;

@@ -129,6 +129,14 @@ impl Store {
         self.appliance(reference, &descriptor, &manifest).map(Some)
     }
 
+    /// The definition that an appliance was made of, as JSON.
+    pub fn definition(&self, reference: &str) -> Result<String, StoreError> {
+        let manifest = self.manifest(reference)?;
+        let (_, manifest) = manifest.ok_or_else(|| StoreError::Missing(reference.to_owned()))?;
+        let definition: serde_json::Value = self.0.document(manifest.config())?;
+        Ok(definition.to_string())
+    }
+
     /// Where everything in the root of an appliance comes from.
     pub fn provenance(&self, reference: &str) -> Result<Provenance, StoreError> {
         let layer = self.part(reference, PROVENANCE_TYPE, "record of where its files come from")?;

@@ -4,6 +4,7 @@ use std::path::{self, Path, PathBuf};
 
 use images::progress::Progress;
 use images::provenance::Provenance;
+use images::rebuild::{self, Difference};
 use images::signature::Keys;
 use images::{
     Appliance, DEFAULT_REFERENCE, Directories, Guest, Layout, Output, Pins, Request, Source, Store, image,
@@ -140,6 +141,15 @@ impl<'a> Order<'a> {
         progress: &dyn Progress,
     ) -> Result<Vec<PathBuf>, Failure> {
         Ok(images::write(&self.request(directories, progress)?, output)?)
+    }
+
+    /// Makes it once more; what differs first from the one that is there.
+    pub(super) fn rebuild(
+        self,
+        directories: &Directories,
+        progress: &dyn Progress,
+    ) -> Result<Option<Difference>, Failure> {
+        Ok(rebuild::rebuild(&self.request(directories, progress)?)?)
     }
 
     /// Where everything in it would come from.

@@ -166,7 +166,7 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             Command::Pull(args) => return transfer::pull(&context, args).await,
             Command::Push(args) => return transfer::push(&context, args).await,
             Command::Prune(args) => return prune::prune(&context, args).await,
-            Command::Verify(args) => Box::new(move || verify::verify(&context, &args)),
+            Command::Verify(args) => return verify::verify(context, args).await,
             Command::Key(args) => Box::new(move || signing::key(&args)),
             Command::Sign(args) => Box::new(move || signing::sign(&context, &args)),
             Command::Rm(args) => Box::new(move || prune::rm(&context, &args)),

@@ -1,14 +1,16 @@
-//! `mount DEVICE PATH`: the data disk, ext4, as large as its device, giving freed blocks back to the host.
+//! `mount [-version N] DEVICE PATH`: the data disk, ext4, as large as its device, giving freed blocks back to the host, and
+//! of no newer version than N.
 //!
 //! A disk that is full or cannot grow is no reason not to boot: only a builder that runs can make room again.
 
 mod grow;
 mod reserve;
+mod version;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 use tokio::task::JoinError;
 
 use super::Context;
@@ -16,8 +18,10 @@ use crate::bundle::path::resolve;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("usage: mount DEVICE PATH")]
+    #[error("usage: mount [-version N] DEVICE PATH")]
     Usage,
+    #[error(transparent)]
+    Newer(#[from] version::Newer),
     #[error("there is no device {}; is the data disk attached to the machine?", .0.display())]
     Missing(PathBuf),
     #[error("cannot make {}: {source}", path.display())]
@@ -37,18 +41,37 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 pub(super) async fn run(context: &Context<'_>, args: &[String]) -> Result<(), super::Error> {
-    let [device, path] = args else { return Err(Error::Usage.into()) };
+    let (version, device, path) = parse(args).ok_or(Error::Usage)?;
     let device = resolve(&context.bundle.rootfs, device);
     let path = resolve(&context.bundle.rootfs, path);
     // Replaying the journal of a machine that was killed can take a while; the host is answered meanwhile.
     let mounted = tokio::task::spawn_blocking(move || {
         mount_ext4(&device, &path)?;
-        Ok::<_, Error>([grown(&device, &path), reserved(&path)])
+        let of_size = [grown(&device, &path), reserved(&path)];
+        let of_version = match version.map(|own| version::settle(&path, own)).transpose() {
+            Ok(remark) => remark.flatten(),
+            Err(newer) => {
+                // The machine ends now; a disk that is not mounted has nothing to recover from.
+                let _ = unmount(&path, UnmountFlags::empty());
+                return Err(newer.into());
+            }
+        };
+        Ok::<_, Error>(of_size.into_iter().chain([of_version]).flatten().collect::<Vec<_>>())
     });
-    for remark in mounted.await.map_err(Error::BrokeOff)??.into_iter().flatten() {
+    for remark in mounted.await.map_err(Error::BrokeOff)?? {
         context.say(&remark);
     }
     Ok(())
+}
+
+fn parse(args: &[String]) -> Option<(Option<u32>, &str, &str)> {
+    match args {
+        [device, path] => Some((None, device, path)),
+        [flag, version, device, path] if flag == "-version" => {
+            Some((Some(version.parse().ok()?), device, path))
+        }
+        _ => None,
+    }
 }
 
 /// What there is to say of the file system's size.
@@ -88,6 +111,16 @@ fn mount_ext4(device: &Path, path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_a_number() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(parse(&words("/dev/vdb /x")), Some((None, "/dev/vdb", "/x")));
+        assert_eq!(parse(&words("-version 1 /dev/vdb /x")), Some((Some(1), "/dev/vdb", "/x")));
+        for wrong in ["/dev/vdb", "-version x /dev/vdb /x", "-label 1 /dev/vdb /x"] {
+            assert_eq!(parse(&words(wrong)), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn a_missing_disk_and_a_read_only_one_are_told_apart() {

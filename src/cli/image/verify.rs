@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use images::rebuild::Difference;
 use images::signature::Keys;
-use images::{Store, verify};
+use images::{DEFAULT_REFERENCE, Part, Source, Store, verify};
 
+use super::definition;
+use crate::cli::appliance::{self, Order};
 use crate::cli::output::{print, print_line};
-use crate::cli::{Context, Failure, appliance};
+use crate::cli::{Context, Failure, progress};
 
 /// Hold every part of an appliance or an image against its digest, and an appliance against the keys that are trusted
 #[derive(Debug, clap::Args)]
@@ -16,12 +19,80 @@ pub(super) struct VerifyArgs {
     /// The public key that it has to be signed with [default: any that is trusted; none where none is]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Make the appliance once more, and compare what a machine boots byte for byte
+    #[arg(long)]
+    rebuild: bool,
+    /// The definition that it is made of again [default: the one that is kept with it]
+    #[arg(value_name = "YML", requires = "rebuild")]
+    files: Vec<String>,
     /// As one JSON object
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn verify(context: &Context, args: &VerifyArgs) -> Result<(), Failure> {
+#[derive(Debug, thiserror::Error)]
+enum VerifyError {
+    #[error("the kernel of {0} is not the one that its definition makes here")]
+    Kernel(String),
+    #[error(
+        "the command line of {name} is not the one that its definition makes here: it is {here}, and was made {made}"
+    )]
+    Cmdline { name: String, here: String, made: String },
+    #[error(
+        "the root of {name} is not the one that its definition makes here; the first file that differs is {path}: it {what}"
+    )]
+    File { name: String, path: String, what: &'static str },
+    #[error(
+        "the root of {0} is not the one that its definition makes here: its files are the same, and their owners, times or places in the image are not"
+    )]
+    Root(String),
+    #[error("{0} is no appliance, and nothing that could be made again")]
+    NotOne(String),
+}
+
+pub(super) async fn verify(context: Context, args: VerifyArgs) -> Result<(), Failure> {
+    if args.rebuild {
+        let source = of_what(&context, &args).await?;
+        return tokio::task::spawn_blocking(move || {
+            check(&context, &args)?;
+            made_again(&context, source, &args.name)
+        })
+        .await?;
+    }
+    tokio::task::spawn_blocking(move || check(&context, &args)).await?
+}
+
+/// The definition that it is made of again.
+async fn of_what(context: &Context, args: &VerifyArgs) -> Result<Source, Failure> {
+    if !args.files.is_empty() || args.name == DEFAULT_REFERENCE {
+        return Ok(definition::source(args.files.clone()).await?);
+    }
+    let store = Store::open(&appliance::directories(context).images())?;
+    if store.find(&args.name)?.is_none() {
+        return Err(VerifyError::NotOne(args.name.clone()).into());
+    }
+    let name = format!("the definition of {}", args.name);
+    Ok(Source::Parts(vec![Part::Text { name, text: store.definition(&args.name)? }]))
+}
+
+fn made_again(context: &Context, source: Source, name: &str) -> Result<(), Failure> {
+    let order = Order::of(source, name);
+    let found = order.rebuild(&appliance::directories(context), progress::to_stderr().as_ref())?;
+    let name = name.to_owned();
+    Err(match found {
+        None => {
+            eprintln!("made again, {name} is the same, byte for byte");
+            return Ok(());
+        }
+        Some(Difference::Kernel) => VerifyError::Kernel(name),
+        Some(Difference::Cmdline { here, made }) => VerifyError::Cmdline { name, here, made },
+        Some(Difference::File { path, what }) => VerifyError::File { name, path, what },
+        Some(Difference::Root) => VerifyError::Root(name),
+    }
+    .into())
+}
+
+fn check(context: &Context, args: &VerifyArgs) -> Result<(), Failure> {
     let layout = appliance::directories(context).images();
     let contents = verify::contents(&layout, &args.name)?;
     let keys = match &args.key {
