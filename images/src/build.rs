@@ -12,7 +12,7 @@ use crate::kernel::{self, KernelError};
 use crate::lock::Lock;
 use crate::locking;
 use crate::origin::Origins;
-use crate::output::{self, Output};
+use crate::output::{self, Format, Output};
 use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
 use crate::request::{Directories, Request};
@@ -92,7 +92,7 @@ impl<'a> Build<'a> {
         let spool =
             Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
         let sources = root::sources(definition, &spool)?;
-        let built = Self {
+        Ok(Self {
             request,
             definition,
             architecture,
@@ -103,8 +103,7 @@ impl<'a> Build<'a> {
             kernel,
             origins,
             sources,
-        };
-        Ok(built)
+        })
     }
 
     /// Which kernel it is; not made yet.
@@ -161,9 +160,7 @@ fn stored(build: &Build<'_>) -> Result<Appliance, Error> {
     if let Some(made) = build.store.find_made_of(reference, &inputs)? {
         return Ok(made);
     }
-    if build.definition.kernel.ucode.is_some() {
-        return Err(Error::StoredMicrocode);
-    }
+    output::check(build, Format::KernelErofs)?;
     let kernel = build.kernel()?;
     let root = build.erofs(&build.root(&kernel.modules)?)?;
     let config = serde_json::to_vec_pretty(&sorted(build.definition)?)?;
