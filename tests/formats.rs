@@ -253,8 +253,10 @@ fn a_kernel_of_an_image_starts_with_its_modules_and_its_microcode() {
     assert!(fs::read(&initrd).unwrap().starts_with(&[&microcode[..], &[0x1f, 0x8b]].concat()));
     boots(vmm(&ramdisk.join("tiny-kernel"), cmdline).arg("--initrd").arg(initrd));
     let stored = tiny.instance.mvm(&["image", "build", tiny.path("tiny.yml").to_str().unwrap()]);
-    stored
-        .refused(1, "microcode comes before an initial ramdisk, and a stored appliance has none: leave out");
+    stored.refused(
+        1,
+        "microcode comes before an initial ramdisk, and kernel+erofs has none; leave out kernel.ucode",
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::kernel::{self, KernelError};
 use crate::lock::Lock;
 use crate::locking;
 use crate::origin::Origins;
-use crate::output::{self, Output};
+use crate::output::{self, Format, Output};
 use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
 use crate::provenance::{self, Provenance, ProvenanceError};
@@ -114,7 +114,7 @@ impl<'a> Build<'a> {
         let spool =
             Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
         let sources = root::sources(definition, &spool)?;
-        let built = Self {
+        Ok(Self {
             request,
             definition,
             places,
@@ -126,8 +126,7 @@ impl<'a> Build<'a> {
             kernel,
             origins,
             sources,
-        };
-        Ok(built)
+        })
     }
 
     /// Which kernel it is; not made yet.
@@ -221,9 +220,7 @@ pub(crate) struct Made {
 impl Made {
     /// Makes it, whether it is in the store or not.
     pub(crate) fn of(build: &Build<'_>, inputs: String) -> Result<Self, Error> {
-        if build.definition.kernel.ucode.is_some() {
-            return Err(Error::StoredMicrocode);
-        }
+        output::check(build, Format::KernelErofs)?;
         let kernel = build.kernel()?;
         let images = build.images()?;
         let (tree, containers) = build.root(&kernel.modules, &images)?;

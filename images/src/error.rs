@@ -32,11 +32,6 @@ pub enum Error {
     Source(#[from] SourceError),
     #[error("the definition names no kernel; give one with an image")]
     NoKernel,
-    #[error(
-        "microcode comes before an initial ramdisk, and a stored appliance has none: leave out kernel.ucode, or give --format \
-         kernel+initrd"
-    )]
-    StoredMicrocode,
     #[error(transparent)]
     ForeignKernel(#[from] ForeignError),
     #[error(transparent)]

@@ -99,6 +99,11 @@ impl Origin {
         }
     }
 
+    /// Whether it comes with microcode.
+    pub(crate) fn brings_microcode(&self) -> bool {
+        matches!(self, Self::Stored { spec, .. } if spec.ucode.as_deref().is_some_and(is_some))
+    }
+
     /// Everything that it depends on.
     pub(crate) fn key(&self, packages: &Packages<'_>) -> Result<String, KernelError> {
         match self {
@@ -294,7 +299,10 @@ mod tests {
         );
         let spec: KernelSpec = serde_yaml::from_str("{image: mvm/kernel, tar: none}").unwrap();
         let origin = Origin::of(&spec, (&layout, &Lock::default()), Architecture::host().unwrap()).unwrap();
-        assert_eq!(origin.has("CONFIG_EROFS_FS"), Some(true));
-        assert_eq!(origin.has("CONFIG_EFI_STUB"), Some(false));
+        let has = |origin: &Origin| ["CONFIG_EROFS_FS", "CONFIG_EFI_STUB"].map(|option| origin.has(option));
+        assert_eq!(has(&origin), [Some(true), Some(false)]);
+        let spec: KernelSpec = serde_yaml::from_str("{image: mvm/kernel-efi}").unwrap();
+        let origin = Origin::of(&spec, (&layout, &Lock::default()), Architecture::host().unwrap()).unwrap();
+        assert_eq!(has(&origin), [Some(true), Some(true)], "what its base has, and its own");
     }
 }

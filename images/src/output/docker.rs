@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::Path;
 
 use oci_spec::image::{
     Arch, ConfigBuilder, ImageConfigurationBuilder, ImageManifestBuilder, MediaType, Os, RootFsBuilder,
@@ -35,12 +36,7 @@ pub(super) fn write(build: &Build<'_>, place: &Place) -> Result<(), Error> {
     Ok(export(&directory, &name, place)?)
 }
 
-fn put(
-    layout: &Layout,
-    name: &str,
-    archive: &std::path::Path,
-    architecture: &str,
-) -> Result<(), LayoutError> {
+fn put(layout: &Layout, name: &str, archive: &Path, architecture: &str) -> Result<(), LayoutError> {
     let layer = layout.add_file(MediaType::ImageLayer.as_ref(), archive)?;
     let config = ImageConfigurationBuilder::default()
         .architecture(Arch::from(architecture))
@@ -63,7 +59,7 @@ fn put(
     Ok(())
 }
 
-fn export(directory: &std::path::Path, name: &str, place: &Place) -> Result<(), OutputError> {
+fn export(directory: &Path, name: &str, place: &Place) -> Result<(), OutputError> {
     let mut exported: Result<(), ExportError> = Ok(());
     let streamed = place.stream(|to| {
         exported = image::export(directory, name, to);

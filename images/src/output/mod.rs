@@ -128,7 +128,7 @@ pub enum OutputError {
         "the kernel {kernel} has no {option}, which {format} needs; mvm's own kernel that has it is kernel.image: mvm/kernel-efi"
     )]
     Kernel { kernel: String, option: &'static str, format: &'static str },
-    #[error("there is nothing before the root in {0} that could hold kernel.ucode; leave that out")]
+    #[error("microcode comes before an initial ramdisk, and {0} has none; leave out kernel.ucode")]
     Microcode(&'static str),
     #[error("cannot make {what}")]
     Make { what: &'static str, source: io::Error },
@@ -159,13 +159,13 @@ pub(crate) fn write(build: &Build<'_>, output: &Output) -> Result<Vec<PathBuf>, 
 }
 
 /// What can be known before anything is made.
-fn check(build: &Build<'_>, format: Format) -> Result<(), OutputError> {
+pub(crate) fn check(build: &Build<'_>, format: Format) -> Result<(), OutputError> {
     if let Some(option) = format.wants() {
         has(build.kernel_origin(), option, format)?;
     }
-    let is_before_a_ramdisk =
-        !matches!(format, Format::KernelErofs | Format::KernelSquashfs | Format::RawEfi | Format::Qcow2Efi);
-    if build.definition.kernel.ucode.is_some() && !is_before_a_ramdisk {
+    let has_no_ramdisk =
+        matches!(format, Format::KernelErofs | Format::KernelSquashfs | Format::RawEfi | Format::Qcow2Efi);
+    if has_no_ramdisk && build.kernel_origin().brings_microcode() {
         return Err(OutputError::Microcode(format.name()));
     }
     Ok(())

@@ -17,7 +17,9 @@ use super::{Format, Output, OutputError, failed, initrd};
 use crate::build::Build;
 use crate::error::Error;
 use crate::files;
+use crate::kernel;
 use crate::progress::Stage;
+use crate::rootfs::Tree;
 use program::{Content, Section};
 
 /// Why there is nothing that firmware starts.
@@ -50,43 +52,16 @@ fn names(architecture: &'static str) -> Result<(&'static str, &'static str), Efi
 pub(super) fn write(build: &Build<'_>, output: &Output) -> Result<(), Error> {
     let (program, stub) = names(build.architecture.debian).map_err(OutputError::from)?;
     let kernel = build.kernel()?;
-    let root = build.tree(&kernel.modules)?;
-    let tool = build.tool("efi-stub")?;
-    let scratch = build.scratch.path();
-    let making = Making {
-        build,
-        kernel: kernel.image,
-        program,
-        stub: tool.root.join("usr/lib/systemd/boot/efi").join(stub),
-    };
-    let Some(place) = output.format.endings().first().and_then(|ending| output.place.making(ending)) else {
-        return Ok(());
-    };
-    if output.format == Format::IsoEfi {
-        let ramdisk = scratch.join("initrd.img");
-        Stage::run(build.request.progress, "initial ramdisk: compress", || {
-            initrd::make(&root, kernel.microcode.as_ref(), &ramdisk)
-        })
-        .map_err(failed("the initial ramdisk"))?;
-        let boot = making.file_system(build.definition.kernel.cmdline.clone(), Some(ramdisk))?;
-        let xorriso = build.tool("xorriso")?;
-        return Stage::run(build.request.progress, "disc: write", || iso::make(&xorriso, &boot, &place))
-            .map_err(|error| OutputError::from(EfiError::from(error)).into());
+    if !program::is_one(&kernel.image).map_err(failed("the program"))? {
+        let name = build.kernel_origin().name().to_owned();
+        return Err(OutputError::from(EfiError::NoStub(name)).into());
     }
-    let image = build.erofs(&root)?;
-    let root_id = id("root", &[&image]).map_err(failed("the disk"))?;
-    let boot = making.file_system(words(&build.definition.kernel.cmdline, &root_id), None)?;
-    let disk = disk::Disk { boot: &boot, root: &image, root_id, size_mib: output.size_mib };
-    Stage::run(build.request.progress, "disk: write", || {
-        if output.format == Format::RawEfi {
-            return disk.write(&place).map(drop);
-        }
-        let raw = scratch.join("disk.img");
-        let extents = disk.write(&raw)?;
-        qcow2::convert(&raw, &extents, &place).map_err(make("the disk"))
-    })
-    .map_err(OutputError::from)?;
-    Ok(())
+    let root = build.tree(&kernel.modules)?;
+    let stub = build.tool("efi-stub")?.root.join("usr/lib/systemd/boot/efi").join(stub);
+    let place = output.format.endings().first().and_then(|ending| output.place.making(ending));
+    let Some(place) = place else { return Ok(()) };
+    let making = Making { build, kernel, program, stub, place };
+    if output.format == Format::IsoEfi { making.disc(&root) } else { making.disk(&root, output) }
 }
 
 /// The words of a kernel whose root is a partition: of those that the definition has, none about another root.
@@ -104,33 +79,62 @@ fn words(cmdline: &str, root: &Uuid) -> String {
 
 struct Making<'a> {
     build: &'a Build<'a>,
-    kernel: PathBuf,
+    kernel: kernel::Made,
     /// Its file's name.
     program: &'static str,
     stub: PathBuf,
+    place: PathBuf,
 }
 
 impl Making<'_> {
+    fn disc(&self, root: &Tree) -> Result<(), Error> {
+        let ramdisk = self.scratch("initrd.img");
+        Stage::run(self.build.request.progress, "initial ramdisk: compress", || {
+            initrd::make(root, self.kernel.microcode.as_ref(), &ramdisk)
+        })
+        .map_err(failed("the initial ramdisk"))?;
+        let boot = self.file_system(self.build.definition.kernel.cmdline.clone(), Some(ramdisk))?;
+        let xorriso = self.build.tool("xorriso")?;
+        Stage::run(self.build.request.progress, "disc: write", || iso::make(&xorriso, &boot, &self.place))
+            .map_err(|error| OutputError::from(EfiError::from(error)).into())
+    }
+
+    fn disk(&self, root: &Tree, output: &Output) -> Result<(), Error> {
+        let root = self.build.erofs(root)?;
+        let root_id = id("root", &[&root]).map_err(failed("the disk"))?;
+        let words = words(&self.build.definition.kernel.cmdline, &root_id);
+        let boot = self.file_system(words, None)?;
+        let disk = disk::Disk { boot: &boot, root: &root, root_id, size_mib: output.size_mib };
+        Stage::run(self.build.request.progress, "disk: write", || {
+            if output.format == Format::RawEfi {
+                return disk.write(&self.place).map(drop);
+            }
+            let raw = self.scratch("disk.img");
+            let extents = disk.write(&raw)?;
+            qcow2::convert(&raw, &extents, &self.place).map_err(make("the disk"))
+        })
+        .map_err(|error| OutputError::from(error).into())
+    }
+
     /// The firmware's file system with the one program.
     fn file_system(&self, cmdline: String, ramdisk: Option<PathBuf>) -> Result<PathBuf, OutputError> {
-        let scratch = self.build.scratch.path();
-        let kernel = || self.build.kernel_origin().name().to_owned();
-        if !program::is_one(&self.kernel).map_err(failed("the program"))? {
-            return Err(EfiError::NoStub(kernel()).into());
-        }
         let release = "ID=mvm\nNAME=mvm\nPRETTY_NAME=mvm\n".to_owned();
         let mut sections = vec![
             Section { name: ".osrel", content: Content::Text(release) },
             Section { name: ".cmdline", content: Content::Text(cmdline) },
         ];
         sections.extend(ramdisk.map(|path| Section { name: ".initrd", content: Content::File(path) }));
-        sections.push(Section { name: ".linux", content: Content::File(self.kernel.clone()) });
-        let program = scratch.join("program.efi");
+        sections.push(Section { name: ".linux", content: Content::File(self.kernel.image.clone()) });
+        let program = self.scratch("program.efi");
         program::make(&self.stub, &sections, &program).map_err(failed("the program"))?;
-        let image = scratch.join(iso::BOOT);
+        let image = self.scratch(iso::BOOT);
         fat::make(&program, &format!("EFI/BOOT/{}", self.program), &image)
             .map_err(failed("the firmware's file system"))?;
         Ok(image)
+    }
+
+    fn scratch(&self, name: &str) -> PathBuf {
+        self.build.scratch.path().join(name)
     }
 }
 
