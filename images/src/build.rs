@@ -13,13 +13,12 @@ use crate::files::Key;
 use crate::kernel::{Kernel, KernelError};
 use crate::lock::Lock;
 use crate::locking;
-use crate::origin::Origins;
+use crate::origin::{Images, Origins};
 use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
 use crate::provenance::{self, Provenance, ProvenanceError};
 use crate::request::{Directories, Request};
 use crate::root::{self, Assembly};
-use crate::rootfs::bundle::Made;
 use crate::rootfs::verity::Verity;
 use crate::rootfs::{Content, Spool, Tree, erofs};
 use crate::sbom;
@@ -143,7 +142,7 @@ impl<'a> Plan<'a> {
             kernel: &self.kernel,
             vmlinux: &vmlinux,
             guest: request.guest,
-            images: &images,
+            images: &images.unpacked,
             packages,
         };
         let bill = bill.document()?;
@@ -180,7 +179,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The root, and who says what of its containers.
-    fn root(&self, images: &BTreeMap<&str, Made>) -> Result<(Tree, Vec<provenance::Container>), Error> {
+    fn root(&self, images: &Images<'_>) -> Result<(Tree, Vec<provenance::Container>), Error> {
         let assembly = Assembly { definition: self.definition, places: self.places, images };
         let containers = assembly.containers()?;
         let tree = root::assemble(assembly, &containers, self.request.guest.binary, &self.sources)?;

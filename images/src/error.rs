@@ -40,6 +40,10 @@ pub enum Error {
         "the image {name} is not here as the lock has it, {digest}; `mvm image pull` brings it by that digest"
     )]
     NoLockedImage { name: String, digest: String },
+    #[error(
+        "the volume {volume} cannot hold {image} as an OCI image: mvm makes it of packages; give one that `mvm image import` has taken over"
+    )]
+    NoWhole { volume: String, image: String },
     #[error("the image {name} cannot be used")]
     Image { name: String, source: ImageError },
     #[error("the container {container} cannot be described")]

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use crate::deb::root_path;
 use crate::error::Error;
+use crate::origin::Images;
 use crate::provenance::{self, Item, Material, Origin};
-use crate::rootfs::bundle::{self, Container, Made};
+use crate::rootfs::bundle::{self, Container};
 use crate::rootfs::{Content, Entry, Spool, Tree};
 use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, Places, VOLUMES};
 
@@ -18,7 +19,7 @@ use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, Pla
 pub(crate) struct Assembly<'a> {
     pub(crate) definition: &'a Definition,
     pub(crate) places: &'a Places,
-    pub(crate) images: &'a BTreeMap<&'a str, Made>,
+    pub(crate) images: &'a Images<'a>,
 }
 
 /// The whole tree.
@@ -31,13 +32,13 @@ pub(crate) fn assemble(
     let mut root = Tree::default();
     let Assembly { definition, images, .. } = assembly;
     for (index, image) in definition.init.iter().enumerate() {
-        if let Some(made) = images.get(image.as_str()) {
+        if let Some(made) = images.unpacked.get(image.as_str()) {
             root.graft("", &made.tree, assembly.item("init", index, None).as_ref());
         }
     }
     root.put("init", Entry::file(0o755, guest).of(&Arc::new(Origin::own(Material::Guest))));
     put_volumes(&mut root, assembly);
-    bundle::put_all(&mut root, containers, images)?;
+    bundle::put_all(&mut root, containers, &images.unpacked)?;
     let names = Names::of(definition);
     for (index, file) in definition.files.iter().enumerate() {
         let metadata = file.metadata.map(|language| match language {
@@ -61,7 +62,7 @@ impl<'a> Assembly<'a> {
     pub(crate) fn containers(self) -> Result<Vec<Container<'a>>, Error> {
         let (names, nothing) = (Names::of(self.definition), ImageConfig::default());
         let container = |section: &str, index, image: &'a Image| {
-            let own = self.images.get(image.image.as_str()).map(|made| made.config.merged());
+            let own = self.images.unpacked.get(image.image.as_str()).map(|made| made.config.merged());
             let config = names.resolve(image.merged_with(own.as_ref().unwrap_or(&nothing)));
             let config = config.map_err(|source| Error::Name { container: image.name.clone(), source })?;
             let directory = match section {
@@ -83,7 +84,7 @@ impl<'a> Assembly<'a> {
     /// Who says what of each of them.
     pub(crate) fn describe(self, containers: &[Container<'_>]) -> Vec<provenance::Container> {
         let of = |(image, container): (&Image, &Container<'_>)| {
-            let made = self.images.get(image.image.as_str())?;
+            let made = self.images.unpacked.get(image.image.as_str())?;
             let item = container.item.as_ref();
             let written = item.and_then(|item| self.places.entry(&item.section, item.index));
             Some(provenance::Container {
@@ -121,8 +122,9 @@ fn put_volumes(root: &mut Tree, assembly: Assembly<'_>) {
         let place = format!("{VOLUMES}/{}", volume.name);
         let lower = format!("{place}/lower");
         root.ensure_directory(&lower, &directory);
-        if let Some(made) = volume.image.as_deref().and_then(|image| assembly.images.get(image)) {
-            root.graft(&lower, &made.tree, item.as_ref());
+        let unpacked = || Some(&assembly.images.unpacked.get(volume.image.as_deref()?)?.tree);
+        if let Some(tree) = assembly.images.whole.get(volume.name.as_str()).or_else(unpacked) {
+            root.graft(&lower, tree, item.as_ref());
         }
         root.ensure_directory(&format!("{place}/merged"), &directory);
         if !volume.readonly {
@@ -180,7 +182,7 @@ mod tests {
                     files: [{path: /bin/x, contents: x, mode: '0755', uid: 7, gid: b}, {path: y, metadata: yaml}]}";
         let document = Document { file: "a.yml", text, directory: Path::new("") };
         let (definition, places) = Definition::locate(&[document]).unwrap();
-        let images = BTreeMap::new();
+        let images = Images::default();
         let assembly = Assembly { definition: &definition, places: &places, images: &images };
         let containers = assembly.containers().unwrap();
         let root = assemble(assembly, &containers, b"guest", &BTreeMap::new()).unwrap();

@@ -1,7 +1,7 @@
 //! What the format has and the builder or init does not do yet: refused before a build, by name.
 
 use crate::error::Error;
-use crate::spec::{Definition, Image, VolumeFormat};
+use crate::spec::Definition;
 
 pub(crate) fn check(definition: &Definition) -> Result<(), Error> {
     let kernel = &definition.kernel;
@@ -12,27 +12,11 @@ pub(crate) fn check(definition: &Definition) -> Result<(), Error> {
         ("kernel.binary", kernel.binary.is_some()),
         ("kernel.tar", kernel.tar.is_some()),
         ("kernel.ucode", kernel.ucode.is_some()),
-        (
-            "volumes of the format oci",
-            definition.volumes.iter().any(|volume| volume.format == Some(VolumeFormat::Oci)),
-        ),
     ];
-    let part = parts.into_iter().find_map(|(part, is_used)| is_used.then(|| part.to_owned()));
-    match part.or_else(|| definition.containers().find_map(of_container)) {
+    match parts.into_iter().find_map(|(part, is_used)| is_used.then(|| part.to_owned())) {
         Some(part) => Err(Error::Unserved { part }),
         None => Ok(()),
     }
-}
-
-fn of_container(image: &Image) -> Option<String> {
-    let runtime = image.runtime.as_ref()?;
-    let parts = [
-        ("interfaces", runtime.interfaces.is_some()),
-        ("bindNS", runtime.bind_ns.is_some()),
-        ("namespace", runtime.namespace.is_some()),
-    ];
-    let part = parts.into_iter().find_map(|(part, is_used)| is_used.then_some(part))?;
-    Some(format!("{}: runtime.{part}", image.name))
 }
 
 #[cfg(test)]
@@ -40,22 +24,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_init_does_not_do_is_refused_before_the_build() {
-        let message = |more: &str| {
-            let text = format!("kernel: {{image: k}}\nservices: [{{name: a, image: x, {more}}}]\n");
+    fn what_the_builder_does_not_do_is_refused_before_the_build() {
+        let message = |kernel: &str| {
+            let text = format!("{{kernel: {{image: k, {kernel}}}}}");
             check(&Definition::parse("a.yml", &text).unwrap()).unwrap_err().to_string()
         };
-        assert_eq!(
-            message("runtime: {interfaces: [{name: wg0}]}"),
-            "a: runtime.interfaces is not built in yet"
-        );
-        assert_eq!(
-            message("runtime: {bindNS: {net: /run/netns/x}}"),
-            "a: runtime.bindNS is not built in yet"
-        );
-        let volumes =
-            Definition::parse("a.yml", "{kernel: {image: k}, volumes: [{name: a, format: oci}]}").unwrap();
-        assert_eq!(check(&volumes).unwrap_err().to_string(), "volumes of the format oci is not built in yet");
+        assert_eq!(message("binary: bzImage"), "kernel.binary is not built in yet");
+        assert_eq!(message("ucode: ucode.cpio"), "kernel.ucode is not built in yet");
         let none = Definition::parse("a.yml", "files: []").unwrap();
         assert!(check(&none).unwrap_err().to_string().starts_with("the definition names no kernel"));
     }

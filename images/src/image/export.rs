@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageIndexBuilder, MediaType, OciLayoutBuilder};
+use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor};
 use tar::{Builder, EntryType, Header};
 
-use crate::layout::{Layout, LayoutError};
+use crate::layout::{self, Layout, LayoutError};
 use crate::signature;
 
 /// Why something cannot be exported.
@@ -21,8 +21,6 @@ pub enum ExportError {
     Write(#[from] io::Error),
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    #[error("cannot describe the layout")]
-    Describe(#[from] oci_spec::OciSpecError),
 }
 
 /// With its name, and nothing else that this layout knows of it.
@@ -43,12 +41,6 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
     let signatures = signature::name_of(descriptor.digest());
     let mut all = vec![named(&descriptor, name)];
     all.extend(layout.find(&signatures)?.map(|found| named(&found, &signatures)));
-    let index = ImageIndexBuilder::default()
-        .schema_version(2_u32)
-        .media_type(MediaType::ImageIndex)
-        .manifests(all.clone())
-        .build()?;
-    let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
     let mut archive = Builder::new(to);
     let mut add = |path: &str, size: u64, from: &mut dyn io::Read| {
         let mut header = Header::new_gnu();
@@ -60,7 +52,7 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
         header.set_size(size);
         archive.append_data(&mut header, path, from)
     };
-    for (path, text) in [("oci-layout", marker.to_string()?), ("index.json", index.to_string()?)] {
+    for (path, text) in layout::documents(all.clone())? {
         add(path, text.len() as u64, &mut text.as_bytes())?;
     }
     let mut contents = BTreeMap::new();

@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod inspect;
 mod lists;
+mod whole;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use export::{ExportError, export};
 pub(crate) use import::import_into;
 pub use import::{ImportError, Imported, forget, import, import_appliance, keep};
 pub use inspect::inspect;
+pub(crate) use whole::Whole;
 
 use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::layer::{self, Budget, Compression, LayerError, Limits};
@@ -32,7 +34,7 @@ use crate::spec::OwnConfig;
 pub enum ImageError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    #[error("it has no part for linux/{wanted}; it has {found}")]
+    #[error("it has no part for {wanted}; it has {found}")]
     Platform { wanted: String, found: String },
     #[error("{0} is no image of a container")]
     Kind(MediaType),
@@ -145,7 +147,7 @@ fn chosen(index: &ImageIndex, architecture: Architecture) -> Result<&Descriptor,
     index.manifests().iter().find(is_right).ok_or_else(|| {
         let platforms = index.manifests().iter().filter_map(|each| each.platform().as_ref());
         let found: Vec<_> = platforms.map(|each| format!("{}/{}", each.os(), each.architecture())).collect();
-        ImageError::Platform { wanted: wanted.to_string(), found: found.join(", ") }
+        ImageError::Platform { wanted: format!("linux/{wanted}"), found: found.join(", ") }
     })
 }
 

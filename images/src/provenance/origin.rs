@@ -53,6 +53,8 @@ pub enum Material {
     /// Made of an assembly source beside a component's recipe.
     Assembled(String),
     Layer(Layer),
+    /// A part of the image as it is, in an OCI layout.
+    Whole,
     /// What the entry of `files` says that it is.
     File,
     /// The guest binary, mvm's init.
@@ -152,6 +154,7 @@ impl fmt::Display for Material {
             Self::Layer(Layer { number, count, digest }) => {
                 write!(f, "layer {number} of {count}, {digest}")
             }
+            Self::Whole => f.write_str("the image itself, as an OCI layout"),
             Self::File => f.write_str("the definition"),
             Self::Guest => f.write_str("mvm's guest binary"),
             Self::Description => f.write_str("made by mvm: a container's description"),
