@@ -1,6 +1,7 @@
 //! Images of containers in the layout: what is in them, and how they come there.
 
 mod config;
+mod dress;
 mod export;
 mod import;
 mod inspect;
@@ -84,7 +85,7 @@ impl Image {
         Ok(lists::read(layout, &self.lists)?)
     }
 
-    /// All layers, one over the other.
+    /// All layers, one over the other, and with that what every container has.
     pub(crate) fn unpack(&self, layout: &Layout, spool: &Spool) -> Result<Tree, ImageError> {
         let (mut tree, mut budget) = (Tree::default(), Budget::new(Limits::default()));
         let count = self.layers.len();
@@ -108,6 +109,8 @@ impl Image {
             };
             unpacked.map_err(|source| ImageError::Layer { number, count, digest, source })?;
         }
+        let image = Some(self.id.clone());
+        dress::dress(&mut tree, &Arc::new(Origin { item: None, image, material: Material::Docker }));
         Ok(tree)
     }
 }

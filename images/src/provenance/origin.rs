@@ -55,6 +55,10 @@ pub enum Material {
     Layer(Layer),
     /// A part of the image as it is, in an OCI layout.
     Whole,
+    /// What Docker puts into each container, and LinuxKit and mvm into each image of others.
+    Docker,
+    /// The link to the machine's resolver.
+    Resolver,
     /// What the entry of `files` says that it is.
     File,
     /// The guest binary, mvm's init.
@@ -155,6 +159,8 @@ impl fmt::Display for Material {
                 write!(f, "layer {number} of {count}, {digest}")
             }
             Self::Whole => f.write_str("the image itself, as an OCI layout"),
+            Self::Docker => f.write_str("made by mvm: what Docker puts into each container"),
+            Self::Resolver => f.write_str("made by mvm: the link to the machine's resolver"),
             Self::File => f.write_str("the definition"),
             Self::Guest => f.write_str("mvm's guest binary"),
             Self::Description => f.write_str("made by mvm: a container's description"),

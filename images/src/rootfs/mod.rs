@@ -2,6 +2,8 @@
 
 pub(crate) mod bundle;
 mod content;
+#[cfg(test)]
+mod contract;
 pub(crate) mod erofs;
 pub(crate) mod links;
 pub(crate) mod mounts;
