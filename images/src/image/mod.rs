@@ -37,6 +37,8 @@ pub enum ImageError {
     Layout(#[from] LayoutError),
     #[error("it has no part for {wanted}; it has {found}")]
     Platform { wanted: String, found: String },
+    #[error("its part for {0} is not here; `mvm image pull --all-platforms` brings it")]
+    NotHere(String),
     #[error("{0} is no image of a container")]
     Kind(MediaType),
     #[error("layer {number} of {count} ({digest}) cannot be unpacked")]

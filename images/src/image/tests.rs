@@ -451,4 +451,8 @@ fn a_volume_holds_an_image_as_a_layout_with_the_platforms_that_were_asked_for() 
     assert_eq!(taken("one", &["linux/arm64"]).unwrap(), (true, false), "an image of one platform is that");
     let error = taken("both", &["linux/arm/v7"]).unwrap_err().to_string();
     assert_eq!(error, "it has no part for linux/arm/v7; it has linux/amd64, linux/arm64");
+    fs::remove_file(layout.blob(&other["digest"].as_str().unwrap().parse().unwrap())).unwrap();
+    let error = taken("both", &["linux/arm64"]).unwrap_err().to_string();
+    assert_eq!(error, "its part for linux/arm64 is not here; `mvm image pull --all-platforms` brings it");
+    assert_eq!(taken("both", &[]).unwrap(), (true, false));
 }

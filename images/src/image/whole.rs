@@ -48,6 +48,9 @@ impl Whole {
                     found.map(|each| format!("{}/{}", each.os(), each.architecture())).collect();
                 ImageError::Platform { wanted: wanted.clone(), found: found.join(", ") }
             })?;
+            if !layout.has(found) {
+                return Err(ImageError::NotHere(wanted.clone()));
+            }
             layout.is_whole(found)?;
         }
         let chosen = all.iter().filter(|each| platforms.iter().any(|wanted| is(each, wanted)));
