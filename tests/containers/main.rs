@@ -10,12 +10,13 @@ use std::fs;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use support::{Instance, Options, STATIC, TOP, built, layout_of, skipped};
+use support::{Instance, Options, STATIC, TOP, built, eventually, layout_of, skipped};
 
 const CASES: &str = include_str!("cases.yml");
 const NOTHING: &str = include_str!("nothing.yml");
 const IMAGE: &str = "test/prober:1";
 const LABELLED: &str = "test/labelled:1";
+const SERVICE: &str = "again";
 /// How many steps mvm's own appliance has.
 const OWN_STEPS: usize = 5;
 
@@ -60,6 +61,25 @@ fn each_container_sees_what_it_asks_for_and_nothing_else() {
         let kept = instance.mvm(&["exec", "stat", "-L", "-c", "%i", &format!("/run/ns/{kind}")]).ok();
         assert_eq!(kept.trim(), number.to_string(), "{kind}");
     }
+    a_service_is_given_its_own_anew(&instance);
+}
+
+/// What an earlier run of it had would have the names that it wants.
+fn a_service_is_given_its_own_anew(instance: &Instance) {
+    let report = |number: usize| {
+        eventually(&format!("report {number} of the service"), 60, || {
+            let log = instance.mvm(&["logs", SERVICE]).ok();
+            let line = log.lines().nth(number).ok_or_else(|| log.clone());
+            line.map(|line| serde_json::from_str::<Value>(line).unwrap())
+        })
+    };
+    let first = report(0);
+    instance.mvm(&["exec", "sh", "-c", "kill -9 $(cat /run/mvm/bundles/again/pid)"]).ok();
+    let second = report(1);
+    assert_eq!((&first["interfaces"], &second["interfaces"]), (&json!(["end", "lo"]), &json!(["end", "lo"])));
+    assert_ne!(first["namespaces"]["net"], second["namespaces"]["net"]);
+    let said = instance.mvm(&["logs", "init"]).ok();
+    assert!(said.contains("again ended: killed by signal 9") && !said.contains("cannot"), "{said}");
 }
 
 /// An appliance with all of them, running.
@@ -78,7 +98,12 @@ fn boot(cases: &[Case]) -> Instance {
         merge(&mut container, &case.asks);
         container
     });
-    let more = json!({"volumes": volumes, "onboot": containers.collect::<Vec<_>>()});
+    let service = json!({
+        "name": SERVICE, "image": IMAGE, "command": ["/bin/prober", "stay"], "net": "new", "runtime": {
+            "interfaces": [{"name": "end", "peer": "other"}], "bindNS": {"net": "/run/ns/again", "mnt": "/run/ns/mnt-again"},
+        },
+    });
+    let more = json!({"volumes": volumes, "onboot": containers.collect::<Vec<_>>(), "services": [service]});
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("probed.yml");
     fs::write(&file, more.to_string()).unwrap();

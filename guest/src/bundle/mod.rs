@@ -11,6 +11,7 @@ pub(crate) mod volumes;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Pid;
 
@@ -70,8 +71,8 @@ impl Bundle {
     }
 
     /// Gives a container that was made, as this process, what it is to have before it starts.
-    fn equip(&self, process: Pid) -> Result<(), Error> {
-        self.runtime.equip(&self.name, process)
+    async fn equip(&self, process: Pid, patience: Duration) -> Result<(), Error> {
+        self.runtime.equip(&self.name, process, patience).await
     }
 }
 

@@ -21,6 +21,8 @@ const BUNDLES: &str = "/run/mvm/bundles";
 const STATE: &str = "/run/runc";
 const PLACES: [&str; 4] = ["/usr/bin/runc", "/usr/sbin/runc", "/bin/runc", "/sbin/runc"];
 
+/// How long interfaces of an earlier run may be in the way.
+const EARLIER_RUN: Duration = Duration::from_secs(10);
 /// How long is waited for the last lines of something that has ended.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
 
@@ -111,6 +113,7 @@ impl Runc {
     ) -> Result<(Pid, oneshot::Receiver<Exit>), RuncError> {
         let pid_file = directory.join("pid");
         let is_equipped = bundle.has_to_be_equipped();
+        let patience = if pid_file.exists() { EARLIER_RUN } else { Duration::ZERO };
         let verb: &[&str] = if is_equipped { &["create"] } else { &["run", "--detach"] };
         let verb = verb.iter().map(AsRef::as_ref);
         let operands =
@@ -120,7 +123,7 @@ impl Runc {
             .ok_or_else(|| RuncError::NoPid { container: bundle.name.clone(), path: pid_file })?;
         let end = self.children.end_of(pid.as_raw_nonzero().get().unsigned_abs());
         if is_equipped {
-            bundle.equip(pid)?;
+            bundle.equip(pid, patience).await?;
             self.tell(bundle, ["start".as_ref()].into_iter(), output).await?;
         }
         Ok((pid, end))

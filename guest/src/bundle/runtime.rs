@@ -1,14 +1,19 @@
 //! `runtime.json`: LinuxKit's `Runtime` structure (src/moby/config.go), what has to be there before a container starts.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use serde::{Deserialize, Deserializer};
+use tokio::time::sleep;
 
 use super::Error;
 use super::mounts::{Mount, make_directory};
 use super::namespaces::Namespaces;
 use crate::net::Interface;
+
+/// Between two tries to give an interface.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// As the image builder writes it: absent lists may be `null`, as Go has them. Its `namespace` is containerd's, which runs no
 /// container here.
@@ -61,14 +66,18 @@ impl RuntimeConfig {
         !self.interfaces.is_empty() || !self.bind_namespaces.is_empty()
     }
 
-    /// Between making a container and starting it.
-    pub(super) fn equip(&self, bundle: &str, process: Pid) -> Result<(), Error> {
+    /// Between making a container and starting it. The interfaces of an earlier run have `patience` to go, or to come back.
+    pub(super) async fn equip(&self, bundle: &str, process: Pid, patience: Duration) -> Result<(), Error> {
         self.bind_namespaces.release();
-        let give = |interface: &Interface| interface.give(process);
-        self.interfaces
-            .iter()
-            .try_for_each(give)
-            .map_err(|source| Error::Interface { bundle: bundle.to_owned(), source })?;
+        let since = Instant::now();
+        for interface in &self.interfaces {
+            while let Err(source) = interface.give(process) {
+                if !source.may_pass() || since.elapsed() >= patience {
+                    return Err(Error::Interface { bundle: bundle.to_owned(), source });
+                }
+                sleep(PAUSE).await;
+            }
+        }
         self.bind_namespaces.bind(process)
     }
 }

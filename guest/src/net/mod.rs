@@ -23,3 +23,12 @@ pub(crate) enum Error {
     #[error("the interface {0} is one end of a veth, and there is no peer that would be the other")]
     NoPeer(String),
 }
+
+impl Error {
+    /// Whether it is about a name that another network namespace has until the kernel has taken that apart, which it does by
+    /// and by.
+    pub(crate) fn may_pass(&self) -> bool {
+        let Self::Refused { source, .. } = self else { return false };
+        [libc::EEXIST, libc::ENODEV].into_iter().any(|code| source.raw_os_error() == Some(code))
+    }
+}

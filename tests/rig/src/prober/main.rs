@@ -11,6 +11,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+/// Its argument, if it is not to end.
+const STAY: &str = "stay";
+
 fn main() {
     let report = json!({
         "args": std::env::args().collect::<Vec<_>>(),
@@ -36,6 +39,9 @@ fn main() {
         "seen": each(&["/hidden", "/hidden-file", "/made", "/kept-group/cgroup.type"], files::see),
     });
     println!("{report}");
+    while std::env::args().nth(1).as_deref() == Some(STAY) {
+        std::thread::park();
+    }
 }
 
 /// A value for each of some names.
