@@ -1,5 +1,8 @@
 //! The root of the appliance, put together from its parts in the definition's order.
 
+#[cfg(test)]
+mod contract;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;

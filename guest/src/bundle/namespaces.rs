@@ -39,8 +39,8 @@ impl Namespaces {
     /// Lets go of those of an earlier run: what they keep alive has the names that this run wants.
     pub(super) fn release(&self) {
         for (_, file) in self.files() {
-            // Mostly there is none.
-            while unmount(file, UnmountFlags::DETACH).is_ok() {}
+            // Mostly there is none. A directory is none of ours.
+            while file.is_file() && unmount(file, UnmountFlags::DETACH).is_ok() {}
         }
     }
 

@@ -35,6 +35,9 @@ pub(crate) struct Interface {
 impl Interface {
     /// Gives it to the network namespace of a process.
     pub(crate) fn give(&self, owner: Pid) -> Result<(), Error> {
+        if self.name.is_empty() {
+            return Err(Error::NoName);
+        }
         let netlink = Netlink::route()?;
         if let Some(kind) = self.kind() {
             if kind == VETH && self.peer.is_empty() {
@@ -123,6 +126,12 @@ mod tests {
             error,
             "the interface a is one end of a veth, and there is no peer that would be the other"
         );
+    }
+
+    #[test]
+    fn one_without_a_name_is_not_given_any() {
+        let error = interface(r#"{"name":"","add":"dummy"}"#).give(Pid::INIT).unwrap_err().to_string();
+        assert_eq!(error, "one has no name");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) enum Error {
     NoInterface(&'static str),
     #[error("the interface {0} is one end of a veth, and there is no peer that would be the other")]
     NoPeer(String),
+    #[error("one has no name")]
+    NoName,
 }
 
 impl Error {

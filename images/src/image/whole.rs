@@ -14,6 +14,7 @@ use crate::rootfs::{Content, Entry, Spool, Tree};
 /// An image, found, with the platforms that were asked for.
 #[derive(Debug)]
 pub(crate) struct Whole {
+    /// What the definition calls it.
     pub(crate) name: String,
     /// What the name stands for.
     named: Descriptor,

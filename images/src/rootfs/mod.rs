@@ -2,8 +2,6 @@
 
 pub(crate) mod bundle;
 mod content;
-#[cfg(test)]
-mod contract;
 pub(crate) mod erofs;
 pub(crate) mod links;
 pub(crate) mod mounts;

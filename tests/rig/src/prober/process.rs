@@ -49,10 +49,11 @@ pub(crate) fn namespaces() -> Value {
 
 /// Its control group, and what that is limited to.
 pub(crate) fn cgroup() -> Value {
-    const FILES: [&str; 8] = [
+    const FILES: [&str; 9] = [
         "cpu.max",
         "cpu.weight",
         "cpuset.cpus",
+        "io.max",
         "memory.high",
         "memory.low",
         "memory.max",

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::bundle::{Container, Made, put_all};
-use super::{Entry, Node, Tree};
+use super::tests::assembled;
+use crate::origin::Images;
 use crate::provenance::ImageId;
+use crate::rootfs::bundle::Made;
+use crate::rootfs::{Entry, Node, Tree};
 use crate::spec::OwnConfig;
 
 /// The fields of `Runtime` and of `Interface` in prepare.go. Go passes over what it does not know; here that is a mistake.
@@ -143,24 +145,35 @@ fn is_directory(root: &Tree, path: &str) -> bool {
     root.resolve(path).is_some_and(|entry| entry.node == Node::Directory)
 }
 
-/// Containers, and their images.
-const PLACES: [(&str, &str, &str); 5] = [
-    ("containers/onboot/000-a", "a", "{command: [/x], readonly: true, binds: ['/etc/x:/etc/x']}"),
-    ("containers/onboot/001-b", "a", "{command: [/x]}"),
-    ("containers/onshutdown/000-c", "b", "{command: [/x]}"),
-    (
-        "containers/services/d",
-        "b",
-        "{command: [/x], readonly: true, net: new, runtime: {interfaces: [{name: a, peer: b}], bindNS: {net: /run/n}, \
-         namespace: n, mkdir: [/var/d], cgroups: [g], mounts: [{destination: /var/d, type: tmpfs, source: tmpfs}]}}",
-    ),
-    ("containers/services/e", "b", "{command: [/x]}"),
-];
+const DEFINITION: &str = "
+kernel: {image: k}
+init: [init]
+volumes: [{name: v, image: a}, {name: w, readonly: true}]
+onboot:
+  - {name: a, image: a, command: [/x], readonly: true, binds: ['/etc/x:/etc/x', 'w:/w:ro']}
+  - {name: b, image: a, command: [/x]}
+onshutdown:
+  - {name: c, image: b, command: [/x]}
+services:
+  - name: d
+    image: b
+    command: [/x]
+    readonly: true
+    net: new
+    runtime:
+      interfaces: [{name: a, peer: b}]
+      bindNS: {net: /run/n}
+      namespace: n
+      mkdir: [/var/d]
+      cgroups: [g]
+      mounts: [{destination: /var/d, type: tmpfs, source: tmpfs}]
+  - {name: e, image: b, command: [/x]}
+";
 
 fn root() -> Tree {
-    let image = || {
+    let image = |path: &str| {
         let mut tree = Tree::default();
-        tree.put("usr/bin/x", Entry::file(0o755, *b"x"));
+        tree.put(path, Entry::file(0o755, *b"x"));
         Made {
             tree,
             config: OwnConfig::default(),
@@ -168,19 +181,9 @@ fn root() -> Tree {
             listed: Vec::new(),
         }
     };
-    let containers: Vec<_> = PLACES
-        .into_iter()
-        .map(|(place, image, yaml)| Container {
-            place: place.to_owned(),
-            name: place.rsplit(['/', '-']).next().unwrap(),
-            image,
-            config: serde_yaml::from_str(yaml).unwrap(),
-            item: None,
-        })
-        .collect();
-    let mut root = Tree::default();
-    put_all(&mut root, &containers, &BTreeMap::from([("a", image()), ("b", image())])).unwrap();
-    root
+    let unpacked =
+        BTreeMap::from([("init", image("sbin/init")), ("a", image("usr/bin/x")), ("b", image("x"))]);
+    assembled(DEFINITION, &Images { unpacked, ..Images::default() }).0
 }
 
 #[test]
@@ -221,10 +224,7 @@ fn a_root_that_it_could_not_run_is_told() {
         after(&|root| root.remove("containers/onboot/000-a/rootfs/etc/x"))
             .contains("there is no place for /etc/x")
     );
-    assert!(
-        after(&|root| root.put("containers/volumes/v/lower", Entry::directory(0o755)))
-            .contains("v: it has no merged")
-    );
+    assert!(after(&|root| root.remove("containers/volumes/v/merged")).contains("v: it has no merged"));
     let mounts = |value: &mut Value| value["mounts"] = json!([]);
     assert!(changed("services/e", "runtime.json", &mounts).contains("nothing is mounted on its rootfs"));
     let unknown = |value: &mut Value| value["interface"] = json!([]);
