@@ -73,7 +73,11 @@ fn an_appliance_of_a_registrys_image_boots_from_a_registry() {
     let listed = instance.mvm(&["image", "ls"]).ok();
     assert!(listed.contains(&pushed), "{listed}");
     let logs = |source: &str| instance.mvm(&["logs", source]).ok();
-    assert!(logs("onboot.005-seed").ends_with("bin\nroom\n"), "{}", logs("onboot.005-seed"));
+    assert!(
+        logs("onboot.005-seed").ends_with("bin\ndev\netc\nproc\nroom\nsys\n"),
+        "{}",
+        logs("onboot.005-seed")
+    );
     // Seven steps, one of the shutdown and three services have the numbers from 100 on.
     assert_eq!(logs("onboot.006-step").lines().last(), Some("once as 110:7"));
     eventually("the service's words", 60, || {

@@ -12,14 +12,13 @@ use crate::files::Key;
 use crate::kernel::{self, KernelError};
 use crate::lock::Lock;
 use crate::locking;
-use crate::origin::Origins;
+use crate::origin::{Images, Origins};
 use crate::output::{self, Format, Output};
 use crate::packages::Packages;
 use crate::progress::{Progress, Stage};
 use crate::provenance::{self, Provenance, ProvenanceError};
 use crate::request::{Directories, Request};
 use crate::root::{self, Assembly};
-use crate::rootfs::bundle;
 use crate::rootfs::verity::Verity;
 use crate::rootfs::{Content, Spool, Tree, erofs};
 use crate::sbom;
@@ -28,7 +27,6 @@ use crate::source::Source;
 use crate::spec::{Definition, Places};
 use crate::store::{Appliance, Parts, Store};
 use crate::tools::{self, Tool};
-use crate::unserved;
 
 /// The hash of this crate's code, by build.rs: the same inputs may become something else when it changes.
 const CODE: &str = env!("MVM_IMAGES_CODE");
@@ -74,7 +72,9 @@ pub(crate) fn with_build<T>(
     let _alone = Exclusive::wait(request.directories)?;
     let (definition, places) = request.source.locate()?;
     locking::with_pins(request.pins, &request.source, request.directories, request.progress, |lock| {
-        unserved::check(&definition)?;
+        if definition.kernel.image.is_empty() {
+            return Err(Error::NoKernel);
+        }
         let store = Store::open(&request.directories.images())?;
         work(&Build::begin(request, (&definition, &places), &store, lock)?)
     })
@@ -140,7 +140,7 @@ impl<'a> Build<'a> {
     }
 
     /// The images of containers, unpacked.
-    fn images(&self) -> Result<BTreeMap<&str, bundle::Made>, Error> {
+    fn images(&self) -> Result<Images<'_>, Error> {
         self.origins.make(&self.packages, &self.spool)
     }
 
@@ -150,11 +150,7 @@ impl<'a> Build<'a> {
     }
 
     /// The root, and who says what of its containers.
-    fn root(
-        &self,
-        modules: &Tree,
-        images: &BTreeMap<&str, bundle::Made>,
-    ) -> Result<(Tree, Vec<provenance::Container>), Error> {
+    fn root(&self, modules: &Tree, images: &Images<'_>) -> Result<(Tree, Vec<provenance::Container>), Error> {
         let assembly = Assembly { definition: self.definition, places: self.places, images };
         let containers = assembly.containers()?;
         let tree = root::assemble(modules, assembly, &containers, self.request.guest.binary, &self.sources)?;
@@ -237,7 +233,7 @@ impl Made {
             kernel: &build.kernel,
             kernel_image: &kernel.image,
             guest: build.request.guest,
-            images: &images,
+            images: &images.unpacked,
             packages: &build.packages,
         };
         let sbom = bill.document()?;

@@ -44,12 +44,14 @@ pub enum Error {
         "the image {name} is not here as the lock has it, {digest}; `mvm image pull` brings it by that digest"
     )]
     NoLockedImage { name: String, digest: String },
+    #[error(
+        "the volume {volume} cannot hold {image} as an OCI image: mvm makes it of packages; give one that `mvm image import` has taken over"
+    )]
+    NoWhole { volume: String, image: String },
     #[error("the image {name} cannot be used")]
     Image { name: String, source: ImageError },
     #[error("the container {container} cannot be described")]
     Name { container: String, source: NameError },
-    #[error("{part} is not built in yet")]
-    Unserved { part: String },
     #[error(transparent)]
     Locking(#[from] LockingError),
     #[error(transparent)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::distribution::Reference;
 use oci_spec::image::{
     ANNOTATION_REF_NAME, Descriptor, DescriptorBuilder, Digest, DigestAlgorithm, ImageIndex,
-    ImageIndexBuilder, ImageManifest, OciLayoutBuilder,
+    ImageIndexBuilder, ImageManifest, MediaType, OciLayoutBuilder,
 };
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
@@ -22,6 +22,9 @@ use crate::store;
 
 /// No manifest and no configuration is longer; a registry takes 4 MiB.
 const LONGEST_DOCUMENT: u64 = 4 << 20;
+
+const MARKER: &str = "oci-layout";
+const INDEX: &str = "index.json";
 
 /// Why a layout could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +63,9 @@ impl Layout {
         let layout = Self { dir: dir.to_owned() };
         let contents = layout.contents();
         fs::create_dir_all(&contents).map_err(io_error("create", &contents))?;
-        let marker = dir.join("oci-layout");
+        let marker = dir.join(MARKER);
         if !marker.exists() {
-            let version = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
-            write(&marker, version.to_string()?.as_bytes())?;
+            write(&marker, marker_text()?.as_bytes())?;
         }
         if !layout.index_path().exists() {
             layout.write_index(&ImageIndexBuilder::default().schema_version(2_u32).manifests([]).build()?)?;
@@ -184,7 +186,7 @@ impl Layout {
     }
 
     pub fn add_bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, LayoutError> {
-        let descriptor = describe(media_type, &hex::encode(Sha256::digest(bytes)), bytes.len() as u64)?;
+        let descriptor = described(media_type, bytes)?;
         write(&self.blob(descriptor.digest()), bytes)?;
         Ok(descriptor)
     }
@@ -214,7 +216,7 @@ impl Layout {
     }
 
     fn index_path(&self) -> PathBuf {
-        self.dir.join("index.json")
+        self.dir.join(INDEX)
     }
 
     fn malformed(&self, path: &Path, source: oci_spec::OciSpecError) -> LayoutError {
@@ -225,6 +227,27 @@ impl Layout {
 /// The name that the index gives it.
 pub(crate) fn name_of(descriptor: &Descriptor) -> Option<&str> {
     descriptor.annotations().as_ref()?.get(ANNOTATION_REF_NAME).map(String::as_str)
+}
+
+/// The documents of a layout of these images: what they are called, and what is in them.
+pub(crate) fn documents(images: Vec<Descriptor>) -> Result<[(&'static str, String); 2], LayoutError> {
+    let index = ImageIndexBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(images)
+        .build()?;
+    // By way of a value, whose keys are sorted: an image may have several annotations, whose order is another each time.
+    let index = serde_json::to_value(&index).map_err(oci_spec::OciSpecError::from)?.to_string();
+    Ok([(MARKER, marker_text()?), (INDEX, index)])
+}
+
+fn marker_text() -> Result<String, LayoutError> {
+    Ok(OciLayoutBuilder::default().image_layout_version("1.0.0").build()?.to_string()?)
+}
+
+/// How others name a content.
+pub(crate) fn described(media_type: &str, bytes: &[u8]) -> Result<Descriptor, LayoutError> {
+    describe(media_type, &hex::encode(Sha256::digest(bytes)), bytes.len() as u64)
 }
 
 fn describe(media_type: &str, digest: &str, size: u64) -> Result<Descriptor, LayoutError> {

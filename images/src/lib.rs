@@ -45,7 +45,6 @@ mod source;
 pub mod spec;
 pub mod store;
 pub mod tools;
-mod unserved;
 pub mod verify;
 mod yaml;
 

@@ -8,7 +8,7 @@ use crate::architecture::Architecture;
 use crate::component;
 use crate::error::Error;
 use crate::files::Key;
-use crate::image::{self, Image};
+use crate::image::{self, Image, Whole};
 use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::locking;
@@ -17,8 +17,8 @@ use crate::progress::Stage;
 use crate::provenance::ImageId;
 use crate::recipe::Component;
 use crate::request::Directories;
-use crate::rootfs::Spool;
 use crate::rootfs::bundle::Made;
+use crate::rootfs::{Spool, Tree};
 use crate::source::Source;
 use crate::spec::Definition;
 use crate::store::StoreError;
@@ -33,6 +33,17 @@ pub(crate) struct Origins<'a> {
     layout: &'a Layout,
     architecture: Architecture,
     all: BTreeMap<&'a str, Origin<'a>>,
+    /// Those that are wanted as they are, by their volumes.
+    whole: BTreeMap<&'a str, Whole>,
+}
+
+/// The images of a definition, made.
+#[derive(Debug, Default)]
+pub(crate) struct Images<'a> {
+    /// Unpacked, by what the definition calls them.
+    pub(crate) unpacked: BTreeMap<&'a str, Made>,
+    /// As they are, by the volumes that hold them.
+    pub(crate) whole: BTreeMap<&'a str, Tree>,
 }
 
 impl<'a> Origins<'a> {
@@ -43,7 +54,7 @@ impl<'a> Origins<'a> {
         architecture: Architecture,
     ) -> Result<Self, Error> {
         let mut all = BTreeMap::new();
-        for name in definition.images() {
+        for name in definition.unpacked_images() {
             if let Some(component) = component::name_of(name) {
                 all.insert(name, Origin::Component(component));
                 continue;
@@ -51,7 +62,16 @@ impl<'a> Origins<'a> {
             let image = Image::locked(name, (layout, lock), architecture)?;
             all.insert(name, Origin::Stored(Box::new(image)));
         }
-        Ok(Self { layout, architecture, all })
+        let mut whole = BTreeMap::new();
+        for (volume, name) in definition.whole_images() {
+            if component::name_of(name).is_some() {
+                return Err(Error::NoWhole { volume: volume.name.clone(), image: name.to_owned() });
+            }
+            let image = Whole::of(layout, name, image::found(layout, lock, name)?, &volume.platforms);
+            let image = image.map_err(|source| Error::Image { name: name.to_owned(), source })?;
+            whole.insert(volume.name.as_str(), image);
+        }
+        Ok(Self { layout, architecture, all, whole })
     }
 
     fn components(&self) -> BTreeSet<&'a str> {
@@ -78,15 +98,14 @@ impl<'a> Origins<'a> {
                 key = image.lists.iter().fold(key, |key, list| key.with(list.digest().as_ref() as &str));
             }
         }
+        for (volume, image) in &self.whole {
+            key = key.with(volume).with(image.digest());
+        }
         Ok(key)
     }
 
     /// Makes or unpacks all of them.
-    pub(crate) fn make(
-        &self,
-        packages: &Packages<'_>,
-        spool: &Spool,
-    ) -> Result<BTreeMap<&'a str, Made>, Error> {
+    pub(crate) fn make(&self, packages: &Packages<'_>, spool: &Spool) -> Result<Images<'a>, Error> {
         let mut needed = BTreeSet::new();
         for component in self.components() {
             needed.extend(Component::load(component)?.package_names(self.architecture.debian));
@@ -117,7 +136,12 @@ impl<'a> Origins<'a> {
             };
             Ok((*name, made))
         };
-        self.all.iter().map(make).collect()
+        let unpacked = self.all.iter().map(make).collect::<Result<_, Error>>()?;
+        let whole = |(volume, image): (&&'a str, &Whole)| match image.unpack(self.layout, spool) {
+            Ok(tree) => Ok((*volume, tree)),
+            Err(source) => Err(Error::Image { name: image.name.clone(), source }),
+        };
+        Ok(Images { unpacked, whole: self.whole.iter().map(whole).collect::<Result<_, Error>>()? })
     }
 }
 

@@ -1,5 +1,8 @@
 //! The root of the appliance, put together from its parts in the definition's order.
 
+#[cfg(test)]
+mod contract;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -8,8 +11,9 @@ use std::sync::Arc;
 
 use crate::deb::root_path;
 use crate::error::Error;
+use crate::origin::Images;
 use crate::provenance::{self, Item, Material, Origin};
-use crate::rootfs::bundle::{self, Container, Made};
+use crate::rootfs::bundle::{self, Container};
 use crate::rootfs::{Content, Entry, Spool, Tree};
 use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, Places, VOLUMES};
 
@@ -18,8 +22,11 @@ use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, Pla
 pub(crate) struct Assembly<'a> {
     pub(crate) definition: &'a Definition,
     pub(crate) places: &'a Places,
-    pub(crate) images: &'a BTreeMap<&'a str, Made>,
+    pub(crate) images: &'a Images<'a>,
 }
+
+/// What init writes when it knows who answers.
+const RESOLVER: &str = "/run/resolvconf/resolv.conf";
 
 /// The whole tree; `modules` is what comes with the kernel.
 pub(crate) fn assemble(
@@ -32,14 +39,15 @@ pub(crate) fn assemble(
     let mut root = Tree::default();
     let Assembly { definition, images, .. } = assembly;
     for (index, image) in definition.init.iter().enumerate() {
-        if let Some(made) = images.get(image.as_str()) {
+        if let Some(made) = images.unpacked.get(image.as_str()) {
             root.graft("", &made.tree, assembly.item("init", index, None).as_ref());
         }
     }
     root.unpack(modules);
+    link_resolver(&mut root, "");
     root.put("init", Entry::file(0o755, guest).of(&Arc::new(Origin::own(Material::Guest))));
     put_volumes(&mut root, assembly);
-    bundle::put_all(&mut root, containers, images)?;
+    bundle::put_all(&mut root, containers, &images.unpacked)?;
     let names = Names::of(definition);
     for (index, file) in definition.files.iter().enumerate() {
         let metadata = file.metadata.map(|language| match language {
@@ -63,7 +71,7 @@ impl<'a> Assembly<'a> {
     pub(crate) fn containers(self) -> Result<Vec<Container<'a>>, Error> {
         let (names, nothing) = (Names::of(self.definition), ImageConfig::default());
         let container = |section: &str, index, image: &'a Image| {
-            let own = self.images.get(image.image.as_str()).map(|made| made.config.merged());
+            let own = self.images.unpacked.get(image.image.as_str()).map(|made| made.config.merged());
             let config = names.resolve(image.merged_with(own.as_ref().unwrap_or(&nothing)));
             let config = config.map_err(|source| Error::Name { container: image.name.clone(), source })?;
             let directory = match section {
@@ -85,13 +93,13 @@ impl<'a> Assembly<'a> {
     /// Who says what of each of them.
     pub(crate) fn describe(self, containers: &[Container<'_>]) -> Vec<provenance::Container> {
         let of = |(image, container): (&Image, &Container<'_>)| {
-            let made = self.images.get(image.image.as_str())?;
+            let made = self.images.unpacked.get(image.image.as_str())?;
             let item = container.item.as_ref();
             let written = item.and_then(|item| self.places.entry(&item.section, item.index));
             Some(provenance::Container {
                 name: image.name.clone(),
                 directory: container.place.clone(),
-                root: container.root(bundle::users(containers, &image.image).len()),
+                root: bundle::home(containers, &image.image),
                 item: container.item.clone(),
                 image: made.id.clone(),
                 fields: provenance::fields(image, &made.config, &made.id, written),
@@ -123,13 +131,23 @@ fn put_volumes(root: &mut Tree, assembly: Assembly<'_>) {
         let place = format!("{VOLUMES}/{}", volume.name);
         let lower = format!("{place}/lower");
         root.ensure_directory(&lower, &directory);
-        if let Some(made) = volume.image.as_deref().and_then(|image| assembly.images.get(image)) {
-            root.graft(&lower, &made.tree, item.as_ref());
+        let unpacked = || Some(&assembly.images.unpacked.get(volume.image.as_deref()?)?.tree);
+        if let Some(tree) = assembly.images.whole.get(volume.name.as_str()).or_else(unpacked) {
+            root.graft(&lower, tree, item.as_ref());
+            link_resolver(root, &format!("{lower}/"));
         }
         root.ensure_directory(&format!("{place}/merged"), &directory);
         if !volume.readonly {
             root.ensure_directory(&format!("{place}/tmp"), &directory);
         }
+    }
+}
+
+/// Where an image has a resolver of its own, the machine's takes its place: in the root, and in volumes.
+fn link_resolver(root: &mut Tree, below: &str) {
+    let path = format!("{below}etc/resolv.conf");
+    if root.get(&path).is_some() {
+        root.put(&path, Entry::symlink(RESOLVER).of(&Arc::new(Origin::own(Material::Resolver))));
     }
 }
 
@@ -173,19 +191,51 @@ fn resolve(source: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Document;
+    use crate::provenance::ImageId;
+    use crate::rootfs::bundle::Made;
+    use crate::spec::{Document, OwnConfig};
+
+    pub(super) fn assembled(text: &str, images: &Images<'_>) -> (Tree, Definition) {
+        let document = Document { file: "a.yml", text, directory: Path::new("") };
+        let (definition, places) = Definition::locate(&[document]).unwrap();
+        let assembly = Assembly { definition: &definition, places: &places, images };
+        let containers = assembly.containers().unwrap();
+        let root = assemble(&Tree::default(), assembly, &containers, b"guest", &BTreeMap::new()).unwrap();
+        (root, definition)
+    }
+
+    #[test]
+    fn the_machines_resolver_is_that_of_its_root_and_of_volumes() {
+        let made = || {
+            let mut tree = Tree::default();
+            tree.put("etc/resolv.conf", Entry::file(0o644, *b"# none"));
+            Made {
+                tree,
+                config: OwnConfig::default(),
+                id: ImageId { name: "x".to_owned(), digest: None },
+                listed: Vec::new(),
+            }
+        };
+        let images = Images {
+            unpacked: BTreeMap::from([("x", made())]),
+            whole: BTreeMap::from([("whole", Tree::default())]),
+        };
+        let text = "{kernel: {image: k}, init: [x], volumes: [{name: v, image: x}, {name: whole, image: x, format: oci}], \
+                    services: [{name: s, image: x, command: [/x]}]}";
+        let root = assembled(text, &images).0;
+        let link = Entry::symlink(RESOLVER);
+        assert_eq!(root.get("etc/resolv.conf"), Some(&link));
+        assert_eq!(root.get("containers/volumes/v/lower/etc/resolv.conf"), Some(&link));
+        assert!(root.file("containers/services/s/lower/etc/resolv.conf").is_some());
+        assert_eq!(root.get("containers/volumes/whole/lower/etc/resolv.conf"), None);
+    }
 
     #[test]
     fn everything_lies_where_the_definition_has_it() {
         let text = "{kernel: {image: k}, \
                     onboot: [{name: a, image: x, command: [/x]}], onshutdown: [{name: b, image: x, command: [/x]}], \
                     files: [{path: /bin/x, contents: x, mode: '0755', uid: 7, gid: b}, {path: y, metadata: yaml}]}";
-        let document = Document { file: "a.yml", text, directory: Path::new("") };
-        let (definition, places) = Definition::locate(&[document]).unwrap();
-        let images = BTreeMap::new();
-        let assembly = Assembly { definition: &definition, places: &places, images: &images };
-        let containers = assembly.containers().unwrap();
-        let root = assemble(&Tree::default(), assembly, &containers, b"guest", &BTreeMap::new()).unwrap();
+        let (root, definition) = assembled(text, &Images::default());
         assert_eq!(root.get("bin"), None);
         // A merged root has a link at /bin. The second container has the second number.
         let expected = Entry { uid: 7, gid: 101, ..Entry::file(0o755, *b"x") };

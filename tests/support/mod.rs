@@ -24,6 +24,7 @@ mod tools;
 mod vsock_bench;
 
 pub use appliance::{Appliance, unpacked};
+pub use artifact::{STATIC, built};
 pub use command::{Outcome, Running, run, start};
 pub use eventually::eventually;
 pub use images::{Base, PLATFORMS, context, steps};

@@ -1,6 +1,7 @@
 //! The containers of the root image: OCI bundles with LinuxKit's `runtime.json` beside `config.json`.
 
 mod mounts;
+mod namespaces;
 mod options;
 pub(crate) mod path;
 mod runc;
@@ -10,6 +11,9 @@ pub(crate) mod volumes;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Pid;
 
 pub(crate) use runc::{Runc, RuncError, Running};
 pub(crate) use runtime::RuntimeConfig;
@@ -23,11 +27,15 @@ pub(crate) enum Error {
     #[error("{} is not what this init understands: {source}", path.display())]
     Parse { path: PathBuf, source: serde_json::Error },
     #[error("{} asks for {what}, which this init does not do", path.display())]
-    Unsupported { path: PathBuf, what: &'static str },
+    Unsupported { path: PathBuf, what: String },
     #[error("{} has no list of words in process.args", path.display())]
     NoArgs { path: PathBuf },
     #[error("cannot mount {source_name} on {} as {bundle} wants: {source}", on.display())]
     Mount { bundle: String, source_name: String, on: PathBuf, source: io::Error },
+    #[error("cannot keep the {kind} namespace at {}: {source}", on.display())]
+    Namespace { kind: String, on: PathBuf, source: io::Error },
+    #[error("{bundle} cannot have its interfaces: {source}")]
+    Interface { bundle: String, source: crate::net::Error },
     #[error("cannot make {}: {source}", path.display())]
     Make { path: PathBuf, source: io::Error },
 }
@@ -54,7 +62,17 @@ impl Bundle {
 
     /// Makes the directories, mounts and cgroups that have to be there before the container starts.
     pub(crate) fn prepare(&self) -> Result<(), Error> {
-        self.runtime.apply(&self.name)
+        self.runtime.apply(&self.name, &self.rootfs)
+    }
+
+    /// Whether there is something to do between making the container and starting it.
+    fn has_to_be_equipped(&self) -> bool {
+        self.runtime.equips()
+    }
+
+    /// Gives a container that was made, as this process, what it is to have before it starts.
+    async fn equip(&self, process: Pid, patience: Duration) -> Result<(), Error> {
+        self.runtime.equip(&self.name, process, patience).await
     }
 }
 

@@ -22,6 +22,11 @@ pub(super) struct Mount {
 }
 
 impl Mount {
+    /// The same, with a relative destination below a directory.
+    pub(super) fn below(&self, directory: &Path) -> Self {
+        Self { destination: directory.join(&self.destination).to_string_lossy().into_owned(), ..self.clone() }
+    }
+
     pub(super) fn apply(&self, bundle: &str) -> Result<(), Error> {
         let options = Options::parse(self.options.iter().map(String::as_str));
         for directory in [&options.upperdir, &options.workdir].into_iter().flatten() {
@@ -41,7 +46,9 @@ impl Mount {
 
     fn mount(&self, options: &Options) -> io::Result<()> {
         let (source, destination) = (self.source.as_str(), self.destination.as_str());
-        if options.bind || self.kind == "bind" {
+        if options.remount {
+            mount_remount(destination, options.flags.0, options.data.as_str())?;
+        } else if options.bind || self.kind == "bind" {
             match options.recursive {
                 true => mount_bind_recursive(source, destination)?,
                 false => mount_bind(source, destination)?,
@@ -60,4 +67,19 @@ impl Mount {
 
 pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|source| Error::Make { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_destination_is_below_the_root_of_the_container() {
+        let below = |destination: &str| {
+            let mount = Mount { destination: destination.to_owned(), ..Mount::default() };
+            mount.below(Path::new("/c/rootfs")).destination
+        };
+        assert_eq!(below("/run/x"), "/run/x");
+        assert_eq!(below("run/x"), "/c/rootfs/run/x");
+    }
 }

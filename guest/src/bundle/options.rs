@@ -9,6 +9,7 @@ pub(super) struct Options {
     pub(super) propagation: Option<MountPropagationFlags>,
     pub(super) bind: bool,
     pub(super) recursive: bool,
+    pub(super) remount: bool,
     /// The rest, separated by commas.
     pub(super) data: String,
     pub(super) upperdir: Option<String>,
@@ -56,6 +57,7 @@ impl Options {
         match word {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
+            "remount" => self.remount = true,
             "" | "defaults" => {}
             _ => return false,
         }
@@ -74,10 +76,18 @@ fn flag(word: &str) -> Option<(MountFlags, bool)> {
         "noexec" => (MountFlags::NOEXEC, true),
         "exec" => (MountFlags::NOEXEC, false),
         "noatime" => (MountFlags::NOATIME, true),
+        "atime" => (MountFlags::NOATIME, false),
         "relatime" => (MountFlags::RELATIME, true),
+        "norelatime" => (MountFlags::RELATIME, false),
         "strictatime" => (MountFlags::STRICTATIME, true),
+        "nostrictatime" => (MountFlags::STRICTATIME, false),
         "nodiratime" => (MountFlags::NODIRATIME, true),
+        "diratime" => (MountFlags::NODIRATIME, false),
         "sync" => (MountFlags::SYNCHRONOUS, true),
+        "async" => (MountFlags::SYNCHRONOUS, false),
+        "dirsync" => (MountFlags::DIRSYNC, true),
+        "mand" => (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, true),
+        "nomand" => (MountFlags::PERMIT_MANDATORY_FILE_LOCKING, false),
         _ => return None,
     })
 }
@@ -110,6 +120,13 @@ mod tests {
             (Some("/t/upper"), Some("/t/work"))
         );
         assert_eq!(options.flags.0, MountFlags::NODEV);
+    }
+
+    #[test]
+    fn what_linuxkit_mounts_a_second_time_is_not_a_new_mount() {
+        let options = Options::parse(["remount", "private"]);
+        assert!(options.remount && options.data.is_empty());
+        assert_eq!(options.propagation, Some(MountPropagationFlags::PRIVATE));
     }
 
     #[test]

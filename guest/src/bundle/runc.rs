@@ -1,6 +1,8 @@
 //! runc, which makes a container of a bundle.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ const BUNDLES: &str = "/run/mvm/bundles";
 const STATE: &str = "/run/runc";
 const PLACES: [&str; 4] = ["/usr/bin/runc", "/usr/sbin/runc", "/bin/runc", "/sbin/runc"];
 
+/// How long interfaces of an earlier run may be in the way.
+const EARLIER_RUN: Duration = Duration::from_secs(10);
 /// How long is waited for the last lines of something that has ended.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
 
@@ -33,6 +37,8 @@ pub(crate) enum RuncError {
     Capture { container: String, source: io::Error },
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    #[error(transparent)]
+    Equip(#[from] super::Error),
     #[error("runc could not start {container}: {exit}")]
     Start { container: String, exit: Exit },
     #[error("runc could not remove what is left of {container}: {exit}")]
@@ -84,25 +90,57 @@ impl Runc {
         env: &[String],
     ) -> Result<Running, RuncError> {
         let directory = write_bundle(bundle, env)?;
-        let pid_file = directory.join("pid");
         let (output, reading) = capture(&self.logs, source)
             .map_err(|source| RuncError::Capture { container: bundle.name.clone(), source })?;
-        let finished = Program::new(&self.program)
-            .args(Self::global_args())
-            .args(["run", "--detach", "--bundle"])
-            .args([directory.as_os_str(), "--pid-file".as_ref(), pid_file.as_os_str(), bundle.name.as_ref()])
-            .run_into(&self.children, &output)
-            .await?;
+        let made = self.make(bundle, &directory, &output).await;
         drop(output);
-        if !finished.exit.success() {
-            // runc's complaint is about to be in the logs; who reports the failure wants it there.
-            drop(timeout(LAST_OUTPUT, reading).await);
-            return Err(RuncError::Start { container: bundle.name.clone(), exit: finished.exit });
+        match made {
+            Ok((pid, end)) => Ok(Running { pid, end, output: reading }),
+            Err(error) => {
+                // runc's complaint is about to be in the logs; who reports the failure wants it there.
+                drop(timeout(LAST_OUTPUT, reading).await);
+                Err(error)
+            }
         }
+    }
+
+    /// Makes and starts it with one program; with two where it has to be given something in between.
+    async fn make(
+        &self,
+        bundle: &Bundle,
+        directory: &Path,
+        output: &OwnedFd,
+    ) -> Result<(Pid, oneshot::Receiver<Exit>), RuncError> {
+        let pid_file = directory.join("pid");
+        let is_equipped = bundle.has_to_be_equipped();
+        let patience = if pid_file.exists() { EARLIER_RUN } else { Duration::ZERO };
+        let verb: &[&str] = if is_equipped { &["create"] } else { &["run", "--detach"] };
+        let verb = verb.iter().map(AsRef::as_ref);
+        let operands =
+            ["--bundle".as_ref(), directory.as_os_str(), "--pid-file".as_ref(), pid_file.as_os_str()];
+        self.tell(bundle, verb.chain(operands), output).await?;
         let pid = read_pid(&pid_file)
             .ok_or_else(|| RuncError::NoPid { container: bundle.name.clone(), path: pid_file })?;
         let end = self.children.end_of(pid.as_raw_nonzero().get().unsigned_abs());
-        Ok(Running { pid, end, output: reading })
+        if is_equipped {
+            bundle.equip(pid, patience).await?;
+            self.tell(bundle, ["start".as_ref()].into_iter(), output).await?;
+        }
+        Ok((pid, end))
+    }
+
+    /// Runs a command of runc's about a container.
+    async fn tell<'a>(
+        &self,
+        bundle: &Bundle,
+        words: impl Iterator<Item = &'a OsStr>,
+        output: &OwnedFd,
+    ) -> Result<(), RuncError> {
+        let program = Program::new(&self.program).args(Self::global_args()).args(words).args([&bundle.name]);
+        match program.run_into(&self.children, output).await?.exit {
+            exit if exit.success() => Ok(()),
+            exit => Err(RuncError::Start { container: bundle.name.clone(), exit }),
+        }
     }
 
     /// Kills what is left of a container and forgets it. No such container is fine.

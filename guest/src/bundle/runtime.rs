@@ -1,14 +1,22 @@
 //! `runtime.json`: LinuxKit's `Runtime` structure (src/moby/config.go), what has to be there before a container starts.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use serde::{Deserialize, Deserializer};
+use tokio::time::sleep;
 
 use super::Error;
 use super::mounts::{Mount, make_directory};
+use super::namespaces::Namespaces;
+use crate::net::Interface;
 
-/// As the image builder writes it: absent lists may be `null`, as Go has them.
+/// Between two tries to give an interface.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// As the image builder writes it: absent lists may be `null`, as Go has them. Its `namespace` is containerd's, which runs no
+/// container here.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct RuntimeConfig {
@@ -19,9 +27,9 @@ pub(crate) struct RuntimeConfig {
     #[serde(deserialize_with = "null_is_empty")]
     mkdir: Vec<String>,
     #[serde(deserialize_with = "null_is_empty")]
-    interfaces: Vec<serde_json::Value>,
+    interfaces: Vec<Interface>,
     #[serde(rename = "bindNS", deserialize_with = "null_is_empty")]
-    bind_namespaces: BTreeMap<String, Option<String>>,
+    bind_namespaces: Namespaces,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
@@ -37,21 +45,40 @@ impl RuntimeConfig {
         };
         let config: Self =
             serde_json::from_slice(&text).map_err(|source| Error::Parse { path: path.to_owned(), source })?;
-        let unsupported = |what| Err(Error::Unsupported { path: path.to_owned(), what });
-        if !config.interfaces.is_empty() {
-            return unsupported("network interfaces of its own (interfaces)");
+        match config.bind_namespaces.unknown() {
+            Some(kind) => Err(Error::Unsupported {
+                path: path.to_owned(),
+                what: format!("a namespace of the kind {kind} that stays (bindNS)"),
+            }),
+            None => Ok(config),
         }
-        if config.bind_namespaces.values().flatten().any(|path| !path.is_empty()) {
-            return unsupported("a namespace that stays (bindNS)");
-        }
-        Ok(config)
     }
 
-    pub(super) fn apply(&self, bundle: &str) -> Result<(), Error> {
-        self.mounts.iter().try_for_each(|mount| mount.apply(bundle))?;
-        self.mkdir.iter().try_for_each(|path| make_directory(Path::new(path)))?;
+    /// A path that is relative is below the container's root.
+    pub(super) fn apply(&self, bundle: &str, rootfs: &Path) -> Result<(), Error> {
+        self.mounts.iter().try_for_each(|mount| mount.below(rootfs).apply(bundle))?;
+        self.mkdir.iter().try_for_each(|path| make_directory(&rootfs.join(path)))?;
         let cgroups = Path::new("/sys/fs/cgroup");
         self.cgroups.iter().try_for_each(|group| make_directory(&cgroups.join(group.trim_start_matches('/'))))
+    }
+
+    pub(super) fn equips(&self) -> bool {
+        !self.interfaces.is_empty() || !self.bind_namespaces.is_empty()
+    }
+
+    /// Between making a container and starting it. The interfaces of an earlier run have `patience` to go, or to come back.
+    pub(super) async fn equip(&self, bundle: &str, process: Pid, patience: Duration) -> Result<(), Error> {
+        self.bind_namespaces.release();
+        let since = Instant::now();
+        for interface in &self.interfaces {
+            while let Err(source) = interface.give(process) {
+                if !source.may_pass() || since.elapsed() >= patience {
+                    return Err(Error::Interface { bundle: bundle.to_owned(), source });
+                }
+                sleep(PAUSE).await;
+            }
+        }
+        self.bind_namespaces.bind(process)
     }
 }
 
@@ -79,15 +106,19 @@ mod tests {
     }
 
     #[test]
-    fn what_this_init_does_not_do_is_refused_rather_than_left_out() {
-        let error = read(r#"{"interfaces":[{"name":"wg0"}]}"#).unwrap_err().to_string();
-        assert!(
-            error.ends_with(
-                "asks for network interfaces of its own (interfaces), which this init does not do"
-            )
-        );
-        let error = read(r#"{"bindNS":{"net":"/run/netns/x"}}"#).unwrap_err().to_string();
-        assert!(error.ends_with("asks for a namespace that stays (bindNS), which this init does not do"));
+    fn a_container_is_equipped_with_what_it_asks_for() {
+        assert!(!read("{}").unwrap().equips());
+        assert!(!read(r#"{"interfaces":[],"bindNS":{"net":""},"namespace":"k8s.io"}"#).unwrap().equips());
+        assert!(read(r#"{"interfaces":[{"name":"wg0","createInRoot":false}]}"#).unwrap().equips());
+        assert!(read(r#"{"bindNS":{"net":"/run/netns/x"}}"#).unwrap().equips());
+    }
+
+    #[test]
+    fn what_this_init_does_not_know_is_refused_rather_than_left_out() {
+        let error = read(r#"{"bindNS":{"time":"/run/x"}}"#).unwrap_err().to_string();
+        let expected =
+            "asks for a namespace of the kind time that stays (bindNS), which this init does not do";
+        assert!(error.ends_with(expected), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::kernel_args::NetworkWord;
 
 const ETHERNET: &str = "eth0";
 const AF_INET: u8 = 2;
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const IFF_UP: u32 = 1;

@@ -46,14 +46,13 @@ fn chain(sequence: u32) -> Vec<u8> {
     const HOOK_PRIORITY: u16 = 2;
     const POSTROUTING: u32 = 4;
     const SOURCE_NAT: u32 = 100;
-    const NESTED: u16 = 0x8000;
     let hook = Nest::default()
         .attribute(HOOK_NUMBER, &POSTROUTING.to_be_bytes())
         .attribute(HOOK_PRIORITY, &SOURCE_NAT.to_be_bytes());
     Message::new(NEW_CHAIN, ACK | CREATE, sequence, &IPV4)
         .attribute(CHAIN_TABLE, TABLE)
         .attribute(CHAIN_NAME, CHAIN)
-        .attribute(CHAIN_HOOK | NESTED, hook.bytes())
+        .nest(CHAIN_HOOK, &hook)
         .attribute(CHAIN_TYPE, b"nat\0")
         .finish()
 }
@@ -63,14 +62,13 @@ fn rule(sequence: u32) -> Vec<u8> {
     const RULE_TABLE: u16 = 1;
     const RULE_CHAIN: u16 = 2;
     const RULE_EXPRESSIONS: u16 = 4;
-    const NESTED: u16 = 0x8000;
     let expressions = output_interface_name();
     let expressions = compare_with_eth0(expressions);
     let expressions = expression(expressions, b"masq\0", &Nest::default());
     Message::new(NEW_RULE, ACK | CREATE | APPEND, sequence, &IPV4)
         .attribute(RULE_TABLE, TABLE)
         .attribute(RULE_CHAIN, CHAIN)
-        .attribute(RULE_EXPRESSIONS | NESTED, expressions.bytes())
+        .nest(RULE_EXPRESSIONS, &expressions)
         .finish()
 }
 

@@ -13,6 +13,7 @@ pub(super) const REQUEST: u16 = 1;
 pub(super) const ACK: u16 = 4;
 pub(super) const CREATE: u16 = 0x400;
 pub(super) const REPLACE: u16 = 0x100;
+pub(super) const EXCLUSIVE: u16 = 0x200;
 pub(super) const APPEND: u16 = 0x800;
 
 /// `NLA_F_NESTED`: the attribute holds attributes.
@@ -44,6 +45,10 @@ impl Message {
         self
     }
 
+    pub(super) fn nest(self, kind: u16, inner: &Nest) -> Self {
+        self.attribute(kind | NESTED, &inner.bytes)
+    }
+
     /// The message with its length filled in.
     pub(super) fn finish(mut self) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
@@ -61,6 +66,11 @@ pub(super) struct Nest {
 }
 
 impl Nest {
+    /// Attributes behind a fixed header.
+    pub(super) fn headed(header: &[u8]) -> Self {
+        Self { bytes: header.to_vec() }
+    }
+
     pub(super) fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         append(&mut self.bytes, kind, value);
         self
@@ -69,10 +79,6 @@ impl Nest {
     pub(super) fn nest(mut self, kind: u16, inner: &Nest) -> Self {
         append(&mut self.bytes, kind | NESTED, &inner.bytes);
         self
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
     }
 }
 
@@ -110,16 +116,19 @@ impl Netlink {
 
     /// Sends one datagram, which may hold several messages, and reads `answers` acknowledgements. The kernel answers
     /// a send before it returns from it, so nothing is waited for.
-    pub(super) fn exchange(&self, datagram: &[u8], answers: usize, what: &'static str) -> Result<(), Error> {
+    pub(super) fn exchange(&self, datagram: &[u8], answers: usize, what: &str) -> Result<(), Error> {
         send(&self.socket, datagram, SendFlags::empty()).map_err(|error| Error::Socket(error.into()))?;
         for _ in 0..answers {
             let mut answer = [0; 4096];
             let (_, length) = recv(&self.socket, &mut answer[..], RecvFlags::DONTWAIT)
                 .map_err(|error| Error::Socket(error.into()))?;
-            let code = answer.get(..length).and_then(error_code).ok_or(Error::Answer { what })?;
+            let code = answer
+                .get(..length)
+                .and_then(error_code)
+                .ok_or_else(|| Error::Answer { what: what.to_owned() })?;
             if code != 0 {
                 return Err(Error::Refused {
-                    what,
+                    what: what.to_owned(),
                     source: io::Error::from_raw_os_error(code.saturating_neg()),
                 });
             }

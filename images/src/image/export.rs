@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use oci_spec::image::{
-    ANNOTATION_REF_NAME, Descriptor, ImageIndexBuilder, ImageManifest, MediaType, OciLayoutBuilder,
-};
+use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageManifest, MediaType};
 use tar::{Builder, EntryType, Header};
 
-use crate::layout::{Layout, LayoutError};
+use crate::layout::{self, Layout, LayoutError};
 use crate::signature;
 
 /// Why something cannot be exported.
@@ -23,8 +21,6 @@ pub enum ExportError {
     Write(#[from] io::Error),
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    #[error("cannot describe the layout")]
-    Describe(#[from] oci_spec::OciSpecError),
     #[error("cannot write the index")]
     Index(#[from] serde_json::Error),
 }
@@ -47,14 +43,6 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
     let signatures = signature::name_of(descriptor.digest());
     let mut all = vec![named(&descriptor, name)];
     all.extend(layout.find(&signatures)?.map(|found| named(&found, &signatures)));
-    let index = ImageIndexBuilder::default()
-        .schema_version(2_u32)
-        .media_type(MediaType::ImageIndex)
-        .manifests(all.clone())
-        .build()?;
-    // By way of a value, whose keys are sorted: an image may have several annotations, whose order is another each time.
-    let index = serde_json::to_value(&index)?.to_string();
-    let marker = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
     let mut archive = Builder::new(to);
     let mut add = |path: &str, size: u64, from: &mut dyn io::Read| {
         let mut header = Header::new_gnu();
@@ -66,11 +54,8 @@ pub fn export(layout: &Path, name: &str, to: impl Write) -> Result<(), ExportErr
         header.set_size(size);
         archive.append_data(&mut header, path, from)
     };
-    let legacy = legacy_manifest(&layout, &descriptor, name)?;
-    let documents =
-        [("oci-layout", Some(marker.to_string()?)), ("index.json", Some(index)), ("manifest.json", legacy)];
-    for (path, text) in documents {
-        let Some(text) = text else { continue };
+    let legacy = legacy_manifest(&layout, &descriptor, name)?.map(|text| ("manifest.json", text));
+    for (path, text) in layout::documents(all.clone())?.into_iter().chain(legacy) {
         add(path, text.len() as u64, &mut text.as_bytes())?;
     }
     let mut contents = BTreeMap::new();

@@ -1,10 +1,12 @@
 //! Images of containers in the layout: what is in them, and how they come there.
 
 mod config;
+mod dress;
 mod export;
 mod import;
 mod inspect;
 mod lists;
+mod whole;
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ pub use export::{ExportError, export};
 pub(crate) use import::import_into;
 pub use import::{ImportError, Imported, forget, import, import_appliance, keep};
 pub use inspect::inspect;
+pub(crate) use whole::Whole;
 
 use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::error::Error;
@@ -38,8 +41,10 @@ use crate::store::StoreError;
 pub enum ImageError {
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    #[error("it has no part for linux/{wanted}; it has {found}")]
+    #[error("it has no part for {wanted}; it has {found}")]
     Platform { wanted: String, found: String },
+    #[error("its part for {0} is not here; `mvm image pull --all-platforms` brings it")]
+    NotHere(String),
     #[error("{0} is no image of a container")]
     Kind(MediaType),
     #[error("layer {number} of {count} ({digest}) cannot be unpacked")]
@@ -76,6 +81,16 @@ pub(crate) fn stored(
     }
 }
 
+/// The same, which has to be there.
+pub(crate) fn found(layout: &Layout, lock: &Lock, name: &str) -> Result<Descriptor, Error> {
+    let pinned = lock.image(name).map_err(PackagesError::from)?;
+    let found = stored(layout, name, pinned).map_err(StoreError::from)?;
+    found.ok_or_else(|| match pinned {
+        Some(digest) => Error::NoLockedImage { name: name.to_owned(), digest: digest.to_string() },
+        None => Error::NoImage(name.to_owned()),
+    })
+}
+
 impl Image {
     /// The image that a definition names, exactly as the lock has it.
     pub(crate) fn locked(
@@ -83,13 +98,7 @@ impl Image {
         (layout, lock): (&Layout, &Lock),
         architecture: Architecture,
     ) -> Result<Self, Error> {
-        let pinned = lock.image(name).map_err(PackagesError::from)?;
-        let found = stored(layout, name, pinned).map_err(StoreError::from)?;
-        let found = found.ok_or_else(|| match pinned {
-            Some(digest) => Error::NoLockedImage { name: name.to_owned(), digest: digest.to_string() },
-            None => Error::NoImage(name.to_owned()),
-        })?;
-        let image = Self::of(layout, name, found, architecture);
+        let image = Self::of(layout, name, found(layout, lock, name)?, architecture);
         image.map_err(|source| Error::Image { name: name.to_owned(), source })
     }
 
@@ -121,7 +130,7 @@ impl Image {
         Ok(lists::read(layout, &self.lists)?)
     }
 
-    /// All layers, one over the other.
+    /// All layers, one over the other, and with that what every container has.
     pub(crate) fn unpack(&self, layout: &Layout, spool: &Spool) -> Result<Tree, ImageError> {
         let (mut tree, mut budget) = (Tree::default(), Budget::new(Limits::default()));
         let count = self.layers.len();
@@ -145,6 +154,8 @@ impl Image {
             };
             unpacked.map_err(|source| ImageError::Layer { number, count, digest, source })?;
         }
+        let image = Some(self.id.clone());
+        dress::dress(&mut tree, &Arc::new(Origin { item: None, image, material: Material::Docker }));
         Ok(tree)
     }
 }
@@ -184,7 +195,7 @@ fn chosen(index: &ImageIndex, architecture: Architecture) -> Result<&Descriptor,
     index.manifests().iter().find(is_right).ok_or_else(|| {
         let platforms = index.manifests().iter().filter_map(|each| each.platform().as_ref());
         let found: Vec<_> = platforms.map(|each| format!("{}/{}", each.os(), each.architecture())).collect();
-        ImageError::Platform { wanted: wanted.to_string(), found: found.join(", ") }
+        ImageError::Platform { wanted: format!("linux/{wanted}"), found: found.join(", ") }
     })
 }
 

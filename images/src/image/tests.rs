@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::import::import_into;
 use super::*;
 use crate::request::Directories;
-use crate::rootfs::Content;
+use crate::rootfs::{Content, Node};
 use crate::store::Store;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -411,4 +411,48 @@ fn a_command_line_that_is_too_long_is_not_read() {
     let expected =
         format!("the command line of the appliance {} cannot be read: it has 2049 bytes, ", taken.name);
     assert!(told(&error).starts_with(&expected), "{}", told(&error));
+}
+
+#[test]
+fn a_volume_holds_an_image_as_a_layout_with_the_platforms_that_were_asked_for() {
+    let foreign = Foreign::new();
+    let (one, other) = (foreign.image("one", &json!({})), foreign.image("other", &json!({})));
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [on(&one, "amd64"), on(&other, "arm64")]});
+    foreign.index(&[(&foreign.document(INDEX, &index), Some("both")), (&one, Some("one"))]);
+    let home = tempfile::tempdir().unwrap();
+    import_into(home.path(), foreign.path(), None).unwrap();
+    let layout = Layout::open(home.path()).unwrap();
+    let spool = Spool::below(home.path()).unwrap();
+    // What is in a volume is taken over by whoever reads layouts, as we do.
+    let taken = |name: &str, platforms: &[&str]| {
+        let platforms: Vec<_> = platforms.iter().map(|&platform| platform.to_owned()).collect();
+        let tree =
+            Whole::of(&layout, name, layout.find(name)?.unwrap(), &platforms)?.unpack(&layout, &spool)?;
+        let (volume, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (path, entry) in tree.entries() {
+            let path = volume.path().join(path);
+            match &entry.node {
+                Node::File(content) => {
+                    io::copy(&mut content.reader(), &mut fs::File::create(path).unwrap()).unwrap();
+                }
+                _ => fs::create_dir(path).unwrap(),
+            }
+        }
+        let imported = import_into(elsewhere.path(), volume.path(), None).unwrap();
+        assert_eq!(imported[0].name, name);
+        let has = |image: &Value| {
+            elsewhere.path().join("blobs/sha256").join(&image["digest"].as_str().unwrap()[7..]).exists()
+        };
+        Ok::<_, ImageError>((has(&one), has(&other)))
+    };
+    assert_eq!(taken("both", &[]).unwrap(), (true, true));
+    assert_eq!(taken("both", &["linux/arm64"]).unwrap(), (false, true));
+    assert_eq!(taken("both", &["linux/arm64", "linux/amd64"]).unwrap(), (true, true));
+    assert_eq!(taken("one", &["linux/arm64"]).unwrap(), (true, false), "an image of one platform is that");
+    let error = taken("both", &["linux/arm/v7"]).unwrap_err().to_string();
+    assert_eq!(error, "it has no part for linux/arm/v7; it has linux/amd64, linux/arm64");
+    fs::remove_file(layout.blob(&other["digest"].as_str().unwrap().parse().unwrap())).unwrap();
+    let error = taken("both", &["linux/arm64"]).unwrap_err().to_string();
+    assert_eq!(error, "its part for linux/arm64 is not here; `mvm image pull --all-platforms` brings it");
+    assert_eq!(taken("both", &[]).unwrap(), (true, false));
 }

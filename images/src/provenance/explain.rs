@@ -162,14 +162,14 @@ mod tests {
         tree.put("etc/resolv.conf", Entry::symlink("/run/resolv.conf").of(&origin("resolv")));
         tree.put("loop", Entry::symlink("loop").of(&origin("loop")));
         for name in ["bin", "sbin"] {
-            let path = format!("containers/images/x/{name}");
+            let path = format!("containers/onboot/000-x/lower/{name}");
             tree.put(&path, Entry::symlink("/usr/bin").of(&origin("in the image")));
         }
-        tree.put("containers/images/x/usr/bin/ls", Entry::file(0o755, *b"ls").of(&origin("ls")));
+        tree.put("containers/onboot/000-x/lower/usr/bin/ls", Entry::file(0o755, *b"ls").of(&origin("ls")));
         let container = |name: &str| Container {
             name: name.into(),
             directory: format!("containers/services/{name}"),
-            root: "containers/images/x".into(),
+            root: "containers/onboot/000-x/lower".into(),
             item: None,
             image: ImageId { name: "x".into(), digest: None },
             fields: Vec::new(),
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_path_of_a_container_is_one_of_its_image() {
-        let ls = ["/containers/images/x/usr/bin/ls the component's ls"];
+        let ls = ["/containers/onboot/000-x/lower/usr/bin/ls the component's ls"];
         for what in ["one:/usr/bin/ls", "two:/bin/ls", "/containers/services/one/rootfs/sbin/ls"] {
             assert_eq!(told(what), ls, "{what}");
         }

@@ -53,6 +53,12 @@ pub enum Material {
     /// Made of an assembly source beside a component's recipe.
     Assembled(String),
     Layer(Layer),
+    /// A part of the image as it is, in an OCI layout.
+    Whole,
+    /// What Docker puts into each container, and LinuxKit and mvm into each image of others.
+    Docker,
+    /// The link to the machine's resolver.
+    Resolver,
     /// What the entry of `files` says that it is.
     File,
     /// A kernel, or what comes with it.
@@ -154,6 +160,9 @@ impl fmt::Display for Material {
             Self::Layer(Layer { number, count, digest }) => {
                 write!(f, "layer {number} of {count}, {digest}")
             }
+            Self::Whole => f.write_str("the image itself, as an OCI layout"),
+            Self::Docker => f.write_str("made by mvm: what Docker puts into each container"),
+            Self::Resolver => f.write_str("made by mvm: the link to the machine's resolver"),
             Self::File => f.write_str("the definition"),
             Self::Kernel => f.write_str("the kernel"),
             Self::Guest => f.write_str("mvm's guest binary"),

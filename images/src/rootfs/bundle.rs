@@ -1,5 +1,6 @@
 //! The containers of the root: `containers/onboot/NNN-NAME/` and `containers/services/NAME/`, each an OCI bundle with
-//! LinuxKit's `runtime.json` beside it (docs/internals.md, "The root image").
+//! LinuxKit's `runtime.json` beside it (docs/internals.md, "The root image"). An image lies where it is used first, as
+//! LinuxKit has it: in that bundle's `rootfs` if it is read-only there, else in its `lower`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +10,6 @@ use crate::sbom::attestation::Listed;
 use crate::spec::{ImageConfig, MountSpec, OwnConfig};
 
 use super::{Entry, Node, OciError, Tree, mounts, oci};
-
-/// Where images lie that are used more than once.
-const SHARED: &str = "containers/images";
 
 /// An image, unpacked.
 #[derive(Debug)]
@@ -37,17 +35,6 @@ pub(crate) struct Container<'a> {
     pub(crate) item: Option<Item>,
 }
 
-impl Container<'_> {
-    /// Where the files of its image lie: in its own directory if nobody else has them, and nobody writes to them.
-    pub(crate) fn root(&self, uses: usize) -> String {
-        if self.config.readonly.unwrap_or_default() && uses == 1 {
-            format!("{}/rootfs", self.place)
-        } else {
-            format!("{SHARED}/{}", directory_name(self.image))
-        }
-    }
-}
-
 /// The container that cannot be described, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("the container {name} cannot be described")]
@@ -56,70 +43,89 @@ pub struct BundleError {
     source: OciError,
 }
 
+impl Container<'_> {
+    fn origin(&self, made: Option<&Made>, material: Material) -> Arc<Origin> {
+        Arc::new(Origin { item: self.item.clone(), image: made.map(|made| made.id.clone()), material })
+    }
+
+    fn cannot_be(&self, source: OciError) -> BundleError {
+        BundleError { name: self.name.to_owned(), source }
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.config.readonly.unwrap_or_default()
+    }
+
+    fn rootfs(&self) -> String {
+        format!("{}/rootfs", self.place)
+    }
+
+    /// Where its image lies when it is the first that uses it.
+    fn home(&self) -> String {
+        if self.is_read_only() { self.rootfs() } else { format!("{}/lower", self.place) }
+    }
+}
+
 /// Puts all containers into the root, each image once.
 pub(crate) fn put_all(
     root: &mut Tree,
     containers: &[Container<'_>],
     images: &BTreeMap<&str, Made>,
 ) -> Result<(), BundleError> {
-    let mut shared = Tree::default();
-    for container in containers {
-        let image = images.get(container.image);
-        put(root, &mut shared, container, image, &users(containers, container.image))
-            .map_err(|source| BundleError { name: container.name.to_owned(), source })?;
+    for (index, container) in containers.iter().enumerate() {
+        let made = images.get(container.image);
+        let home = home(containers, container.image);
+        let before = containers.get(..index).unwrap_or_default();
+        if !before.iter().any(|each| each.image == container.image) {
+            let tree = with_mount_points(made, container.image, containers)?;
+            root.ensure_directory(&home, &container.origin(made, Material::Directory));
+            root.graft(&home, &tree, container.item.as_ref());
+        }
+        put(root, container, made, &home).map_err(|source| container.cannot_be(source))?;
     }
-    root.graft("", &shared, None);
     Ok(())
 }
 
-/// The containers that are made of an image.
-pub(crate) fn users<'a, 'b>(containers: &'a [Container<'b>], image: &str) -> Vec<&'a Container<'b>> {
-    containers.iter().filter(|container| container.image == image).collect()
+/// Where the files of an image lie: with the first container that is made of it.
+pub(crate) fn home(containers: &[Container<'_>], image: &str) -> String {
+    containers.iter().find(|each| each.image == image).map(Container::home).unwrap_or_default()
 }
 
-/// Puts one container into the root, its image into `shared` unless it is the only one that reads it.
-fn put(
-    root: &mut Tree,
-    shared: &mut Tree,
-    container: &Container<'_>,
-    image: Option<&Made>,
-    users: &[&Container<'_>],
-) -> Result<(), OciError> {
+/// Puts the description of one container into the root, of an image that lies at `home`.
+fn put(root: &mut Tree, container: &Container<'_>, made: Option<&Made>, home: &str) -> Result<(), OciError> {
     let place = &container.place;
-    let id = image.map(|made| &made.id);
-    let origin = |material| Arc::new(Origin { item: container.item.clone(), image: id.cloned(), material });
-    let directory = origin(Material::Directory);
-    let rootfs = format!("{place}/rootfs");
-    let mut lower = image.map(|made| made.tree.clone()).unwrap_or_default();
-    let mut runtime = container.config.runtime.clone().unwrap_or_default();
-    let read_only = container.config.readonly.unwrap_or_default();
-    if read_only {
-        make_mount_points(&mut lower, &container.config, &origin(Material::MountPoint))?;
-    }
-    let mut own_mounts = Vec::new();
+    let directory = container.origin(made, Material::Directory);
+    let rootfs = container.rootfs();
     root.ensure_directory(&rootfs, &directory);
-    let below = container.root(users.len());
-    if below == rootfs {
-        root.graft(&rootfs, &lower, container.item.as_ref());
+    let mut runtime = container.config.runtime.clone().unwrap_or_default();
+    let mut mounts = if container.is_read_only() {
+        vec![bind(home, &rootfs)]
     } else {
-        // The same for all, whoever comes by: nothing is replaced.
-        let first = users.first().and_then(|first| first.item.as_ref());
-        shared.ensure_directory(&below, &directory);
-        shared.graft(&below, &lower, first);
-        own_mounts = if read_only {
-            vec![bind(&below, &rootfs)]
-        } else {
-            root.ensure_directory(&format!("{place}/tmp"), &directory);
-            overlay(&below, place)
-        };
-    }
-    own_mounts.extend(runtime.mounts.take().unwrap_or_default());
-    runtime.mounts = (!own_mounts.is_empty()).then_some(own_mounts);
+        root.ensure_directory(&format!("{place}/tmp"), &directory);
+        overlay(home, place)
+    };
+    mounts.extend(runtime.mounts.take().unwrap_or_default());
+    runtime.mounts = Some(mounts);
     let spec = oci::spec(container.name, &container.config)?;
-    let description = origin(Material::Description);
+    let description = container.origin(made, Material::Description);
     root.put(&format!("{place}/config.json"), Entry::file(0o644, sorted_json(&spec)?).of(&description));
     root.put(&format!("{place}/runtime.json"), Entry::file(0o644, sorted_json(&runtime)?).of(&description));
     Ok(())
+}
+
+/// An image with a place for all that those of its containers mount that cannot make places.
+fn with_mount_points(
+    made: Option<&Made>,
+    image: &str,
+    containers: &[Container<'_>],
+) -> Result<Tree, BundleError> {
+    let mut tree = made.map(|made| made.tree.clone()).unwrap_or_default();
+    for container in containers.iter().filter(|each| each.image == image && each.is_read_only()) {
+        let origin = container.origin(made, Material::MountPoint);
+        make_mount_points(&mut tree, &container.config, &origin)
+            .map_err(|source| container.cannot_be(source))?;
+    }
+    Ok(tree)
 }
 
 /// What is mounted into a read-only root needs a place there. One with a link or a file above it, or with `..` in it, lies
@@ -139,41 +145,35 @@ fn make_mount_points(lower: &mut Tree, config: &ImageConfig, origin: &Arc<Origin
     Ok(())
 }
 
-fn bind(below: &str, rootfs: &str) -> MountSpec {
+/// Where the image lies in the bundle itself, it is bound to itself: runc wants a mount there.
+fn bind(home: &str, rootfs: &str) -> MountSpec {
     MountSpec {
         destination: format!("/{rootfs}"),
-        kind: Some("bind".to_owned()),
-        source: Some(format!("/{below}")),
+        source: Some(format!("/{home}")),
         options: vec!["bind".to_owned()],
         ..MountSpec::default()
     }
 }
 
-/// A root that is written to: in memory, over the image.
-fn overlay(below: &str, place: &str) -> Vec<MountSpec> {
-    let memory = MountSpec {
-        destination: format!("/{place}/tmp"),
-        kind: Some("tmpfs".to_owned()),
-        source: Some("tmpfs".to_owned()),
+/// A root that is written to: in memory, which nobody else sees, over the image.
+fn overlay(home: &str, place: &str) -> Vec<MountSpec> {
+    let mount = |kind: Option<&str>, at: &str, options: &[String]| MountSpec {
+        destination: format!("/{place}/{at}"),
+        kind: kind.map(str::to_owned),
+        source: kind.map(str::to_owned),
+        options: options.to_vec(),
         ..MountSpec::default()
     };
-    let overlay = MountSpec {
-        destination: format!("/{place}/rootfs"),
-        kind: Some("overlay".to_owned()),
-        source: Some("overlay".to_owned()),
-        options: vec![
-            format!("lowerdir=/{below}"),
-            format!("upperdir=/{place}/tmp/upper"),
-            format!("workdir=/{place}/tmp/work"),
-        ],
-        ..MountSpec::default()
-    };
-    vec![memory, overlay]
-}
-
-/// An image's name as one directory.
-fn directory_name(image: &str) -> String {
-    image.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
+    let layers = [
+        format!("lowerdir=/{home}"),
+        format!("upperdir=/{place}/tmp/upper"),
+        format!("workdir=/{place}/tmp/work"),
+    ];
+    vec![
+        mount(Some("tmpfs"), "tmp", &[]),
+        mount(None, "tmp", &["remount".to_owned(), "private".to_owned()]),
+        mount(Some("overlay"), "rootfs", &layers),
+    ]
 }
 
 /// JSON with sorted keys and lists that stand for sets: the runtime types keep both in hash tables.
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_only_image_used_once_is_its_own_rootfs() {
+    fn a_read_only_root_has_a_place_for_each_mount() {
         let yaml = "{command: [/x], readonly: true, binds: ['/var/lib:/var/lib', '/a:/var/run/a', \
                     '/a:/../../b', '/a:/usr/bin/x/c', '/a:d//./e']}";
         let tree = built(&[container("containers/services/x", yaml)]);
@@ -228,28 +228,41 @@ mod tests {
         for left in ["var/run/a", "b", "../../b", "usr/bin/x/c"] {
             assert!(tree.get(&format!("containers/services/x/rootfs/{left}")).is_none(), "{left}");
         }
-        assert_eq!(runtime(&tree, "containers/services/x"), serde_json::json!({}));
+        let mounts = serde_json::json!([
+            {"destination": "/containers/services/x/rootfs", "source": "/containers/services/x/rootfs", "options": ["bind"]}
+        ]);
+        assert_eq!(runtime(&tree, "containers/services/x")["mounts"], mounts);
     }
 
     #[test]
-    fn an_image_used_twice_is_stored_once() {
-        let yaml = "{command: [/x], readonly: true}";
-        let tree =
-            built(&[container("containers/onboot/000-x", yaml), container("containers/onboot/001-x", yaml)]);
-        let copies = tree.entries().filter(|(path, _)| path.ends_with("usr/bin/x")).count();
-        assert_eq!(copies, 1);
-        let mount = &runtime(&tree, "containers/onboot/001-x")["mounts"][0];
-        assert_eq!(mount["source"], "/containers/images/mvm-x");
-        assert_eq!(mount["destination"], "/containers/onboot/001-x/rootfs");
-        assert!(tree.get("containers/onboot/001-x/rootfs").is_some());
+    fn an_image_lies_where_it_is_used_first() {
+        let (written, read) = ("{command: [/x]}", "{command: [/x], readonly: true}");
+        let sources = |first, second| {
+            let (one, other) = ("containers/onboot/000-x", "containers/services/x");
+            let tree = built(&[container(one, first), container(other, second)]);
+            let copies: Vec<_> = tree.entries().filter(|(path, _)| path.ends_with("usr/bin/x")).collect();
+            assert_eq!(copies.len(), 1);
+            assert!(tree.get("containers/services/x/rootfs").is_some());
+            let mounts = runtime(&tree, other)["mounts"].clone();
+            let last = mounts.as_array().unwrap().last().unwrap().clone();
+            let source = last["source"].as_str().filter(|source| source.starts_with('/')).map(str::to_owned);
+            source.unwrap_or_else(|| last["options"][0].as_str().unwrap().to_owned())
+        };
+        assert_eq!(sources(read, read), "/containers/onboot/000-x/rootfs");
+        assert_eq!(sources(read, written), "lowerdir=/containers/onboot/000-x/rootfs");
+        assert_eq!(sources(written, read), "/containers/onboot/000-x/lower");
+        assert_eq!(sources(written, written), "lowerdir=/containers/onboot/000-x/lower");
     }
 
     #[test]
     fn a_writable_image_lies_under_an_overlay() {
-        let tree = built(&[container("containers/services/x", "{command: [/x]}")]);
+        let yaml = "{command: [/x], runtime: {mounts: [{destination: /a, type: tmpfs}]}}";
+        let tree = built(&[container("containers/services/x", yaml)]);
         let mounts = &runtime(&tree, "containers/services/x")["mounts"];
         assert_eq!(mounts[0]["type"], "tmpfs");
-        assert_eq!(mounts[1]["options"][1], "upperdir=/containers/services/x/tmp/upper");
+        assert_eq!(mounts[1]["options"], serde_json::json!(["remount", "private"]));
+        assert_eq!(mounts[2]["options"][1], "upperdir=/containers/services/x/tmp/upper");
+        assert_eq!(mounts[3]["destination"], "/a", "what was asked for comes after the root");
     }
 
     #[test]

@@ -83,6 +83,13 @@ impl Checks<'_> {
                 self.volume(mount, mount.text("source"), &options);
             }
         }
+        for interface in node.get("runtime").map(|runtime| runtime.list("interfaces")).unwrap_or_default() {
+            if interface.text("add") == Some("veth") && interface.text("peer").is_none() {
+                let name = interface.text("name").unwrap_or_default();
+                let problem = Problem::new(format!("the interface {name} is one end of a veth"));
+                self.say(interface, problem.hint("give the name of the other end as peer"));
+            }
+        }
     }
 
     /// What is no path is a volume.

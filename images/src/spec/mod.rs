@@ -177,9 +177,21 @@ impl Definition {
 
     /// Every image that it refers to, without the kernel's.
     pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.unpacked_images().chain(self.whole_images().map(|(_, image)| image))
+    }
+
+    /// Every image whose files it wants.
+    pub(crate) fn unpacked_images(&self) -> impl Iterator<Item = &str> {
         let containers = self.containers().map(|image| image.image.as_str());
-        let volumes = self.volumes.iter().filter_map(|volume| volume.image.as_deref());
+        let volumes = self.volumes.iter().filter(|volume| volume.format != Some(VolumeFormat::Oci));
+        let volumes = volumes.filter_map(|volume| volume.image.as_deref());
         self.init.iter().map(String::as_str).chain(containers).chain(volumes)
+    }
+
+    /// Every volume that holds an image itself, and that image.
+    pub(crate) fn whole_images(&self) -> impl Iterator<Item = (&VolumeSpec, &str)> {
+        let volumes = self.volumes.iter().filter(|volume| volume.format == Some(VolumeFormat::Oci));
+        volumes.filter_map(|volume| Some((volume, volume.image.as_deref()?)))
     }
 
     /// All containers, in LinuxKit's order.

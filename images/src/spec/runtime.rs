@@ -24,7 +24,7 @@ pub struct Runtime {
     /// Where to keep the container's namespaces, for others to join.
     #[serde(rename = "bindNS", skip_serializing_if = "Option::is_none")]
     pub bind_ns: Option<BindNs>,
-    /// containerd's namespace for the container.
+    /// containerd's namespace for the container. Without effect: its containers are run by init.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
 }
@@ -51,13 +51,14 @@ impl Runtime {
 pub struct Interface {
     /// Its name in the container.
     pub name: String,
-    /// The kind of interface to make: `veth`, `wireguard`. Without it, the machine's interface of this name is moved.
+    /// The kind of interface to make, one that the kernel has: `veth`, `dummy`, `bridge`. Without it, the machine's interface
+    /// of this name is moved, or a `veth` is made where there is a `peer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add: Option<String>,
     /// The other end of a `veth`, which stays in the machine's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// Make it in the machine's namespace and move it: what WireGuard wants, to keep its socket there.
+    /// Make it in the machine's namespace and move it: what WireGuard wants, to keep its socket there. A `veth` always is.
     #[serde(default)]
     pub create_in_root: bool,
 }
