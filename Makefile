@@ -1,7 +1,7 @@
 # `make demo` and `make test` are all that a newcomer needs; each installs what is missing, or names it.
 CARGO ?= cargo
 
-.PHONY: help demo demo-full build test test-unit test-full fuzz fuzz-keep check-macos check-aarch64 bench lint clean
+.PHONY: help demo demo-full build test test-unit test-full fuzz fuzz-keep check-macos check-aarch64 bench dist lint clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 15
@@ -50,6 +50,9 @@ lint:            ## what reviews check by machine
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; else echo "cargo-deny is not installed: skipped"; fi
+
+dist: build      ## the appliance as a signed archive for other hosts, in target/dist: KEY=FILE (`mvm image key FILE`)
+	@KEY="$(KEY)" scripts/dist target/dist
 
 clean:           ## what the build made in this clone; appliances and instances stay (README: "Removing everything")
 	$(CARGO) clean

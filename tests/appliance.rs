@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use support::{Instance, Options, Registry, TOP, eventually, layout, run, skipped};
@@ -69,7 +70,14 @@ fn an_appliance_of_a_registrys_image_boots_from_a_registry() {
     let pushed = instance.mvm(&["image", "push", "test-own", &own]).ok();
     assert_eq!(pushed.replace(&own, "test-own"), made);
 
-    let instance = Instance::up_with("own-up", &Options::up(&["--image", &own]));
+    // Nothing of Debian's is asked for there, and no compiler.
+    let programs = tempfile::tempdir().unwrap();
+    for program in ["unshare", "true"] {
+        let path = run(Command::new("which").arg(program)).ok();
+        std::os::unix::fs::symlink(path.trim(), programs.path().join(program)).unwrap();
+    }
+    let options = Options { path: Some(programs.path().into()), ..Options::up(&["--image", &own]) };
+    let instance = Instance::up_with("own-up", &options);
     let listed = instance.mvm(&["image", "ls"]).ok();
     assert!(listed.contains(&pushed), "{listed}");
     let logs = |source: &str| instance.mvm(&["logs", source]).ok();

@@ -78,9 +78,8 @@ impl Damaged {
     }
 }
 
-fn git() -> &'static str {
-    "usr/bin/git"
-}
+/// What only a build from a repository reads.
+const UNREAD: &str = "usr/lib/git-core/git-remote-http";
 
 #[test]
 fn one_flipped_bit_stops_the_machine_when_it_is_read() {
@@ -88,10 +87,10 @@ fn one_flipped_bit_stops_the_machine_when_it_is_read() {
         return;
     }
     let damaged = Damaged::new();
-    let provenance = damaged.mvm(&["image", "explain", &format!("moby:/{}", git())]).ok();
+    let provenance = damaged.mvm(&["image", "explain", &format!("moby:/{UNREAD}")]).ok();
     let in_root = |path: &str| {
         let line = provenance.lines().next().unwrap().trim_start_matches('/');
-        let image = line.strip_suffix(git()).unwrap_or_else(|| panic!("{provenance}"));
+        let image = line.strip_suffix(UNREAD).unwrap_or_else(|| panic!("{provenance}"));
         format!("/{image}{path}")
     };
     // EROFS' own superblock is at 1024.
@@ -103,12 +102,12 @@ fn one_flipped_bit_stops_the_machine_when_it_is_read() {
         damaged.flip(at);
     }
 
-    // Nothing reads git until a build does.
-    damaged.flip(damaged.first_block(&in_root(git())) + 2000);
+    damaged.flip(damaged.first_block(&in_root(UNREAD)) + 2000);
     damaged.mvm(&["up", "damaged"]).ok();
     let verify = damaged.mvm(&["image", "verify", "mvm/appliance:latest"]);
     verify.refused(1, "mvm/appliance:latest is damaged: the root image: its digest is sha256:");
-    let read = damaged.mvm(&["exec", "--service", "moby", "git", "--version"]);
+    let path = format!("/{UNREAD}");
+    let read = damaged.mvm(&["exec", "--service", "moby", "/usr/bin/busybox", "cat", &path]);
     assert_ne!(read.status, 0, "{read}");
     support::eventually("the machine's end", 120, || {
         let status = damaged.mvm(&["status", "--json"]).stdout;

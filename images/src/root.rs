@@ -196,7 +196,7 @@ mod tests {
     use crate::spec::{Document, OwnConfig};
 
     pub(super) fn assembled(text: &str, images: &Images<'_>) -> (Tree, Definition) {
-        let document = Document { file: "a.yml", text, directory: Path::new("") };
+        let document = Document { file: "a.yml", text, directory: Path::new(""), is_local: false };
         let (definition, places) = Definition::locate(&[document]).unwrap();
         let assembly = Assembly { definition: &definition, places: &places, images };
         let containers = assembly.containers().unwrap();

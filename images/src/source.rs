@@ -72,15 +72,20 @@ impl Source {
         };
         for part in parts {
             texts.push(match part {
-                Part::Text { name, text } => (name.clone(), text.clone(), Path::new("")),
+                Part::Text { name, text } => (name.clone(), text.clone(), None),
                 Part::File(path) => {
                     let text = fs::read_to_string(path)
                         .map_err(|source| SourceError::Read { path: path.clone(), source })?;
-                    (path.display().to_string(), text, path.parent().unwrap_or(Path::new("")))
+                    (path.display().to_string(), text, Some(path.parent().unwrap_or(Path::new(""))))
                 }
             });
         }
-        let documents = texts.iter().map(|(file, text, directory)| Document { file, text, directory });
+        let documents = texts.iter().map(|(file, text, directory)| Document {
+            file,
+            text,
+            directory: directory.unwrap_or(Path::new("")),
+            is_local: directory.is_some(),
+        });
         let documents = documents.collect::<Vec<_>>();
         Ok(Definition::locate(&documents)?)
     }

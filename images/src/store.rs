@@ -89,6 +89,15 @@ pub struct Appliance {
     pub is_foreign: bool,
 }
 
+/// The appliances of a layout.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// By name.
+    pub whole: Vec<(String, Appliance)>,
+    /// What is wrong with the others.
+    pub broken: Vec<StoreError>,
+}
+
 /// The parts of an appliance that is to be stored.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
@@ -153,13 +162,18 @@ impl Store {
         Ok(bytes)
     }
 
-    /// All that the layout has, by name.
-    pub fn list(&self) -> Result<Vec<(String, Appliance)>, StoreError> {
+    /// All that the layout has, by name; one that is broken hides no other.
+    pub fn list(&self) -> Result<Listed, StoreError> {
         let index = self.0.index()?;
+        let mut listed = Listed::default();
         let appliances = index.manifests().iter().filter(|each| is_appliance(each));
-        let names = appliances.filter_map(layout::name_of);
-        let found = names.map(|name| Ok(self.find(name)?.map(|found| (name.to_owned(), found))));
-        found.filter_map(Result::transpose).collect()
+        for name in appliances.filter_map(layout::name_of) {
+            match self.find(name) {
+                Ok(found) => listed.whole.extend(found.map(|found| (name.to_owned(), found))),
+                Err(error) => listed.broken.push(error),
+            }
+        }
+        Ok(listed)
     }
 
     /// All images of containers that the layout has, by name, with their digests.

@@ -302,7 +302,12 @@ fn export(context: &Context, name: &str, output: Option<&Path>) -> Result<(), Fa
 
 fn list(context: &Context, json: bool) -> Result<(), Failure> {
     let store = Store::open(&appliance::directories(context).images())?;
-    print_images(&store.images()?, &store.list()?, json)
+    let listed = store.list()?;
+    print_images(&store.images()?, &listed.whole, json)?;
+    for error in listed.broken {
+        Failure::from(error).report();
+    }
+    Ok(())
 }
 
 fn print_images(

@@ -18,6 +18,8 @@ const PULLING: &str = "pull.lock";
 /// One content that is not whole yet. What has come stays when it is dropped, for the next who brings it.
 #[derive(Debug)]
 pub struct Arrival {
+    /// Its file is not, or no longer, where parts are.
+    is_gone: bool,
     digest: Digest,
     size: u64,
     hash: Sha256,
@@ -50,6 +52,7 @@ impl Layout {
         };
         let blob = self.blob(digest);
         let mut arrival = Arrival {
+            is_gone: false,
             digest: digest.clone(),
             size: content.size(),
             hash: Sha256::new(),
@@ -135,7 +138,7 @@ impl Arrival {
     }
 
     /// Takes it into the layout, if it is what its digest says; else nothing of it is left.
-    pub fn finish(self) -> Result<(), LayoutError> {
+    pub fn finish(mut self) -> Result<(), LayoutError> {
         let found = hex::encode(self.hash.clone().finalize());
         if found != self.digest.digest() {
             self.forget()?;
@@ -145,16 +148,27 @@ impl Arrival {
             .file
             .set_permissions(Permissions::from_mode(0o644))
             .and_then(|()| fs::rename(&self.part, &self.blob));
-        moved.map_err(|source| LayoutError::Io { action: "write", path: self.blob, source })
+        self.is_gone = moved.is_ok();
+        moved.map_err(|source| LayoutError::Io { action: "write", path: self.blob.clone(), source })
     }
 
-    fn forget(&self) -> Result<(), LayoutError> {
+    fn forget(&mut self) -> Result<(), LayoutError> {
+        self.is_gone = true;
         fs::remove_file(&self.part).map_err(self.failed("remove"))
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> LayoutError + 'static {
         let path = self.part.clone();
         move |source| LayoutError::Io { action, path, source }
+    }
+}
+
+impl Drop for Arrival {
+    /// Of nothing there is nothing to go on with.
+    fn drop(&mut self) {
+        if self.have == 0 && !self.is_gone {
+            let _ = self.forget();
+        }
     }
 }
 
@@ -227,6 +241,7 @@ mod tests {
         let (_directory, layout) = layout();
         let wanted = content(b"whole");
         drop(layout.arrival(&wanted).unwrap());
+        assert_eq!(parts(&layout), 0, "nothing had come");
         fs::write(layout.dir.join(INCOMING).join(wanted.digest().digest()), b"too long").unwrap();
         assert_eq!(layout.arrival(&wanted).unwrap().unwrap().have(), 0);
     }

@@ -111,7 +111,7 @@ mod tests {
 
     fn told(container: &str) -> (Image, OwnConfig, Vec<Field>) {
         let text = format!("services:\n  - name: a\n    image: x\n{container}");
-        let document = Document { file: "a.yml", text: &text, directory: Path::new("") };
+        let document = Document { file: "a.yml", text: &text, directory: Path::new(""), is_local: false };
         let (definition, places) = Definition::locate(&[document]).unwrap();
         let config = |text| serde_yaml::from_str::<ImageConfig>(text).unwrap();
         let own = OwnConfig { label: config(LABEL), configuration: config(CONFIGURATION) };

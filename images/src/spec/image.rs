@@ -154,7 +154,7 @@ image_object! {
 impl ImageConfig {
     /// An image's label: YAML or JSON. What adds to a list has nothing there to add to, and is passed over, as LinuxKit does.
     pub(crate) fn parse_label(what: &str, text: &str) -> Result<Self, Problems> {
-        let document = Document { file: what, text, directory: Path::new("") };
+        let document = Document { file: what, text, directory: Path::new(""), is_local: false };
         let mut node = yaml::compose(what, text)?;
         if let yaml::Value::Map(pairs) = &mut node.value {
             pairs.retain(|pair| !pair.key.ends_with(".add"));

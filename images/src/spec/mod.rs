@@ -12,6 +12,7 @@ mod id;
 mod image;
 mod merge;
 mod names;
+mod packages;
 mod places;
 mod reference;
 mod resources;
@@ -144,12 +145,14 @@ pub struct Document<'a> {
     pub text: &'a str,
     /// What its relative paths are relative to.
     pub directory: &'a Path,
+    /// Whether it lies on this machine, and may name packages beside it.
+    pub is_local: bool,
 }
 
 impl Definition {
     /// Reads a definition of one file.
     pub fn parse(file: &str, text: &str) -> Result<Self, Problems> {
-        Self::read(&[Document { file, text, directory: Path::new("") }])
+        Self::read(&[Document { file, text, directory: Path::new(""), is_local: false }])
     }
 
     /// Reads a definition of several files, each of which adds to those before it.
@@ -163,7 +166,8 @@ impl Definition {
         let mut parts = Vec::new();
         let mut merged = Self::default();
         for document in documents {
-            let node = yaml::compose(document.file, document.text)?;
+            let mut node = yaml::compose(document.file, document.text)?;
+            problems.append(packages::resolve(document, &mut node));
             let (part, found) = validate::against(schema(), document, &node, "a definition");
             parts.push((document, node));
             problems.append(found);
@@ -303,11 +307,13 @@ mod tests {
                 file: "a.yml",
                 text: "kernel: {image: k, cmdline: quiet}\ninit: [a]\nfiles: [{path: x, source: x}]\n",
                 directory: Path::new("one"),
+                is_local: false,
             },
             Document {
                 file: "two/b.yml",
                 text: "kernel: {cmdline: loud}\ninit: [b]\nfiles: [{path: y, source: ~/y}]\n",
                 directory: Path::new("two"),
+                is_local: false,
             },
         ];
         let merged = Definition::read(&documents).unwrap();

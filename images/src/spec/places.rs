@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn entries_are_numbered_over_all_files_and_known_by_their_lines() {
-        let document = |file, text| Document { file, text, directory: Path::new("") };
+        let document = |file, text| Document { file, text, directory: Path::new(""), is_local: false };
         let documents = [
             document("/home/somebody/a.yml", "init:\n  - a\nservices:\n  - name: one\n    image: x\n"),
             document(
