@@ -8,6 +8,7 @@ mod support;
 
 mod boot;
 mod builds;
+mod images;
 mod instructions;
 mod native;
 mod report;
@@ -19,11 +20,12 @@ use report::{Figure, Report};
 /// Figures that are measured together, by how their names begin.
 type Group = (&'static [&'static str], fn() -> Vec<Figure>);
 
-const GROUPS: [Group; 12] = [
+const GROUPS: [Group; 13] = [
     (&["vmlinux-size", "root-image-size"], sizes::measure),
     (&["init-instructions"], instructions::measure),
     (&["up-to-", "guest-idle-memory"], boot::measure),
     (&["noop-build", "three-platform-build"], builds::measure),
+    (&["image-build-", "image-unpack"], images::measure),
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], vsock::measure),
     (&["vmm-exec-to-init", "kvm-probe", "vmm-memory", "idle-cpu"], native::start),
     (&["vmm-to-"], native::stages),

@@ -25,6 +25,10 @@ pub enum LockError {
     Word(String),
     #[error("the lock does not name {package}")]
     Unlocked { package: String },
+    #[error(
+        "the lock has the kernel {kernel} with another configuration than this mvm brings; use the mvm that wrote it, or lock anew"
+    )]
+    Kernel { kernel: String },
 }
 
 /// One package exactly.
@@ -65,6 +69,9 @@ pub(crate) struct Lock {
     packages: BTreeMap<String, Pin>,
     /// The packages of each tool with all that they depend on, by `TOOL/ARCHITECTURE`.
     tools: BTreeMap<String, BTreeSet<String>>,
+    /// The hash of each kernel's configuration and patches, by `COMPONENT/ARCHITECTURE`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    kernels: BTreeMap<String, String>,
     /// What each image of others is, by the name that the definition has for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     images: BTreeMap<String, Digest>,
@@ -79,6 +86,7 @@ impl Default for Lock {
             version: 1,
             packages: BTreeMap::new(),
             tools: BTreeMap::new(),
+            kernels: BTreeMap::new(),
             images: BTreeMap::new(),
             is_own: false,
         }
@@ -138,6 +146,25 @@ impl Lock {
         }
     }
 
+    /// Whether the kernel of a component is configured as it was when the lock was made.
+    pub(crate) fn check_kernel(
+        &self,
+        component: &str,
+        architecture: &str,
+        configuration: &str,
+    ) -> Result<(), LockError> {
+        match self.kernels.get(&format!("{component}/{architecture}")) {
+            Some(locked) if locked == configuration => Ok(()),
+            Some(_) => Err(LockError::Kernel { kernel: component.to_owned() }),
+            None if self.is_own => Err(LockError::Unlocked { package: format!("the kernel {component}") }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn set_kernel(&mut self, component: &str, architecture: &str, configuration: String) {
+        self.kernels.insert(format!("{component}/{architecture}"), configuration);
+    }
+
     pub(crate) fn set_image(&mut self, name: &str, digest: Digest) {
         self.images.insert(name.to_owned(), digest);
     }
@@ -157,6 +184,9 @@ impl Lock {
         for (key, pin) in other.packages.iter().filter(|(key, _)| !key.contains(&middle)) {
             self.packages.entry(key.clone()).or_insert_with(|| pin.clone());
         }
+        for (key, configuration) in other.kernels.iter().filter(|(key, _)| !key.ends_with(&end)) {
+            self.kernels.entry(key.clone()).or_insert_with(|| configuration.clone());
+        }
         for (key, packages) in other.tools.iter().filter(|(key, _)| !key.ends_with(&end)) {
             self.tools.entry(key.clone()).or_insert_with(|| packages.clone());
         }
@@ -172,7 +202,10 @@ impl Lock {
             let (before, after) = (older.images.get(name), self.images.get(name));
             (before != after).then(|| moved(name, before, after))
         });
-        packages.chain(images).collect()
+        let kernels = older.kernels.keys().chain(self.kernels.keys()).collect::<BTreeSet<_>>().into_iter();
+        let kernels = kernels.filter(|name| older.kernels.get(*name) != self.kernels.get(*name));
+        let kernels = kernels.map(|name| format!("the kernel {name}: another configuration"));
+        packages.chain(kernels).chain(images).collect()
     }
 }
 
@@ -295,6 +328,19 @@ mod tests {
         assert_eq!(newer.changes_from(&lock), [format!("a/b {} -> {}", digest("1"), digest("2"))]);
         lock.is_own = false;
         assert_eq!(Lock::parse(&lock.to_text().unwrap()).unwrap(), lock);
+    }
+
+    #[test]
+    fn a_kernel_is_configured_as_it_was_locked() {
+        let mut lock = lock(&[]);
+        lock.set_kernel("kernel", "amd64", "0a".to_owned());
+        lock.check_kernel("kernel", "amd64", "0a").unwrap();
+        let error = lock.check_kernel("kernel", "amd64", "0b").unwrap_err().to_string();
+        assert!(error.starts_with("the lock has the kernel kernel with another configuration "), "{error}");
+        lock.check_kernel("kernel-efi", "amd64", "0b").unwrap();
+        lock.is_own = true;
+        let error = lock.check_kernel("kernel-efi", "amd64", "0b").unwrap_err().to_string();
+        assert_eq!(error, "the lock does not name the kernel kernel-efi");
     }
 
     #[test]

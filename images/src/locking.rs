@@ -11,6 +11,7 @@ use crate::architecture::{Architecture, UnknownArchitecture};
 use crate::component;
 use crate::embedded;
 use crate::files::{self, Key};
+use crate::kernel::{self, KernelError};
 use crate::layout::{Layout, LayoutError};
 use crate::lock::{Lock, LockError, Name, Pin, is_sha256};
 use crate::packages::PackagesError;
@@ -48,6 +49,14 @@ pub enum LockingError {
     Apt(#[from] AptError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Kernel(Box<KernelError>),
+}
+
+impl From<KernelError> for LockingError {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(Box::new(error))
+    }
 }
 
 /// The lock that holds: a file's own, if it has one, else the one made on this machine, else the embedded one.
@@ -109,10 +118,13 @@ fn is_gone(error: &(dyn Error + 'static)) -> bool {
         Some(
             PackagesError::Gone { .. }
                 | PackagesError::Hash { .. }
-                | PackagesError::Lock(LockError::Unlocked { .. })
+                | PackagesError::Lock(LockError::Unlocked { .. } | LockError::Kernel { .. })
         )
     );
-    let unlocked = matches!(error.downcast_ref::<LockError>(), Some(LockError::Unlocked { .. }));
+    let unlocked = matches!(
+        error.downcast_ref::<LockError>(),
+        Some(LockError::Unlocked { .. } | LockError::Kernel { .. })
+    );
     gone || unlocked || error.source().is_some_and(is_gone)
 }
 
@@ -196,6 +208,9 @@ impl Resolver<'_> {
             wanted.entry(tool.suite).or_default().extend(closure.iter().cloned());
             lock.set_tool(&name, self.architecture.debian, closure);
         }
+        for (component, configuration) in kernel::configurations()? {
+            lock.set_kernel(&component, self.architecture.debian, configuration);
+        }
         for (suite, packages) in wanted {
             let packages: Vec<_> = packages.into_iter().collect();
             let architecture = self.architecture.debian.to_owned();
@@ -233,7 +248,8 @@ mod tests {
 
     #[test]
     fn the_embedded_lock_names_everything_that_the_recipes_want() {
-        let lock = Lock::parse(embedded::LOCK).unwrap();
+        let mut lock = Lock::parse(embedded::LOCK).unwrap();
+        lock.is_own = true;
         for name in Component::names() {
             for package in Component::load(&name).unwrap().package_names("amd64") {
                 lock.pin(&package).unwrap();
@@ -241,6 +257,10 @@ mod tests {
         }
         for name in Tool::names() {
             assert!(!lock.tool(&name, "amd64").unwrap().is_empty(), "{name}");
+        }
+        for (component, configuration) in kernel::configurations().unwrap() {
+            let locked = lock.check_kernel(&component, Architecture::host().unwrap().debian, &configuration);
+            locked.unwrap_or_else(|error| panic!("{error}: linuxkit.lock has to have {configuration}"));
         }
     }
 

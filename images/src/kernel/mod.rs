@@ -9,7 +9,7 @@ mod origin;
 mod patches;
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,11 @@ impl Kernel {
         self.fragments.iter().map(|(_, text)| *text).collect::<Vec<_>>().join("\n")
     }
 
+    /// The hash of that and of its patches.
+    pub(crate) fn configuration(&self) -> String {
+        self.patches.add_to(Key::default().with(self.fragment())).finish()
+    }
+
     /// Whether its configuration has an option.
     fn has(&self, option: &str) -> bool {
         options::has(&self.fragment(), option)
@@ -161,17 +166,27 @@ impl Kernel {
     }
 }
 
-/// The keys of all kernels that mvm has recipes of for this machine.
-pub(crate) fn all_keys(packages: &Packages<'_>) -> Result<BTreeSet<String>, KernelError> {
-    let mut keys = BTreeSet::new();
+/// All kernels that mvm has recipes of for this machine, by their components' names.
+fn all() -> Result<BTreeMap<String, Kernel>, KernelError> {
+    let mut all = BTreeMap::new();
     for name in Component::names() {
         match Kernel::load(&name) {
-            Ok(kernel) => _ = keys.insert(kernel.key(packages)?),
+            Ok(kernel) => _ = all.insert(name, kernel),
             Err(KernelError::NotAKernel(_) | KernelError::OneSource(_) | KernelError::NoFragment { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(keys)
+    Ok(all)
+}
+
+/// The keys of all of them.
+pub(crate) fn all_keys(packages: &Packages<'_>) -> Result<BTreeSet<String>, KernelError> {
+    all()?.values().map(|kernel| kernel.key(packages)).collect()
+}
+
+/// The hashes of what all of them are configured and patched with, by their components' names.
+pub(crate) fn configurations() -> Result<BTreeMap<String, String>, KernelError> {
+    Ok(all()?.into_iter().map(|(name, kernel)| (name, kernel.configuration())).collect())
 }
 
 /// The options that a kernel's recipe asks for, by their file's name.

@@ -13,7 +13,7 @@ use crate::image::Image;
 use crate::layer::{self, Budget, LayerError, Limits};
 use crate::layout::Layout;
 use crate::lock::Lock;
-use crate::packages::Packages;
+use crate::packages::{Packages, PackagesError};
 use crate::progress::Stage;
 use crate::provenance::{self, ImageId, Material};
 use crate::rootfs::{Content, Node, Spool, Tree};
@@ -72,7 +72,10 @@ impl Origin {
         {
             return Err(ForeignError::Own { image: name.clone(), field }.into());
         }
-        Ok(Self::Own { name: name.clone(), kernel: Box::new(Kernel::load(component)?) })
+        let kernel = Box::new(Kernel::load(component)?);
+        lock.check_kernel(component, architecture.debian, &kernel.configuration())
+            .map_err(PackagesError::from)?;
+        Ok(Self::Own { name: name.clone(), kernel })
     }
 
     /// Which image it is of.

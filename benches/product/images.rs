@@ -1,0 +1,117 @@
+//! What the image builder takes: time from warm caches, and memory however large the layers are.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::report::Figure;
+use crate::support::{Appliance, Instance, TOP, layout_of, start};
+
+const RUNS: usize = 5;
+/// Of the large image's one layer.
+const LAYER_FILES: usize = 512;
+const FILE_BYTES: usize = 1 << 20;
+const SAMPLE: Duration = Duration::from_millis(5);
+
+struct Bench {
+    instance: Instance,
+    directory: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Appliance::built();
+        Self {
+            instance: Instance::prepared("bench-images"),
+            directory: tempfile::tempdir().expect("a directory"),
+        }
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.directory.path().join(name);
+        fs::write(&path, text).expect("a definition is written");
+        path.display().to_string()
+    }
+
+    fn mvm(&self, arguments: &[&str]) -> Command {
+        let mut command = self.instance.command();
+        command.args(arguments);
+        command
+    }
+}
+
+/// Seconds that it takes, and the most memory that mvm itself had, in MiB: not the programs that it runs.
+fn run(mut command: Command) -> (f64, f64) {
+    let begin = Instant::now();
+    let mut running = start(&mut command);
+    let status = format!("/proc/{}/status", running.pid());
+    let mut peak = 0.0;
+    while running.is_running() {
+        // What is there until it is waited for; the last look before its end is a few milliseconds old.
+        if let Some(now) = high_water(Path::new(&status)) {
+            peak = now;
+        }
+        std::thread::sleep(SAMPLE);
+    }
+    let took = begin.elapsed().as_secs_f64();
+    running.outcome().ok();
+    (took, peak)
+}
+
+/// `VmHWM` in MiB.
+fn high_water(status: &Path) -> Option<f64> {
+    let text = fs::read_to_string(status).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+pub(crate) fn measure() -> Vec<Figure> {
+    let bench = Bench::new();
+    let own = format!("{TOP}/linuxkit.yml");
+    let more = |number: usize| format!("files: [{{path: etc/bench, contents: '{number}'}}]\n");
+    let build = |number: usize| {
+        let more = bench.file("more.yml", &more(number));
+        run(bench.mvm(&["image", "build", "--name", "bench", &own, &more]))
+    };
+    // What is only done once is done.
+    build(0);
+    let (warm, memory): (Vec<_>, Vec<_>) = (1..=RUNS).map(build).unzip();
+    let (same, _): (Vec<_>, Vec<_>) = (0..RUNS).map(|_| build(RUNS)).unzip();
+    let (unpack, large) = unpack(&bench);
+    vec![
+        Figure::new("image-build-warm", "s", &warm),
+        Figure::new("image-build-same", "s", &same),
+        Figure::new("image-build-memory", "MiB", &memory),
+        Figure::new("image-unpack", "MB/s", &unpack),
+        Figure::new("image-unpack-memory", "MiB", &large),
+    ]
+}
+
+/// An image of one layer of 512 MiB, put into a root that is not made into an image: MB a second, and memory.
+fn unpack(bench: &Bench) -> (Vec<f64>, Vec<f64>) {
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut contents = vec![0; FILE_BYTES];
+    for number in 0..LAYER_FILES {
+        // Each is another: what is the same is kept once.
+        contents[..8].copy_from_slice(&number.to_le_bytes());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(FILE_BYTES as u64);
+        header.set_mode(0o644);
+        layer
+            .append_data(&mut header, format!("data/{number}"), contents.as_slice())
+            .expect("a file is packed");
+    }
+    let image = layout_of("bench/large:1", &json!({}), &[layer.into_inner().expect("the layer is finished")]);
+    let path = image.path().display().to_string();
+    run(bench.mvm(&["image", "import", &path]));
+    let text = "kernel: {image: mvm/kernel}\ninit: [mvm/init, 'bench/large:1']\n";
+    let definition = bench.file("large.yml", text);
+    let megabytes = (LAYER_FILES * FILE_BYTES) as f64 / 1e6;
+    let trace = |_| run(bench.mvm(&["image", "explain", "/data/0", &definition]));
+    (0..RUNS).map(trace).map(|(seconds, memory)| (megabytes / seconds, memory)).unzip()
+}
