@@ -148,7 +148,11 @@ impl Layout {
 
     /// Whether all of a content is there, by its length: a disk that was full, or a copy that was broken off, leaves a part.
     pub fn has(&self, descriptor: &Descriptor) -> bool {
-        fs::metadata(self.blob(descriptor.digest())).is_ok_and(|found| found.len() == descriptor.size())
+        self.has_bytes(descriptor.digest(), descriptor.size())
+    }
+
+    pub(crate) fn has_bytes(&self, digest: &Digest, size: u64) -> bool {
+        fs::metadata(self.blob(digest)).is_ok_and(|found| found.len() == size)
     }
 
     /// A content; whoever reads it to its end gets an error there if it is not what its digest says.

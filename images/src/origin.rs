@@ -100,6 +100,10 @@ impl<'a> Origins<'a> {
         }
         for (volume, image) in &self.whole {
             key = key.with(volume).with(image.digest());
+            // Of those platforms that are here.
+            for content in image.contents(self.layout).map_err(StoreError::from)? {
+                key = key.with(content);
+            }
         }
         Ok(key)
     }

@@ -3,6 +3,7 @@
 //! They lie beside the manifest as an artifact of their own, under the name `sha256-DIGEST.minisig` in the layout and in a
 //! registry's repository, so that any registry keeps them, and `minisign -V` understands what is in them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,7 +14,6 @@ use oci_spec::image::{Descriptor, Digest, ImageManifest, ImageManifestBuilder, M
 
 use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::layout::{Layout, LayoutError};
-use crate::lock::is_sha256;
 use crate::request::Directories;
 use crate::store;
 
@@ -25,6 +25,8 @@ const SIGNATURE_TYPE: &str = "application/vnd.mvm.signature.v1+minisig";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// Four lines are shorter.
 const LONGEST: u64 = 4096;
+/// So is every manifest: a registry takes 4 MiB.
+const LONGEST_SIGNED: u64 = 4 << 20;
 const PUBLIC: &str = "pub";
 
 /// Why something is not signed, or its signature not good.
@@ -44,7 +46,9 @@ pub enum SignatureError {
     Generate(#[source] PError),
     #[error("cannot sign")]
     Sign(#[source] PError),
-    #[error("it is signed by none of the keys {keys}, and nothing else that comes from elsewhere is booted")]
+    #[error(
+        "it is signed by none of the keys {keys}, and no other appliance that comes from elsewhere is booted"
+    )]
     Unsigned { keys: String },
     #[error("it is signed with {key}, and the signature is not good: it is of something else")]
     Bad { key: String, source: PError },
@@ -103,12 +107,6 @@ pub fn name_of(manifest: &Digest) -> String {
     format!("sha256-{}.minisig", manifest.digest())
 }
 
-/// Whether something could be called so because it is signatures.
-pub(crate) fn is_name(name: &str) -> bool {
-    let digest = name.strip_prefix("sha256-").and_then(|rest| rest.strip_suffix(".minisig"));
-    digest.is_some_and(is_sha256)
-}
-
 pub(crate) fn is_of_signatures(descriptor: &Descriptor) -> bool {
     descriptor.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == ARTIFACT_TYPE)
 }
@@ -119,10 +117,15 @@ pub fn make_key(path: &Path) -> Result<PathBuf, SignatureError> {
     let secret = pair.sk.to_box(None).map_err(SignatureError::Generate)?.into_string();
     let public = pair.pk.to_box().map_err(SignatureError::Generate)?.into_string();
     let public_path = path.with_added_extension(PUBLIC);
-    for (path, mode, text) in [(path, 0o600, secret), (&public_path, 0o644, public)] {
+    let create = |path: &Path, mode| {
         let file = File::options().write(true).create_new(true).mode(mode).open(path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|source| io_error("write", path, source))?;
+        file.map_err(|source| io_error("create", path, source))
+    };
+    // The public one first: one that is there already belongs to another secret.
+    let mut public_file = create(&public_path, 0o644)?;
+    let mut secret_file = create(path, 0o600).inspect_err(|_| drop(fs::remove_file(&public_path)))?;
+    for (path, file, text) in [(path, &mut secret_file, secret), (&public_path, &mut public_file, public)] {
+        file.write_all(text.as_bytes()).map_err(|source| io_error("write", path, source))?;
     }
     Ok(public_path)
 }
@@ -138,12 +141,37 @@ pub fn sign(directories: &Directories, name: &str, key: &Path) -> Result<(), Sig
     let manifest = bytes(&layout, &appliance)?;
     let signed = minisign::sign(None, &key, manifest.as_slice(), Some(&comment), None);
     let signed = signed.map_err(SignatureError::Sign)?;
-    let mut layers = signatures(&layout, appliance.digest())?;
-    // One of each key.
-    layers.retain(|(_, other)| other.keynum() != signed.keynum());
-    let mut layers: Vec<_> = layers.into_iter().map(|(layer, _)| layer).collect();
-    layers.push(layout.add_bytes(SIGNATURE_TYPE, signed.to_string().as_bytes())?);
-    let subject = layout.add_bytes(appliance.media_type().as_ref(), &manifest)?;
+    let layer = layout.add_bytes(SIGNATURE_TYPE, signed.to_string().as_bytes())?;
+    let named = layout.find(&name_of(appliance.digest()))?;
+    let mut all = named.map(|named| of_manifest(&layout, &named)).transpose()?.unwrap_or_default();
+    all.push((layer, signed));
+    write(&layout, &appliance, &manifest, all)
+}
+
+/// Adds signatures that came with an appliance to those that are here.
+pub(crate) fn take_over(
+    layout: &Layout,
+    appliance: &Descriptor,
+    come: &Descriptor,
+) -> Result<(), SignatureError> {
+    let mut all = of_manifest(layout, come)?;
+    if let Some(named) = layout.find(&name_of(appliance.digest()))? {
+        all.extend(of_manifest(layout, &named)?);
+    }
+    write(layout, appliance, &bytes(layout, appliance)?, all)
+}
+
+/// Writes the manifest of an appliance's signatures: the last of each key.
+fn write(
+    layout: &Layout,
+    appliance: &Descriptor,
+    manifest: &[u8],
+    all: Vec<(Descriptor, SignatureBox)>,
+) -> Result<(), SignatureError> {
+    let of_keys: BTreeMap<_, _> =
+        all.into_iter().map(|(layer, signature)| (signature.keynum().to_vec(), layer)).collect();
+    let layers: Vec<_> = of_keys.into_values().collect();
+    let subject = layout.add_bytes(appliance.media_type().as_ref(), manifest)?;
     let signatures = ImageManifestBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageManifest)
@@ -161,17 +189,19 @@ pub fn sign(directories: &Directories, name: &str, key: &Path) -> Result<(), Sig
 /// The name of the key that has signed a manifest, if one of these has.
 pub fn check(layout: &Layout, manifest: &Descriptor, keys: &Keys) -> Result<String, SignatureError> {
     let signed = bytes(layout, manifest)?;
-    for (_, signature) in signatures(layout, manifest.digest())? {
-        let of_key = |(_, key): &&(String, PublicKey)| key.keynum() == signature.keynum();
-        let Some((name, key)) = keys.0.iter().find(of_key) else { continue };
-        let good = minisign::verify(key, &signature, Cursor::new(&signed), true, false, false);
-        return match good {
-            Ok(()) => Ok(name.clone()),
-            Err(source) => Err(SignatureError::Bad { key: name.clone(), source }),
-        };
+    let signatures = signatures(layout, manifest.digest())?;
+    let mut bad = None;
+    for (name, key) in &keys.0 {
+        let of_key = signatures.iter().filter(|(_, signature)| signature.keynum() == key.keynum());
+        for (_, signature) in of_key {
+            match minisign::verify(key, signature, Cursor::new(&signed), true, false, false) {
+                Ok(()) => return Ok(name.clone()),
+                Err(source) => bad = Some(SignatureError::Bad { key: name.clone(), source }),
+            }
+        }
     }
     let keys: Vec<_> = keys.0.iter().map(|(name, _)| name.as_str()).collect();
-    Err(SignatureError::Unsigned { keys: keys.join(", ") })
+    Err(bad.unwrap_or_else(|| SignatureError::Unsigned { keys: keys.join(", ") }))
 }
 
 fn secret_key(path: &Path) -> Result<SecretKey, SignatureError> {
@@ -187,10 +217,16 @@ fn secret_key(path: &Path) -> Result<SecretKey, SignatureError> {
 
 /// What the layout has of them. One that is nothing of minisign's is nobody's.
 fn signatures(layout: &Layout, manifest: &Digest) -> Result<Vec<(Descriptor, SignatureBox)>, LayoutError> {
-    let Some(found) = layout.find(&name_of(manifest))? else { return Ok(Vec::new()) };
-    let signatures: ImageManifest = layout.document(&found)?;
+    match layout.find(&name_of(manifest))? {
+        Some(named) => of_manifest(layout, &named),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn of_manifest(layout: &Layout, named: &Descriptor) -> Result<Vec<(Descriptor, SignatureBox)>, LayoutError> {
+    let signatures: ImageManifest = layout.document(named)?;
     let mut all = Vec::new();
-    for layer in signatures.layers().iter().filter(|layer| layer.size() <= LONGEST) {
+    for layer in signatures.layers().iter().filter(|layer| layer.size() <= LONGEST && layout.has(layer)) {
         let text = String::from_utf8(bytes(layout, layer)?).unwrap_or_default();
         if let Ok(signature) = SignatureBox::from_string(&text) {
             all.push((layer.clone(), signature));
@@ -201,7 +237,7 @@ fn signatures(layout: &Layout, manifest: &Digest) -> Result<Vec<(Descriptor, Sig
 
 fn bytes(layout: &Layout, content: &Descriptor) -> Result<Vec<u8>, LayoutError> {
     let mut bytes = Vec::new();
-    let read = layout.read(content)?.read_to_end(&mut bytes);
+    let read = layout.read(content)?.take(LONGEST_SIGNED).read_to_end(&mut bytes);
     read.map_err(|source| LayoutError::Damaged { path: layout.blob(content.digest()), source })?;
     Ok(bytes)
 }

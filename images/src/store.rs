@@ -26,6 +26,8 @@ pub const CONFIG_TYPE: &str = "application/vnd.mvm.appliance.config.v1+json";
 pub const KERNEL_TYPE: &str = "application/vnd.mvm.kernel.v1+elf";
 /// A compressed kernel, which unpacks itself.
 pub const BZIMAGE_TYPE: &str = "application/vnd.mvm.kernel.v1+bzimage";
+/// No record of origins and no bill of materials is longer: that of mvm's own takes some hundred KiB.
+const LONGEST_RECORD: u64 = 256 << 20;
 /// What a kernel can be.
 const KERNEL_TYPES: [&str; 2] = [KERNEL_TYPE, BZIMAGE_TYPE];
 /// The root image.
@@ -124,10 +126,16 @@ impl Store {
         &self.0
     }
 
-    /// Which of these keys has signed the appliance of that name.
-    pub fn signed_by(&self, reference: &str, keys: &Keys) -> Result<String, StoreError> {
-        let (manifest, _) =
-            self.manifest(reference)?.ok_or_else(|| StoreError::Missing(reference.to_owned()))?;
+    /// Which of these keys has signed an appliance that was found by that name.
+    pub fn signed_by(
+        &self,
+        reference: &str,
+        appliance: &Appliance,
+        keys: &Keys,
+    ) -> Result<String, StoreError> {
+        let missing = || StoreError::Missing(reference.to_owned());
+        let digest = appliance.digest.parse().map_err(|_| missing())?;
+        let manifest = self.0.find_digest(&digest)?.ok_or_else(missing)?;
         signature::check(&self.0, &manifest, keys)
             .map_err(|source| StoreError::Signature { reference: reference.to_owned(), source })
     }
@@ -150,14 +158,14 @@ impl Store {
     pub fn provenance(&self, reference: &str) -> Result<Provenance, StoreError> {
         let layer = self.part(reference, PROVENANCE_TYPE, "record of where its files come from")?;
         let failed = |source| StoreError::Provenance { reference: reference.to_owned(), source };
-        Provenance::read(self.0.read(&layer)?).map_err(failed)
+        Provenance::read(self.0.read(&layer)?.take(LONGEST_RECORD)).map_err(failed)
     }
 
     /// The bill of materials of an appliance, as it is kept.
     pub fn sbom(&self, reference: &str) -> Result<Vec<u8>, StoreError> {
         let layer = self.part(reference, SBOM_TYPE, "bill of materials")?;
         let mut bytes = Vec::new();
-        let read = self.0.read(&layer)?.read_to_end(&mut bytes);
+        let read = self.0.read(&layer)?.take(LONGEST_RECORD).read_to_end(&mut bytes);
         read.map_err(|source| StoreError::Read { path: self.0.blob(layer.digest()), source })?;
         Ok(bytes)
     }
@@ -196,7 +204,8 @@ impl Store {
         let made_of = manifest.annotations().as_ref().and_then(|all| all.get(INPUTS));
         // A blob that somebody deleted is a reason to build again, not to fail.
         let is_whole = manifest.layers().iter().all(|layer| self.0.has(layer));
-        if made_of.map(String::as_str) != Some(inputs) || !is_whole {
+        // What came from elsewhere may say of itself what it likes.
+        if is_foreign(&descriptor) || made_of.map(String::as_str) != Some(inputs) || !is_whole {
             return Ok(None);
         }
         Ok(self.appliance(reference, &descriptor, &manifest).ok())

@@ -13,7 +13,7 @@ use crate::store::{CMDLINE_TYPE, CONFIG_TYPE, KERNEL_TYPE, ROOT_TYPE};
 pub enum VerifyError {
     #[error("there is no {0}; `mvm image ls` shows what there is")]
     Unknown(String),
-    #[error("{name} is damaged: {}; remove its name (`mvm image rm`), prune, and build or pull it again", parts.join(", "))]
+    #[error("{name} is damaged: {}; delete what is damaged, and build or pull it again", parts.join(", "))]
     Damaged { name: String, parts: Vec<String> },
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -55,12 +55,14 @@ pub fn contents(layout: &Path, name: &str) -> Result<Contents, VerifyError> {
 fn damage(layout: &Layout, content: &Descriptor) -> Result<Option<String>, LayoutError> {
     let read = layout.read(content).map(|mut from| io::copy(&mut from, &mut io::sink()));
     let what = role(content.media_type().as_ref());
+    let path = layout.blob(content.digest());
     match read? {
         Ok(size) if size == content.size() => Ok(None),
         Ok(size) => {
-            Ok(Some(format!("{what} ({}) has {size} bytes, not {}", content.digest(), content.size())))
+            let wanted = content.size();
+            Ok(Some(format!("{what} has {size} bytes, and not {wanted} ({})", path.display())))
         }
-        Err(error) => Ok(Some(format!("{what}: {error}"))),
+        Err(error) => Ok(Some(format!("{what}: {error} ({})", path.display()))),
     }
 }
 
@@ -97,7 +99,8 @@ mod tests {
 
         fs::write(layout.blob(root.digest()), b"the rOot").unwrap();
         let error = contents(dir.path(), "a").unwrap_err().to_string();
-        let expected = format!("and not {}; remove its name (`mvm image rm`), prune, and ", root.digest());
+        let path = layout.blob(root.digest());
+        let expected = format!("and not {} ({}); delete what is damaged, ", root.digest(), path.display());
         assert!(error.starts_with("a is damaged: the root image: its digest is sha256:"), "{error}");
         assert!(error.contains(&expected), "{error}");
         fs::remove_file(layout.blob(root.digest())).unwrap();

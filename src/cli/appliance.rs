@@ -77,15 +77,17 @@ pub(super) async fn ensure(
     }
     let store = Store::open(&directories.images())?;
     let found = store.find(name)?.ok_or_else(|| Error::NotOne(name.to_owned()))?;
-    let keys = trusted(context)?;
-    if found.is_foreign && !keys.is_empty() {
-        let key = store.signed_by(name, &keys)?;
-        eprintln!("{name} is signed with {key}");
+    if found.is_foreign {
+        let keys = trusted(context)?;
+        if !keys.is_empty() {
+            let key = store.signed_by(name, &found, &keys)?;
+            eprintln!("{name} is signed with {key}");
+        }
     }
     Ok(found)
 }
 
-/// The keys that this user trusts. Where there are any, nothing that came from elsewhere is booted without a signature.
+/// The keys that this user trusts. Where there are any, no appliance that came from elsewhere is booted without a signature.
 pub(super) fn trusted(context: &Context) -> Result<Keys, Failure> {
     Ok(Keys::of(&context.home.config.join("keys"))?)
 }

@@ -21,7 +21,7 @@ pub(crate) enum Error {
     #[error("usage: mount [-version N] DEVICE PATH")]
     Usage,
     #[error(transparent)]
-    Newer(#[from] version::Newer),
+    Version(#[from] version::VersionError),
     #[error("there is no device {}; is the data disk attached to the machine?", .0.display())]
     Missing(PathBuf),
     #[error("cannot make {}: {source}", path.display())]
@@ -47,16 +47,13 @@ pub(super) async fn run(context: &Context<'_>, args: &[String]) -> Result<(), su
     // Replaying the journal of a machine that was killed can take a while; the host is answered meanwhile.
     let mounted = tokio::task::spawn_blocking(move || {
         mount_ext4(&device, &path)?;
+        let found = version.map(|own| version::check(&path, own)).transpose().inspect_err(|_| {
+            // The machine ends now; a disk that is not mounted has nothing to recover from.
+            let _ = unmount(&path, UnmountFlags::empty());
+        })?;
         let of_size = [grown(&device, &path), reserved(&path)];
-        let of_version = match version.map(|own| version::settle(&path, own)).transpose() {
-            Ok(remark) => remark.flatten(),
-            Err(newer) => {
-                // The machine ends now; a disk that is not mounted has nothing to recover from.
-                let _ = unmount(&path, UnmountFlags::empty());
-                return Err(newer.into());
-            }
-        };
-        Ok::<_, Error>(of_size.into_iter().chain([of_version]).flatten().collect::<Vec<_>>())
+        let noted = version.zip(found).and_then(|(own, found)| version::note(&path, own, found));
+        Ok::<_, Error>(of_size.into_iter().chain([noted]).flatten().collect::<Vec<_>>())
     });
     for remark in mounted.await.map_err(Error::BrokeOff)?? {
         context.say(&remark);

@@ -12,7 +12,7 @@ use crate::layer::{Archive, Kind, LayerError};
 use crate::layout::graph::{deeper, is_index};
 use crate::layout::{Layout, LayoutError, name_of};
 use crate::request::Directories;
-use crate::signature;
+use crate::signature::{self, SignatureError};
 use crate::store;
 
 /// Why an image cannot be imported.
@@ -36,6 +36,8 @@ pub enum ImportError {
         "names that begin with mvm/ are those of mvm's own images, and {0} is one; give another with --name"
     )]
     Reserved(String),
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     #[error("there is no {0}; `mvm image ls` shows what there is")]
     Unknown(String),
     #[error(transparent)]
@@ -76,13 +78,14 @@ pub fn import_appliance(directories: &Directories, from: &Path) -> Result<Import
     for each in index.manifests().iter().filter(|each| layout.has(each)) {
         appliances.push(layout.with_its_kind(each.clone())?);
     }
-    keep_signatures(&layout, &appliances)?;
+    let beside = appliances.clone();
     appliances.retain(store::is_appliance);
     let [appliance] = appliances.as_slice() else {
         return Err(ImportError::Appliances(from.to_owned(), appliances.len()));
     };
     let name = from.display().to_string();
     is_all_there(&layout, from, &name, appliance)?;
+    keep_signatures(&layout, appliance, &beside)?;
     let appliance = layout.tag(&name, store::foreign(appliance.clone()))?;
     Ok(Imported { name, digest: appliance.digest().to_string() })
 }
@@ -96,7 +99,6 @@ pub(crate) fn import_into(
     let index = take(from, &layout)?;
     let (signatures, others): (Vec<_>, Vec<_>) =
         index.manifests().iter().cloned().partition(signature::is_of_signatures);
-    keep_signatures(&layout, &signatures)?;
     let mut named: Vec<_> = others.iter().map(|each| (name_of(each), each)).collect();
     if let Some(name) = name {
         let [only] = named.as_mut_slice() else {
@@ -113,28 +115,42 @@ pub(crate) fn import_into(
     }
     // Names are given when all is there.
     for (name, descriptor) in named {
+        keep_signatures(&layout, descriptor, &signatures)?;
         layout.tag(name.unwrap_or_default(), store::foreign(descriptor.clone()))?;
     }
     Ok(imported)
 }
 
-/// Signatures have the names of what they are of.
-fn keep_signatures(layout: &Layout, of: &[Descriptor]) -> Result<(), ImportError> {
-    for each in of.iter().filter(|each| signature::is_of_signatures(each)) {
-        if let Some(name) = name_of(each).filter(|name| signature::is_name(name)) {
-            layout.tag(name, store::foreign(each.clone()))?;
-        }
+/// Takes over signatures that lie beside an appliance and are its own.
+fn keep_signatures(
+    layout: &Layout,
+    appliance: &Descriptor,
+    beside: &[Descriptor],
+) -> Result<(), ImportError> {
+    let name = signature::name_of(appliance.digest());
+    let is_of_it = |each: &&Descriptor| signature::is_of_signatures(each) && name_of(each) == Some(&name);
+    for each in beside.iter().filter(is_of_it) {
+        layout.is_whole(each).map_err(ImportError::from)?;
+        signature::take_over(layout, appliance, each)?;
     }
     Ok(())
 }
 
-/// Gives a name to an image that came into the layout otherwise, if all of it is there. Waits for whoever else writes to the
+/// Gives a name to an image that came into the layout otherwise, with its signatures, if all of it is there. Waits for whoever else writes to the
 /// layout.
-pub fn keep(directories: &Directories, name: &str, image: Descriptor) -> Result<Imported, ImportError> {
+pub fn keep(
+    directories: &Directories,
+    name: &str,
+    image: Descriptor,
+    signatures: Option<&Descriptor>,
+) -> Result<Imported, ImportError> {
     is_free(name)?;
     let _alone = Exclusive::wait(directories)?;
     let layout = Layout::open(&directories.images())?;
     is_all_there(&layout, layout.dir(), name, &image)?;
+    if let Some(signatures) = signatures {
+        signature::take_over(&layout, &image, signatures)?;
+    }
     let image = layout.tag(name, store::foreign(image))?;
     Ok(Imported { name: name.to_owned(), digest: image.digest().to_string() })
 }
@@ -208,7 +224,10 @@ fn unpack(from: &Path, layout: &Layout) -> Result<Option<Vec<u8>>, ImportError> 
             index = Some(bounded(archive.contents()).map_err(read)?);
         }
         let digest = path.strip_prefix("blobs/sha256/").and_then(|hex| format!("sha256:{hex}").parse().ok());
-        if let Some(digest) = digest {
+        // What is there was held against its digest when it came.
+        if let Some(digest) = digest
+            && !layout.has_bytes(&digest, header.size)
+        {
             layout.add(&digest, archive.contents())?;
         }
     }

@@ -13,14 +13,17 @@ const SUBJECT: &str = "vnd.docker.reference.digest";
 
 /// The documents of SPDX that an index has of one of its manifests, as far as they are there.
 pub(super) fn of(layout: &Layout, index: &ImageIndex, image: &Descriptor) -> Vec<Descriptor> {
-    let is_attestation = |each: &&Descriptor| {
-        says(each, KIND, ATTESTATION) && says(each, SUBJECT, image.digest().as_ref()) && layout.has(each)
-    };
-    let attestations = index.manifests().iter().filter(is_attestation);
+    let attestations =
+        index.manifests().iter().filter(|each| is_attestation(each, image) && layout.has(each));
     // One that cannot be read says nothing of the image.
     let manifests = attestations.filter_map(|each| layout.document::<ImageManifest>(each).ok());
     let layers = manifests.flat_map(|manifest| manifest.layers().clone());
     layers.filter(|layer| says(layer, PREDICATE_TYPE, SPDX) && layout.has(layer)).collect()
+}
+
+/// Whether it is what a builder says of an image.
+pub(super) fn is_attestation(each: &Descriptor, image: &Descriptor) -> bool {
+    says(each, KIND, ATTESTATION) && says(each, SUBJECT, image.digest().as_ref())
 }
 
 /// What they list.

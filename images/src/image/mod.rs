@@ -185,6 +185,14 @@ pub fn for_this_machine(index: &ImageIndex) -> Result<&Descriptor, ImageError> {
     chosen(index, Architecture::host()?)
 }
 
+/// The manifests that an index has of what was said of one of its others.
+pub fn attestations<'a>(
+    index: &'a ImageIndex,
+    image: &'a Descriptor,
+) -> impl Iterator<Item = &'a Descriptor> {
+    index.manifests().iter().filter(|each| lists::is_attestation(each, image))
+}
+
 fn chosen(index: &ImageIndex, architecture: Architecture) -> Result<&Descriptor, ImageError> {
     let wanted = Arch::from(architecture.debian);
     let is_right = |each: &&Descriptor| {

@@ -65,25 +65,37 @@ impl Whole {
         self.named.digest().as_ref()
     }
 
+    /// The digests of all that is in it.
+    pub(crate) fn contents(&self, layout: &Layout) -> Result<Vec<String>, LayoutError> {
+        Ok(self.blobs(layout)?.into_keys().collect())
+    }
+
+    fn blobs(&self, layout: &Layout) -> Result<BTreeMap<String, Descriptor>, LayoutError> {
+        let Some(index) = &self.index else { return layout.reachable(&self.named) };
+        let mut blobs = BTreeMap::new();
+        for manifest in index.manifests() {
+            blobs.append(&mut layout.reachable(manifest)?);
+        }
+        Ok(blobs)
+    }
+
     /// Its files, as an image layout.
     pub(crate) fn unpack(&self, layout: &Layout, spool: &Spool) -> Result<Tree, ImageError> {
         let mut named = self.named.clone();
         let mut tree = Tree::default();
-        let mut blobs = BTreeMap::new();
         let image = ImageId { name: self.name.clone(), digest: Some(self.digest().to_owned()) };
         let origin = &Arc::new(Origin { item: None, image: Some(image), material: Material::Whole });
         if let Some(index) = &self.index {
-            let bytes = index.to_string().map_err(LayoutError::from)?.into_bytes();
+            // By way of a value, whose keys are sorted: annotations have another order each time.
+            let bytes = serde_json::to_value(index)
+                .map_err(oci_spec::OciSpecError::from)
+                .map_err(LayoutError::from)?;
+            let bytes = bytes.to_string().into_bytes();
             let chosen = layout::described(MediaType::ImageIndex.as_ref(), &bytes)?;
             put(&mut tree, chosen.digest().as_ref(), bytes.into(), origin);
-            for manifest in index.manifests() {
-                blobs.append(&mut layout.reachable(manifest)?);
-            }
             named = chosen;
-        } else {
-            blobs = layout.reachable(&named)?;
         }
-        for (digest, blob) in &blobs {
+        for (digest, blob) in &self.blobs(layout)? {
             let damaged = |source| LayoutError::Damaged { path: layout.blob(blob.digest()), source };
             put(&mut tree, digest, spool.add(layout.read(blob)?).map_err(damaged)?, origin);
         }

@@ -24,7 +24,7 @@ pub(crate) struct Header {
     pub(crate) path: String,
     pub(crate) kind: Kind,
     /// Of what is in it.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,

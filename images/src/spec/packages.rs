@@ -65,8 +65,7 @@ fn tag(directory: &Path) -> Result<String, String> {
             path.display()
         ));
     }
-    let changed = git(directory, &["status", "--porcelain", "--", "."])?;
-    if !changed.is_empty() {
+    if is_changed(directory)? {
         return Err(format!("{} has changes that are not committed", directory.display()));
     }
     let hash = git(directory, &["rev-parse", "HEAD:./"])?;
@@ -78,18 +77,38 @@ fn tag(directory: &Path) -> Result<String, String> {
     Ok(format!("{}/{}:{tag}", build.org.as_deref().unwrap_or(ORGANIZATION), build.image))
 }
 
-/// What git says, which runs nothing of what the repository names.
+/// Whether the directory is another than its tree. `git status` would run the filters that a repository's own files name, and
+/// a cloned one may be anybody's: so contents are hashed as they are.
+fn is_changed(directory: &Path) -> Result<bool, String> {
+    if !git(directory, &["ls-files", "--others", "--exclude-standard", "--", "."])?.is_empty() {
+        return Ok(true);
+    }
+    // `100644 blob HASH<tab>PATH`, each with a zero behind it.
+    let tree = git(directory, &["ls-tree", "--full-tree", "-r", "-z", "HEAD:./"])?;
+    let entries = tree.split('\0').filter_map(|entry| entry.split_once('\t'));
+    let (heads, paths): (Vec<_>, Vec<_>) = entries.unzip();
+    if paths.iter().any(|path| directory.join(path).symlink_metadata().is_err()) {
+        return Ok(true);
+    }
+    let files = heads.iter().zip(&paths).filter(|(head, _)| head.starts_with("100"));
+    let (hashes, files): (Vec<_>, Vec<_>) =
+        files.map(|(head, path)| (head.rsplit(' ').next().unwrap_or_default(), *path)).unzip();
+    let found = git(directory, &[&["hash-object", "--no-filters", "--"][..], &files].concat())?;
+    Ok(!files.is_empty() && found.lines().ne(hashes))
+}
+
+/// What git says. A repository within the files of another is none.
 fn git(directory: &Path, arguments: &[&str]) -> Result<String, String> {
     let output = Command::new("git")
         .arg("-C")
         .arg(directory)
-        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
+        .args(["-c", "safe.bareRepository=explicit", "-c", "core.fsmonitor=false"])
         .args(arguments)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("cannot run git: {error}"))?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        return Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned());
     }
     Err(format!("git: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
@@ -127,9 +146,34 @@ mod tests {
         assert_eq!(image(repository.path(), true).unwrap(), format!("linuxkit/one:{tree}"));
         // A definition of somebody else's asks nothing of this machine's repositories.
         assert_eq!(image(repository.path(), false).unwrap(), "@pkg:./pkg/one");
-        fs::write(repository.path().join("pkg/one/new"), "").unwrap();
-        let error = image(repository.path(), true).unwrap_err();
-        assert!(error.contains("has changes that are not committed at a.yml:2:8"), "{error}");
+        for (file, text) in [("pkg/one/new", ""), ("pkg/one/Dockerfile", "FROM other\n")] {
+            let path = repository.path().join(file);
+            let before = fs::read_to_string(&path).ok();
+            fs::write(&path, text).unwrap();
+            let error = image(repository.path(), true).unwrap_err();
+            assert!(error.contains("has changes that are not committed at a.yml:2:8"), "{error}");
+            match before {
+                Some(before) => fs::write(&path, before).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            image(repository.path(), true).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_repository_says_is_to_be_run_is_not() {
+        let repository = repository("image: one\n");
+        let (package, ran) = (repository.path().join("pkg/one"), repository.path().join("ran"));
+        fs::write(package.join(".gitattributes"), "* filter=x\n").unwrap();
+        let identity = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"];
+        git(repository.path(), &["add", "."]).unwrap();
+        git(repository.path(), &[&identity[..], &["commit", "--quiet", "-m", "x"]].concat()).unwrap();
+        let filter = format!("touch {}", ran.display());
+        git(repository.path(), &["config", "filter.x.clean", &filter]).unwrap();
+        // As if it had been written since.
+        fs::write(package.join("Dockerfile"), "FROM scratch\n").unwrap();
+        image(repository.path(), true).unwrap();
+        assert!(!ran.exists());
     }
 
     #[test]

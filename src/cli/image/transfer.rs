@@ -12,14 +12,22 @@ use crate::registry::{self, ImageRef, Mirror, Pull, PullError, Push};
 /// Where images may be, besides their registries.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(in crate::cli) struct Mirrors {
-    /// A host to ask before a registry, for one of docker.io where none is named (repeatable)
-    #[arg(
-        long = "mirror",
-        value_name = "[REGISTRY=]HOST[:PORT]",
-        env = "MVM_REGISTRY_MIRRORS",
-        value_delimiter = ','
-    )]
+    /// A host to ask before a registry, for one of docker.io where none is named (repeatable) [default: those that
+    /// MVM_REGISTRY_MIRRORS lists, with commas]
+    #[arg(long = "mirror", value_name = "[REGISTRY=]HOST[:PORT]")]
     mirrors: Vec<Mirror>,
+}
+
+impl Mirrors {
+    /// Those of the arguments; without any, those of the environment, which may be empty.
+    fn all(&self) -> Result<Vec<Mirror>, Failure> {
+        if !self.mirrors.is_empty() {
+            return Ok(self.mirrors.clone());
+        }
+        let listed = std::env::var("MVM_REGISTRY_MIRRORS").unwrap_or_default();
+        let named = listed.split(',').filter(|mirror| !mirror.is_empty()).map(str::parse);
+        named.collect::<Result<_, _>>().map_err(Failure::usage)
+    }
 }
 
 /// Bring images from their registries into this machine's layout
@@ -108,25 +116,23 @@ pub(in crate::cli) async fn bring(
     let layout = Layout::open(&directories.images())?;
     let _held = layout.pulling()?;
     let credentials = &Credentials::from_env();
-    let pull = Pull { layout: &layout, credentials, mirrors: &mirrors.mirrors, all_platforms, progress };
+    let mirrors = &mirrors.all()?;
+    let pull = Pull { layout: &layout, credentials, mirrors, all_platforms, progress };
     let found = pull.image(image).await?;
     let mut signed = None;
     if layout.is_appliance(&found)? {
         let signatures = signature::name_of(found.digest());
         match pull.image(&image.with_tag(&signatures)).await {
-            Ok(of_it) => signed = Some((signatures, of_it)),
+            Ok(of_it) => signed = Some(of_it),
             Err(PullError::Registry(registry::Error::NotFound { .. })) => {}
+            // Whoever asks for signatures does so when it is booted.
+            Err(PullError::Registry(error)) => eprintln!("signatures of {image} could not be had: {error}"),
             Err(error) => return Err(error.into()),
         }
     }
     let (directories, name) = (directories.clone(), image.to_string());
-    tokio::task::spawn_blocking(move || {
-        if let Some((name, found)) = signed {
-            image::keep(&directories, &name, found)?;
-        }
-        Ok(image::keep(&directories, &name, found)?)
-    })
-    .await?
+    Ok(tokio::task::spawn_blocking(move || image::keep(&directories, &name, found, signed.as_ref()))
+        .await??)
 }
 
 /// Brings what a definition names and what is not here, or all of it once more, each as its lock has it.

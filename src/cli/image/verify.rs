@@ -46,6 +46,8 @@ enum VerifyError {
         "the root of {0} is not the one that its definition makes here: its files are the same, and their owners, times or places in the image are not"
     )]
     Root(String),
+    #[error("{0} is an image of a container, and only appliances are signed")]
+    Unsigned(String),
     #[error("{0} is no appliance, and nothing that could be made again")]
     NotOne(String),
 }
@@ -76,8 +78,12 @@ async fn of_what(context: &Context, args: &VerifyArgs) -> Result<Source, Failure
 }
 
 fn made_again(context: &Context, source: Source, name: &str) -> Result<(), Failure> {
-    let order = Order::of(source, name);
-    let found = order.rebuild(&appliance::directories(context), progress::to_stderr().as_ref())?;
+    let directories = appliance::directories(context);
+    // One that was built without hashes is made again without them.
+    let here = Store::open(&directories.images())?.find(name)?;
+    let verified = here.is_none_or(|here| here.cmdline.contains("dm-mod.create="));
+    let order = Order { verified, ..Order::of(source, name) };
+    let found = order.rebuild(&directories, progress::to_stderr().as_ref())?;
     let name = name.to_owned();
     Err(match found {
         None => {
@@ -100,10 +106,13 @@ fn check(context: &Context, args: &VerifyArgs) -> Result<(), Failure> {
         None => appliance::trusted(context)?,
     };
     let store = Store::open(&layout)?;
-    let is_appliance = store.find(&args.name)?.is_some();
-    let key = match is_appliance && !keys.is_empty() {
-        true => Some(store.signed_by(&args.name, &keys)?),
-        false => None,
+    let appliance = store.find(&args.name)?;
+    if args.key.is_some() && appliance.is_none() {
+        return Err(VerifyError::Unsigned(args.name.clone()).into());
+    }
+    let key = match appliance.as_ref().filter(|_| !keys.is_empty()) {
+        Some(appliance) => Some(store.signed_by(&args.name, appliance, &keys)?),
+        None => None,
     };
     if args.json {
         return print_line(serde_json::json!({
@@ -115,7 +124,7 @@ fn check(context: &Context, args: &VerifyArgs) -> Result<(), Failure> {
         }));
     }
     let size = indicatif::BinaryBytes(contents.size);
-    let signed = match (key, is_appliance) {
+    let signed = match (key, appliance.is_some()) {
         (Some(key), _) => format!("signed with {key}\n"),
         (None, true) => "no key is trusted: signatures were not looked at\n".to_owned(),
         (None, false) => String::new(),

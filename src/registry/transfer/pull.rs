@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use futures::{StreamExt, TryStreamExt};
-use images::image::{ImageError, for_this_machine};
+use images::image::{ImageError, attestations, for_this_machine};
 use images::layout::graph::{deeper, is_index, is_manifest};
 use images::layout::{Arrival, Layout, LayoutError};
 use images::progress::{Event, Progress};
@@ -154,7 +154,11 @@ impl Pull<'_> {
             return Ok(index.manifests().clone());
         }
         match for_this_machine(&index) {
-            Ok(wanted) => Ok(vec![wanted.clone()]),
+            // With what its builder says of it.
+            Ok(wanted) => {
+                let of_it = attestations(&index, wanted);
+                Ok([wanted].into_iter().chain(of_it).cloned().collect())
+            }
             Err(source) => Err(PullError::Image { image: image.to_string(), source }),
         }
     }
@@ -193,7 +197,7 @@ impl Pull<'_> {
         };
         tally.add(arrival.have());
         let digest = content.digest().as_ref();
-        let mut patience = Patience::default();
+        let (mut patience, mut most) = (Patience::default(), arrival.have());
         let short = |arrival: &Arrival| PullError::Short {
             image: image.to_string(),
             registry: image.registry().to_owned(),
@@ -210,7 +214,9 @@ impl Pull<'_> {
                 Err(error) if may_pass(&error) => Err(error),
                 Err(error) => return Err(explain(image, error).into()),
             };
-            if arrival.have() > before {
+            // A registry that begins anew each time may bring less than it did before.
+            if arrival.have() > most {
+                most = arrival.have();
                 patience.renew();
                 continue;
             }

@@ -1,53 +1,63 @@
 //! The version of what is on the disk. An appliance takes a disk of its own version and older ones, and leaves alone what a
 //! newer one has written.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 const NAME: &str = ".mvm-version";
 
-/// A newer appliance has used the disk.
+/// Why the appliance leaves the disk alone.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the data disk is of version {found}, and this appliance knows version {own}: a newer one has used it; boot that one, or give another instance a disk of its own"
-)]
-pub(crate) struct Newer {
-    found: u32,
-    own: u32,
+pub(crate) enum VersionError {
+    #[error(
+        "the data disk is of version {found}, and this appliance knows version {own}: a newer one has used it; boot that one, or give another instance a disk of its own"
+    )]
+    Newer { found: u32, own: u32 },
+    #[error("cannot read the data disk's version in {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
 }
 
-/// Notes the appliance's version on the disk; what there is to say of that.
-pub(super) fn settle(disk: &Path, own: u32) -> Result<Option<String>, Newer> {
-    let file = disk.join(NAME);
-    let found = match fs::read_to_string(&file) {
-        Ok(text) => text.trim().parse::<u32>().ok(),
-        Err(_) => None,
+/// The version that was noted on the disk; zero where there is none. Changes nothing.
+pub(super) fn check(disk: &Path, own: u32) -> Result<u32, VersionError> {
+    let path = disk.join(NAME);
+    let found = match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse::<u32>().unwrap_or_default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(source) => return Err(VersionError::Read { path, source }),
     };
-    match found {
-        Some(found) if found > own => return Err(Newer { found, own }),
-        Some(found) if found == own => return Ok(None),
-        _ => {}
+    if found > own { Err(VersionError::Newer { found, own }) } else { Ok(found) }
+}
+
+/// Notes the appliance's version; what there is to say of that.
+pub(super) fn note(disk: &Path, own: u32, found: u32) -> Option<String> {
+    if found == own {
+        return None;
     }
-    let older =
-        found.map(|found| format!("the data disk was of version {found}, and is of version {own} now"));
-    match note(disk, &file, own) {
-        Ok(()) => Ok(older),
+    match write(disk, own) {
+        Ok(()) if found == 0 => None,
+        Ok(()) => Some(format!("the data disk was of version {found}, and is of version {own} now")),
         // A disk that is full is no reason not to boot.
-        Err(error) => Ok(Some(format!("cannot note the version of {}: {error}", disk.display()))),
+        Err(error) => Some(format!("cannot note the version of {}: {error}", disk.display())),
     }
 }
 
 /// Whole or not there: an empty file would say nothing to a later boot.
-fn note(disk: &Path, file: &Path, own: u32) -> io::Result<()> {
+fn write(disk: &Path, own: u32) -> io::Result<()> {
     let new = disk.join(format!("{NAME}.new"));
-    fs::write(&new, format!("{own}\n"))?;
-    fs::rename(new, file)
+    let mut file = File::create(&new)?;
+    file.write_all(format!("{own}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(new, disk.join(NAME))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn settle(disk: &Path, own: u32) -> Result<Option<String>, VersionError> {
+        Ok(note(disk, own, check(disk, own)?))
+    }
 
     #[test]
     fn a_disk_goes_with_newer_appliances_and_not_back() {
