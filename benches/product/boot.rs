@@ -1,4 +1,5 @@
-//! `mvm up` with a new data disk: how long and how much work to each stage, and what it occupies when nothing happens.
+//! `mvm up` with a new data disk: how long and how much work to each stage, and what it occupies when nothing happens. In turn
+//! with it the same appliance without dm-verity, which tells what holding the root against its hashes costs.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -6,9 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::report::Figure;
-use crate::support::Instance;
+use crate::support::{Instance, Options, TOP};
 
 const RUNS: usize = 5;
+/// The appliance whose root is read as it is.
+const UNVERIFIED: &str = "bench-unverified";
 
 /// What was spent since `mvm up` began.
 struct Spent {
@@ -20,29 +23,39 @@ struct Spent {
 
 pub(crate) fn measure() -> Vec<Figure> {
     // The first one makes the appliance if there is none, and reads it into the page cache: not counted.
-    drop(Instance::up("warm"));
-    let (mut boots, mut memory) = (Vec::new(), Vec::new());
+    let warm = Instance::up("warm");
+    let definition = format!("{TOP}/linuxkit.yml");
+    warm.mvm(&["image", "build", "--no-verity", "--name", UNVERIFIED, &definition]).ok();
+    drop(warm);
+    drop(Instance::up_with("warm", &Options::up(&["--image", UNVERIFIED])));
+    let (mut boots, mut unverified, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let instance = Instance::prepared("bench");
-        boots.push(up(&instance));
+        boots.push(up(&instance, &[]));
         memory.push(idle_memory(&instance));
+        drop(instance);
+        unverified.push(up(&Instance::prepared("bench"), &["--image", UNVERIFIED]));
     }
     let mut figures = Vec::new();
     for Spent { stage, .. } in &boots[0] {
-        let each = || boots.iter().filter_map(|boot| boot.iter().find(|spent| spent.stage == *stage));
-        let seconds: Vec<f64> = each().map(|spent| spent.seconds).collect();
-        let cpu: Vec<f64> = each().map(|spent| spent.cpu_seconds).collect();
-        figures.push(Figure::new(format!("up-to-{stage}"), "s", &seconds));
-        figures.push(Figure::new(format!("up-to-{stage}-cpu"), "CPU s", &cpu));
+        let each = |boots: &[Vec<Spent>], of: fn(&Spent) -> f64| -> Vec<f64> {
+            boots.iter().filter_map(|boot| boot.iter().find(|spent| spent.stage == *stage)).map(of).collect()
+        };
+        let figure = |name: &str, unit, of: fn(&Spent) -> f64| {
+            let figure = Figure::new(format!("up-to-{stage}{name}"), unit, &each(&boots, of));
+            figure.against("without dm-verity", &each(&unverified, of))
+        };
+        figures.push(figure("", "s", |spent| spent.seconds));
+        figures.push(figure("-cpu", "CPU s", |spent| spent.cpu_seconds));
     }
     figures.push(Figure::new("guest-idle-memory", "MB", &memory));
     figures
 }
 
 /// Starts it, and reads the clocks at each line with which `mvm up` tells of a stage's end.
-fn up(instance: &Instance) -> Vec<Spent> {
+fn up(instance: &Instance, arguments: &[&str]) -> Vec<Spent> {
     let mut command = instance.command();
-    command.args(["up", &instance.name]);
+    command.args(["up", &instance.name]).args(arguments);
     let start = Instant::now();
     let mut boot = Vec::new();
     let outcome = follow(&mut command, |stage| {
