@@ -144,11 +144,14 @@ pub fn sign(directories: &Directories, name: &str, key: &Path) -> Result<(), Sig
     let layer = layout.add_bytes(SIGNATURE_TYPE, signed.to_string().as_bytes())?;
     let named = layout.find(&name_of(appliance.digest()))?;
     let mut all = named.map(|named| of_manifest(&layout, &named)).transpose()?.unwrap_or_default();
+    // One of this key is enough.
+    all.retain(|(_, other)| other.keynum() != signed.keynum());
     all.push((layer, signed));
     write(&layout, &appliance, &manifest, all)
 }
 
-/// Adds signatures that came with an appliance to those that are here.
+/// Adds signatures that came with an appliance to those that are here. None takes the place of another: of two of one key either
+/// may be the good one.
 pub(crate) fn take_over(
     layout: &Layout,
     appliance: &Descriptor,
@@ -161,16 +164,16 @@ pub(crate) fn take_over(
     write(layout, appliance, &bytes(layout, appliance)?, all)
 }
 
-/// Writes the manifest of an appliance's signatures: the last of each key.
+/// Writes the manifest of an appliance's signatures, each once.
 fn write(
     layout: &Layout,
     appliance: &Descriptor,
     manifest: &[u8],
     all: Vec<(Descriptor, SignatureBox)>,
 ) -> Result<(), SignatureError> {
-    let of_keys: BTreeMap<_, _> =
-        all.into_iter().map(|(layer, signature)| (signature.keynum().to_vec(), layer)).collect();
-    let layers: Vec<_> = of_keys.into_values().collect();
+    let by_digest: BTreeMap<_, _> =
+        all.into_iter().map(|(layer, _)| (layer.digest().to_string(), layer)).collect();
+    let layers: Vec<_> = by_digest.into_values().collect();
     let subject = layout.add_bytes(appliance.media_type().as_ref(), manifest)?;
     let signatures = ImageManifestBuilder::default()
         .schema_version(2_u32)
@@ -324,6 +327,26 @@ mod tests {
             error,
             "it is signed with key.pub, and the signature is not good: it is of something else"
         );
+    }
+
+    #[test]
+    fn a_bad_signature_that_comes_takes_no_good_ones_place() {
+        let signed = Signed::new();
+        let key = signed.key("key");
+        let trusted = Keys::from_file(&key.with_extension(PUBLIC)).unwrap();
+        let name = |appliance: &Descriptor| name_of(appliance.digest());
+        // What the same key signed elsewhere, said to be of this appliance.
+        let other = appliance(&signed.layout, "b");
+        sign(&signed.directories, "b", &key).unwrap();
+        let bad = signed.layout.find(&name(&other)).unwrap().unwrap();
+        signed.sign(&key);
+        take_over(&signed.layout, &signed.appliance, &bad).unwrap();
+        assert_eq!(signed.check(&trusted).unwrap(), "key.pub");
+        let good = signed.layout.find(&name(&signed.appliance)).unwrap().unwrap();
+        signed.layout.tag(&name(&signed.appliance), bad).unwrap();
+        assert!(signed.check(&trusted).is_err());
+        take_over(&signed.layout, &signed.appliance, &good).unwrap();
+        assert_eq!(signed.check(&trusted).unwrap(), "key.pub");
     }
 
     #[test]

@@ -136,8 +136,8 @@ fn keep_signatures(
     Ok(())
 }
 
-/// Gives a name to an image that came into the layout otherwise, with its signatures, if all of it is there. Waits for whoever else writes to the
-/// layout.
+/// Gives a name to an image that came into the layout otherwise, with its signatures, if all of it is there. Waits for whoever
+/// else writes to the layout.
 pub fn keep(
     directories: &Directories,
     name: &str,
