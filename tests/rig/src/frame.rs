@@ -13,6 +13,8 @@ pub enum Frame {
     Ready,
     /// To L1: run this command, its words separated by NUL.
     Run(Vec<u8>),
+    /// To L1, while a job runs: nothing but an interrupt.
+    Pulse,
     /// To the host: what the command printed.
     Stdout(Vec<u8>),
     Stderr(Vec<u8>),
@@ -27,6 +29,7 @@ impl Frame {
         let (kind, content): (u8, &[u8]) = match self {
             Self::Ready => (b'R', &[]),
             Self::Run(words) => (b'J', words),
+            Self::Pulse => (b'P', &[]),
             Self::Stdout(bytes) => (b'O', bytes),
             Self::Stderr(bytes) => (b'E', bytes),
             Self::File(bytes) => (b'F', bytes),
@@ -59,6 +62,7 @@ impl Frame {
         Ok(Some(match (kind, content.as_slice()) {
             ([b'R'], []) => Self::Ready,
             ([b'J'], _) => Self::Run(content),
+            ([b'P'], []) => Self::Pulse,
             ([b'O'], _) => Self::Stdout(content),
             ([b'E'], _) => Self::Stderr(content),
             ([b'F'], _) => Self::File(content),
@@ -83,6 +87,7 @@ mod tests {
         prop_oneof![
             Just(Frame::Ready),
             bytes().prop_map(Frame::Run),
+            Just(Frame::Pulse),
             bytes().prop_map(Frame::Stdout),
             bytes().prop_map(Frame::Stderr),
             bytes().prop_map(Frame::File),

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,9 +37,10 @@ pub(crate) fn serve() -> Outcome<()> {
     }
     let port = OpenOptions::new().read(true).write(true).open(appeared(PORT)?)?;
     let sender = Mutex::new(port.try_clone()?);
+    let jobs = jobs(port);
     send(&sender, &Frame::Ready)?;
-    while let Some(frame) = Frame::read(&port)? {
-        let Frame::Run(words) = frame else { return Err(format!("{frame:?} is no job").into()) };
+    for words in jobs {
+        let words = words?;
         let status = run(&words, &sender)?;
         give_files(&sender)?;
         for at in ["/tmp", OUT] {
@@ -48,6 +50,26 @@ pub(crate) fn serve() -> Outcome<()> {
         send(&sender, &Frame::Ended(status))?;
     }
     Err("the host is gone".into())
+}
+
+/// What the host wants done. It is read while a job runs too: pulses come then.
+fn jobs(port: File) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, jobs) = mpsc::channel();
+    thread::spawn(move || {
+        while let Some(frame) = Frame::read(&port).transpose() {
+            let job = match frame {
+                Ok(Frame::Pulse) => continue,
+                Ok(Frame::Run(words)) => Ok(words),
+                Ok(other) => Err(io::Error::other(format!("{other:?} is no job"))),
+                Err(error) => Err(error),
+            };
+            let is_last = job.is_err();
+            if sender.send(job).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    jobs
 }
 
 /// A network that leads nowhere: passt wants an address and a default route, and what listens on the address can be reached
