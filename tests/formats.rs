@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -86,6 +87,20 @@ impl Tiny {
     }
 }
 
+/// What a build of somebody else's stands behind.
+const ANOTHER: [&str; 10] = [
+    "unshare",
+    "--map-user=1234",
+    "--map-group=1234",
+    "taskset",
+    "--cpu-list",
+    "0",
+    "sh",
+    "-c",
+    "umask 077; exec \"$@\"",
+    "sh",
+];
+
 /// A command behind the words of another program, which runs it.
 fn behind(words: &[&str], inner: &Command) -> Command {
     let mut command = Command::new(words[0]);
@@ -165,14 +180,22 @@ fn every_format_is_the_same_each_time_whoever_makes_it() {
         return;
     }
     let tiny = Tiny::new("mvm/kernel-efi", "ttyS0");
+    // Packages and kernels are what the lock says they are; of what builds have unpacked there is nothing.
+    let cache = tempfile::tempdir().unwrap();
+    fs::create_dir(cache.path().join("mvm")).unwrap();
+    for name in ["packages", "kernels"] {
+        symlink(Instance::cache().join("mvm").join(name), cache.path().join("mvm").join(name)).unwrap();
+    }
     for (format, names) in FORMATS {
         let first = files(&tiny.built(format));
         assert_eq!(first.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names, "{format}");
         let again = tiny.path("again");
         fs::create_dir(&again).unwrap();
-        // Another umask, another time zone, a scratch directory of another name, and what others make builds the same with.
-        let mut other = behind(&["sh", "-c", "umask 077; exec \"$@\"", "sh"], &tiny.build(format, &again));
-        run(other.env("TZ", "Pacific/Auckland").env("SOURCE_DATE_EPOCH", "1")).ok();
+        // Another user, umask, time zone and language, one processor, nothing unpacked before, a scratch directory of another
+        // name, and what others make builds the same with.
+        let mut other = behind(&ANOTHER, &tiny.build(format, &again));
+        other.env("TZ", "Pacific/Auckland").env("LC_ALL", "C").env("SOURCE_DATE_EPOCH", "1");
+        run(other.env("XDG_CACHE_HOME", cache.path())).ok();
         assert!(files(&again) == first, "{format} is not the same: {first:?} {:?}", files(&again));
         fs::remove_dir_all(&again).unwrap();
     }

@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
-use support::{Appliance, Instance, Outcome, run, skipped};
+use serde_json::{Value, json};
+use support::{Appliance, Instance, Outcome, layout, run, skipped, unpacked};
 use tempfile::TempDir;
 
 /// An instance whose appliance may be damaged: it has a copy of its own.
@@ -47,9 +47,7 @@ impl Damaged {
 
     /// Where the first block of a file lies, by what the image's own tools say.
     fn first_block(&self, path: &str) -> u64 {
-        let tools = fs::read_dir(Instance::data().join("mvm/tools")).unwrap().flatten();
-        let roots = tools.filter(|entry| entry.file_name().to_string_lossy().starts_with("mkfs-erofs-"));
-        let root = roots.max_by_key(|entry| entry.metadata().unwrap().modified().unwrap()).unwrap().path();
+        let root = unpacked("erofs").root;
         let libraries = root.join("usr/lib/x86_64-linux-gnu");
         let mut dump = Command::new(libraries.join("ld-linux-x86-64.so.2"));
         dump.arg("--library-path").arg(&libraries).arg(root.join("usr/bin/dump.erofs"));
@@ -127,6 +125,7 @@ fn what_was_built_is_made_again_the_same() {
     let same = verify(&[]);
     assert!(same.stderr.contains("made again, mvm/appliance:latest is the same, byte for byte"), "{same}");
     same.ok();
+    a_lock_of_its_own_is_kept(&instance);
     let directory = tempfile::tempdir().unwrap();
     let more = directory.path().join("more.yml");
     fs::write(&more, "files: [{path: etc/more, contents: more}]\n").unwrap();
@@ -136,4 +135,32 @@ fn what_was_built_is_made_again_the_same() {
         "the root of mvm/appliance:latest is not the one that its definition makes here; the first file that \
          differs is /etc/more: it is only in what was made",
     );
+}
+
+/// What an appliance was made with goes with it: it is made again where neither its definition nor its lock is.
+fn a_lock_of_its_own_is_kept(instance: &Instance) {
+    let directory = tempfile::tempdir().unwrap();
+    let image = layout("test/locked:1", &json!({"Entrypoint": ["/bin/busybox"]}));
+    instance.mvm(&["image", "import", image.path().to_str().unwrap()]).ok();
+    let path = |name: &str| directory.path().join(name);
+    let text = "kernel: {image: mvm/kernel, cmdline: root=/dev/vda}\ninit: [mvm/init, 'test/locked:1']\n";
+    fs::write(path("locked.yml"), text).unwrap();
+    // One that names its image, and else what mvm's own names.
+    let own = fs::read_to_string(Path::new(support::TOP).join("linuxkit.lock")).unwrap();
+    let shown: Value =
+        serde_json::from_str(&instance.mvm(&["image", "inspect", "test/locked:1"]).ok()).unwrap();
+    let digest = shown["digest"].as_str().unwrap();
+    fs::write(path("locked.lock"), format!("{own}images:\n  test/locked:1: {digest}\n")).unwrap();
+    instance.mvm(&["image", "build", "--name", "test-locked", path("locked.yml").to_str().unwrap()]).ok();
+
+    let archive = path("locked.tar");
+    instance.mvm(&["image", "export", "test-locked", "--output", archive.to_str().unwrap()]).ok();
+    for name in ["locked.yml", "locked.lock"] {
+        fs::remove_file(path(name)).unwrap();
+    }
+    instance.mvm(&["image", "rm", "test-locked"]).ok();
+    instance.mvm(&["image", "import", archive.to_str().unwrap()]).ok();
+    let same = instance.mvm(&["image", "verify", "test-locked", "--rebuild"]);
+    assert!(same.stderr.contains("made again, test-locked is the same, byte for byte"), "{same}");
+    same.ok();
 }

@@ -1,6 +1,7 @@
 //! What the image builder takes: time from warm caches, and memory however large the layers are.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use crate::report::Figure;
 use crate::support::{Appliance, Instance, TOP, layout_of, start};
 
 const RUNS: usize = 5;
+const COLD_RUNS: usize = 3;
 /// Of the large image's one layer.
 const LAYER_FILES: usize = 512;
 const FILE_BYTES: usize = 1 << 20;
@@ -82,14 +84,36 @@ pub(crate) fn measure() -> Vec<Figure> {
     build(0);
     let (warm, memory): (Vec<_>, Vec<_>) = (1..=RUNS).map(build).unzip();
     let (same, _): (Vec<_>, Vec<_>) = (0..RUNS).map(|_| build(RUNS)).unzip();
+    let (cold, cold_memory): (Vec<_>, Vec<_>) = (1..=COLD_RUNS)
+        .map(|number| {
+            let cache = without_pieces();
+            let more = bench.file("more.yml", &more(RUNS + number));
+            let mut build = bench.mvm(&["image", "build", "--name", "bench", &own, &more]);
+            build.env("XDG_CACHE_HOME", cache.path());
+            run(build)
+        })
+        .unzip();
     let (unpack, large) = unpack(&bench);
     vec![
         Figure::new("image-build-warm", "s", &warm),
         Figure::new("image-build-same", "s", &same),
         Figure::new("image-build-memory", "MiB", &memory),
+        Figure::new("image-build-cold", "s", &cold),
+        Figure::new("image-build-cold-memory", "MiB", &cold_memory),
         Figure::new("image-unpack", "MB/s", &unpack),
         Figure::new("image-unpack-memory", "MiB", &large),
     ]
+}
+
+/// A cache that has packages and kernels, and nothing that a build has unpacked.
+fn without_pieces() -> TempDir {
+    let cache = tempfile::tempdir_in(Instance::cache()).expect("a directory for a cache");
+    fs::create_dir(cache.path().join("mvm")).expect("mvm's cache");
+    for name in ["packages", "kernels"] {
+        symlink(Instance::cache().join("mvm").join(name), cache.path().join("mvm").join(name))
+            .expect("what is fetched and compiled is there");
+    }
+    cache
 }
 
 /// An image of one layer of 512 MiB, put into a root that is not made into an image: MB a second, and memory.

@@ -6,15 +6,17 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use crate::architecture::Architecture;
+use crate::component;
 use crate::error::Error;
 use crate::exclusive::Exclusive;
 use crate::files::Key;
+use crate::image;
 use crate::kernel::{self, KernelError};
 use crate::lock::Lock;
 use crate::locking;
-use crate::origin::{Images, Origins};
+use crate::origin::{Images, Origins, Reuse};
 use crate::output::{self, Format, Output};
-use crate::packages::Packages;
+use crate::packages::{Packages, PackagesError};
 use crate::progress::{Progress, Stage};
 use crate::provenance::{self, Provenance, ProvenanceError};
 use crate::request::{Directories, Request};
@@ -29,7 +31,7 @@ use crate::store::{Appliance, Parts, Store};
 use crate::tools::{self, Tool};
 
 /// The hash of this crate's code, by build.rs: the same inputs may become something else when it changes.
-const CODE: &str = env!("MVM_IMAGES_CODE");
+pub(crate) const CODE: &str = env!("MVM_IMAGES_CODE");
 
 /// What a lock moved, a line for each package: `forky/amd64/docker.io 28.5.2+dfsg4-5 -> 28.5.3+dfsg1-1`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,7 +52,7 @@ pub fn write(request: &Request<'_>, output: &Output) -> Result<Vec<PathBuf>, Err
 /// compressed or stored.
 pub fn trace(request: &Request<'_>) -> Result<Provenance, Error> {
     with_build(request, |build| {
-        let images = build.images()?;
+        let images = build.images(Reuse::Kept)?;
         let (tree, containers) = build.root(&Tree::default(), &images)?;
         let mut document = Vec::new();
         Provenance::write(&tree, &containers, &mut document).map_err(ProvenanceError::from)?;
@@ -140,13 +142,13 @@ impl<'a> Build<'a> {
     }
 
     /// The images of containers, unpacked.
-    fn images(&self) -> Result<Images<'_>, Error> {
-        self.origins.make(&self.packages, &self.spool)
+    fn images(&self, reuse: Reuse) -> Result<Images<'_>, Error> {
+        self.origins.make(&self.packages, &self.spool, reuse)
     }
 
     /// The whole root, with what comes with the kernel, for files of another format.
     pub(crate) fn tree(&self, modules: &Tree) -> Result<Tree, Error> {
-        Ok(self.root(modules, &self.images()?)?.0)
+        Ok(self.root(modules, &self.images(Reuse::Kept)?)?.0)
     }
 
     /// The root, and who says what of its containers.
@@ -158,17 +160,41 @@ impl<'a> Build<'a> {
     }
 
     /// A root as an image, among what is only wanted on the way.
-    pub(crate) fn erofs(&self, root: &Tree) -> Result<PathBuf, Error> {
-        let mkfs = self.tool("mkfs-erofs")?;
+    pub(crate) fn erofs(&self, root: Tree) -> Result<PathBuf, Error> {
         let image = self.scratch.path().join("root.erofs");
         Stage::run(self.request.progress, "root image: compress", || {
-            erofs::make(&mkfs, root, self.scratch.path(), &image)
+            erofs::make(root, self.scratch.path(), &image)
         })?;
         Ok(image)
     }
 
     pub(crate) fn tool(&self, name: &str) -> Result<Tool, Error> {
         Ok(tools::ensure_from(name, &self.packages)?)
+    }
+
+    /// The part of the lock that this is made with, and with which it can be made again elsewhere: images too, which a lock of
+    /// another definition does not name.
+    fn lock(&self) -> Result<Lock, Error> {
+        let (all, architecture) = (self.packages.lock, self.architecture.debian);
+        let mut lock = Lock::default();
+        let (mut packages, mut tools) = (self.origins.packages()?, vec!["binutils", "erofs"]);
+        if let kernel::Origin::Own { name, kernel } = &self.kernel {
+            let component = component::name_of(name).unwrap_or(name);
+            lock.set_kernel(component, architecture, kernel.configuration());
+            packages.insert(kernel.materials().source.clone());
+            tools.push(kernel.tool());
+        }
+        for tool in tools {
+            lock.take_tool(tool, architecture, all).map_err(PackagesError::from)?;
+            packages.extend(tools::packages_of(tool, &self.packages)?);
+        }
+        for name in &packages {
+            lock.take_pin(name, all).map_err(PackagesError::from)?;
+        }
+        for name in self.definition.foreign_images() {
+            lock.set_image(name, image::found(self.store.layout(), all, name)?.digest().clone());
+        }
+        Ok(lock)
     }
 
     /// Everything that the result depends on. Where the definition's entries stand is told of the result.
@@ -182,7 +208,6 @@ impl<'a> Build<'a> {
             .with(self.request.guest.crates)
             .with([u8::from(self.request.verified)])
             .with(self.kernel.key(&self.packages)?)
-            .with(tools::key("mkfs-erofs", &self.packages)?)
             .with(tools::key("binutils", &self.packages)?);
         let mut key = self.origins.key(key, &self.packages)?;
         for (path, content) in &self.sources {
@@ -198,7 +223,7 @@ fn stored(build: &Build<'_>) -> Result<Appliance, Error> {
     if let Some(made) = build.store.find_made_of(reference, &inputs)? {
         return Ok(made);
     }
-    let made = Made::of(build, inputs)?;
+    let made = Made::of(build, inputs, Reuse::AndKeep)?;
     Ok(build.store.put(reference, &made.parts())?)
 }
 
@@ -211,21 +236,21 @@ pub(crate) struct Made {
     pub(crate) cmdline: String,
     provenance: PathBuf,
     sbom: Vec<u8>,
+    lock: String,
 }
 
 impl Made {
     /// Makes it, whether it is in the store or not.
-    pub(crate) fn of(build: &Build<'_>, inputs: String) -> Result<Self, Error> {
+    pub(crate) fn of(build: &Build<'_>, inputs: String, reuse: Reuse) -> Result<Self, Error> {
         output::check(build, Format::KernelErofs)?;
         let kernel = build.kernel()?;
-        let images = build.images()?;
+        let images = build.images(reuse)?;
         let (tree, containers) = build.root(&kernel.modules, &images)?;
         let provenance = build.scratch.path().join("provenance.json");
         File::create(&provenance)
             .and_then(|file| Provenance::write(&tree, &containers, BufWriter::new(file)))
             .map_err(|source| io_error("write", &provenance, source))?;
-        let root = build.erofs(&tree)?;
-        drop(tree);
+        let root = build.erofs(tree)?;
         let cmdline = verified(build, &root)?;
         let bill = sbom::Contents {
             reference: build.request.reference,
@@ -233,12 +258,13 @@ impl Made {
             kernel: &build.kernel,
             kernel_image: &kernel.image,
             guest: build.request.guest,
-            images: &images.unpacked,
+            images: &images,
             packages: &build.packages,
         };
         let sbom = bill.document()?;
         let config = serde_json::to_vec_pretty(&sorted(build.definition)?)?;
-        Ok(Self { inputs, config, kernel: kernel.image, root, cmdline, provenance, sbom })
+        let lock = build.lock()?.to_text().map_err(PackagesError::from)?;
+        Ok(Self { inputs, config, kernel: kernel.image, root, cmdline, provenance, sbom, lock })
     }
 
     fn parts(&self) -> Parts<'_> {
@@ -250,20 +276,22 @@ impl Made {
             cmdline: &self.cmdline,
             provenance: &self.provenance,
             sbom: &self.sbom,
+            lock: &self.lock,
         }
     }
 }
 
-/// The command line; where it mounts the image as the root, with the hashes that are put behind the image. A kernel of
-/// somebody else's may not know what they are.
+/// The command line; where it mounts the image as the root, with the hashes that are put behind the image. Where it does not,
+/// nobody would read them, and a kernel of somebody else's may not know what they are.
 fn verified(build: &Build<'_>, image: &Path) -> Result<String, Error> {
     let cmdline = &build.definition.kernel.cmdline;
-    if !build.request.verified || build.kernel.has("CONFIG_DM_VERITY") != Some(true) {
+    let is_known = build.kernel.has("CONFIG_DM_VERITY") == Some(true);
+    if !build.request.verified || !is_known || !Verity::is_for(cmdline) {
         return Ok(cmdline.clone());
     }
     let verity = Stage::run(build.request.progress, "root image: hash", || Verity::append(image));
     let verity = verity.map_err(|source| io_error("hash", image, source))?;
-    Ok(verity.onto(cmdline).unwrap_or_else(|| cmdline.clone()))
+    Ok(verity.onto(cmdline))
 }
 
 /// The definition with sorted keys: the runtime types keep some in hash tables, whose order is another each time.

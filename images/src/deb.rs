@@ -100,6 +100,14 @@ fn each_entry(
 /// A path of an archive as a path of a root: `./lib/x` is `usr/lib/x`, since a merged root has a link at `/lib`. None if
 /// it leads out of the root or is not UTF-8.
 pub(crate) fn root_path(path: &Path) -> Option<String> {
+    let path = plain_path(path)?;
+    let merged =
+        path.split_once('/').is_some_and(|(first, _)| ["bin", "lib", "lib64", "sbin"].contains(&first));
+    Some(if merged { format!("usr/{path}") } else { path })
+}
+
+/// A path below a root, without what means nothing.
+pub(crate) fn plain_path(path: &Path) -> Option<String> {
     let mut parts = Vec::new();
     for component in path.components() {
         match component {
@@ -108,9 +116,7 @@ pub(crate) fn root_path(path: &Path) -> Option<String> {
             Component::ParentDir | Component::Prefix(_) => return None,
         }
     }
-    let merged = parts.len() > 1 && matches!(parts.first(), Some(&("bin" | "lib" | "lib64" | "sbin")));
-    let path = parts.join("/");
-    Some(if merged { format!("usr/{path}") } else { path })
+    Some(parts.join("/"))
 }
 
 fn damaged(deb: &Path, message: &str) -> DebError {

@@ -30,6 +30,7 @@ mod locking;
 mod origin;
 pub mod output;
 mod packages;
+mod piece;
 pub mod progress;
 pub mod provenance;
 pub mod prune;

@@ -177,6 +177,17 @@ impl Lock {
         self.tools.insert(format!("{tool}/{architecture}"), packages);
     }
 
+    /// Takes over what another lock says of a package, or of all packages of a tool.
+    pub(crate) fn take_pin(&mut self, name: &Name, from: &Self) -> Result<(), LockError> {
+        self.set_pin(name, from.pin(name)?.clone());
+        Ok(())
+    }
+
+    pub(crate) fn take_tool(&mut self, tool: &str, architecture: &str, from: &Self) -> Result<(), LockError> {
+        self.set_tool(tool, architecture, from.tool(tool, architecture)?.clone());
+        Ok(())
+    }
+
     /// Takes over what another lock says of other architectures than this one.
     pub(crate) fn keep_other_architectures(&mut self, other: &Self, architecture: &str) {
         let middle = format!("/{architecture}/");

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use crate::apt::{Apt, AptError, Candidate};
 use crate::architecture::{Architecture, UnknownArchitecture};
-use crate::component;
 use crate::embedded;
 use crate::files::{self, Key};
 use crate::kernel::{self, KernelError};
@@ -37,6 +36,8 @@ pub enum LockingError {
     Layout(#[from] LayoutError),
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the lock that is kept with {appliance} cannot be used")]
+    Kept { appliance: String, source: LockError },
     #[error(
         "apt names no SHA-256 of {package}, and a lock needs one; set MVM_DEBIAN_MIRROR to another mirror"
     )]
@@ -60,7 +61,15 @@ impl From<KernelError> for LockingError {
 }
 
 /// The lock that holds: a file's own, if it has one, else the one made on this machine, else the embedded one.
+///
+/// An appliance that is made again is made with what is kept of the lock that it was made with.
 pub(crate) fn effective(source: &Source, directories: &Directories) -> Result<Lock, LockingError> {
+    if let Source::Kept { appliance, lock, .. } = source {
+        let lock = Lock::parse(lock);
+        let mut lock = lock.map_err(|source| LockingError::Kept { appliance: appliance.clone(), source })?;
+        lock.is_own = true;
+        return Ok(lock);
+    }
     let path = place(source, directories);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -152,8 +161,7 @@ pub(crate) fn relock(
     lock.keep_other_architectures(&older, architecture.debian);
     let layout = Layout::open(&directories.images())?;
     let definition = source.read()?;
-    let all = definition.images().chain([definition.kernel.image.as_str()]);
-    for name in all.filter(|name| !name.is_empty() && component::name_of(name).is_none()) {
+    for name in definition.foreign_images() {
         let image = match (layout.find(name)?, older.image(name).ok().flatten()) {
             (None, Some(digest)) => layout.find_digest(digest)?,
             (found, _) => found,
@@ -334,7 +342,13 @@ mod tests {
         let error = work_that_lacks_a_package(&Source::Embedded, &directories);
         assert_eq!(error.to_string(), "a new lock is needed; run `mvm image lock`");
         let causes = [error.source().unwrap(), error.source().unwrap().source().unwrap()];
-        assert_eq!(causes.map(ToString::to_string), ["cannot get the packages", "git 1 is gone"]);
+        assert_eq!(
+            causes.map(ToString::to_string),
+            [
+                "cannot get the packages",
+                "git 1 is gone; or set MVM_DEBIAN_MIRROR to a mirror that still has what is locked",
+            ]
+        );
         let error = work_that_lacks_a_package(&Source::from(PathBuf::from("dir/my.yml")), &directories);
         assert_eq!(error.to_string(), "a new lock is needed; run `mvm image lock dir/my.yml`");
     }

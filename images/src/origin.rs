@@ -1,27 +1,33 @@
 //! Where each image of a definition comes from: a component of mvm's own, or the layout.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use oci_spec::image::Digest;
 
 use crate::architecture::Architecture;
+use crate::build;
 use crate::component;
 use crate::error::Error;
 use crate::files::Key;
 use crate::image::{self, Image, Whole};
+use crate::kernel::KernelError;
 use crate::layout::Layout;
-use crate::lock::Lock;
+use crate::lock::{Lock, Name};
 use crate::locking;
 use crate::packages::{Packages, PackagesError};
+use crate::piece;
 use crate::progress::Stage;
 use crate::provenance::ImageId;
 use crate::recipe::Component;
 use crate::request::Directories;
 use crate::rootfs::bundle::Made;
-use crate::rootfs::{Spool, Tree};
+use crate::rootfs::{Spool, Tree, pack};
+use crate::scratch::Scratch;
 use crate::source::Source;
-use crate::spec::Definition;
+use crate::spec::{Definition, OwnConfig};
 use crate::store::StoreError;
+use crate::tools;
 
 enum Origin<'a> {
     Component(&'a str),
@@ -37,13 +43,24 @@ pub(crate) struct Origins<'a> {
     whole: BTreeMap<&'a str, Whole>,
 }
 
+/// What is used again of what earlier builds have unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// Nothing: everything is made from what it comes from.
+    Nothing,
+    /// What is kept.
+    Kept,
+    /// What is kept, and the rest is kept for the next build.
+    AndKeep,
+}
+
 /// The images of a definition, made.
 #[derive(Debug, Default)]
 pub(crate) struct Images<'a> {
     /// Unpacked, by what the definition calls them.
     pub(crate) unpacked: BTreeMap<&'a str, Made>,
     /// As they are, by the volumes that hold them.
-    pub(crate) whole: BTreeMap<&'a str, Tree>,
+    pub(crate) whole: BTreeMap<&'a str, Made>,
 }
 
 impl<'a> Origins<'a> {
@@ -74,6 +91,15 @@ impl<'a> Origins<'a> {
         Ok(Self { layout, architecture, all, whole })
     }
 
+    /// The packages of all components.
+    pub(crate) fn packages(&self) -> Result<BTreeSet<Name>, Error> {
+        let mut all = BTreeSet::new();
+        for component in self.components() {
+            all.extend(Component::load(component)?.package_names(self.architecture.debian));
+        }
+        Ok(all)
+    }
+
     fn components(&self) -> BTreeSet<&'a str> {
         let component = |origin: &Origin<'a>| match origin {
             Origin::Component(name) => Some(*name),
@@ -84,17 +110,9 @@ impl<'a> Origins<'a> {
 
     /// Adds what all of them depend on.
     pub(crate) fn key(&self, mut key: Key, packages: &Packages<'_>) -> Result<Key, Error> {
-        for name in self.components() {
-            for (path, bytes) in Component::sources(name) {
-                key = key.with(path).with(bytes);
-            }
-            for package in Component::load(name)?.package_names(self.architecture.debian) {
-                key = key.with(&packages.lock.pin(&package).map_err(PackagesError::from)?.sha256);
-            }
-        }
         for (name, origin) in &self.all {
+            key = origin.key(key.with(name), packages)?;
             if let Origin::Stored(image) = origin {
-                key = key.with(name).with(image.id.to_string());
                 key = image.lists.iter().fold(key, |key, list| key.with(list.digest().as_ref() as &str));
             }
         }
@@ -108,45 +126,142 @@ impl<'a> Origins<'a> {
         Ok(key)
     }
 
-    /// Makes or unpacks all of them.
-    pub(crate) fn make(&self, packages: &Packages<'_>, spool: &Spool) -> Result<Images<'a>, Error> {
-        let mut needed = BTreeSet::new();
-        for component in self.components() {
-            needed.extend(Component::load(component)?.package_names(self.architecture.debian));
+    fn unpack(
+        &self,
+        name: &str,
+        origin: &Origin<'_>,
+        packages: &Packages<'_>,
+        spool: &Spool,
+    ) -> Result<Tree, Error> {
+        match origin {
+            Origin::Component(component) => {
+                Ok(component::make(component, &component_id(name), packages, spool)?)
+            }
+            Origin::Stored(image) => {
+                Stage::run(packages.progress, &format!("{name}: unpack"), || image.unpack(self.layout, spool))
+                    .map_err(|source| failed(name, source))
+            }
         }
-        packages.fetch(&needed)?;
+    }
+
+    /// Makes or unpacks all of them.
+    pub(crate) fn make(
+        &self,
+        packages: &Packages<'_>,
+        spool: &Spool,
+        reuse: Reuse,
+    ) -> Result<Images<'a>, Error> {
+        packages.fetch(&self.packages()?)?;
         let make = |(name, origin): (&&'a str, &Origin<'a>)| {
+            let tree = || self.unpack(name, origin, packages, spool);
+            let tree = match reuse {
+                Reuse::Nothing => tree()?,
+                Reuse::Kept | Reuse::AndKeep => {
+                    let key = origin.key(Key::default().with(build::CODE).with(name), packages)?;
+                    let piece = packages.directories.pieces().join(origin.piece(key));
+                    kept(name, &piece, packages, reuse, tree)?
+                }
+            };
             let made = match origin {
-                Origin::Component(component) => {
-                    let id = ImageId { name: (*name).to_owned(), digest: None };
-                    Made {
-                        tree: component::make(component, &id, packages, spool)?,
-                        config: Component::load(component)?.config.into(),
-                        id,
-                        listed: Vec::new(),
-                    }
-                }
-                Origin::Stored(image) => {
-                    let title = format!("{name}: unpack");
-                    let unpacked = Stage::run(packages.progress, &title, || image.unpack(self.layout, spool));
-                    let failed = |source| Error::Image { name: (*name).to_owned(), source };
-                    Made {
-                        tree: unpacked.map_err(failed)?,
-                        config: image.config.clone(),
-                        id: image.id.clone(),
-                        listed: image.listed(self.layout).map_err(failed)?,
-                    }
-                }
+                Origin::Component(component) => Made {
+                    tree,
+                    config: Component::load(component)?.config.into(),
+                    id: component_id(name),
+                    listed: Vec::new(),
+                },
+                Origin::Stored(image) => Made {
+                    tree,
+                    config: image.config.clone(),
+                    id: image.id.clone(),
+                    listed: image.listed(self.layout).map_err(|source| failed(name, source))?,
+                },
             };
             Ok((*name, made))
         };
         let unpacked = self.all.iter().map(make).collect::<Result<_, Error>>()?;
-        let whole = |(volume, image): (&&'a str, &Whole)| match image.unpack(self.layout, spool) {
-            Ok(tree) => Ok((*volume, tree)),
-            Err(source) => Err(Error::Image { name: image.name.clone(), source }),
+        let whole = |(volume, image): (&&'a str, &Whole)| {
+            let failed = |source| failed(&image.name, source);
+            let made = Made {
+                tree: image.unpack(self.layout, spool).map_err(failed)?,
+                config: OwnConfig::default(),
+                id: image.id(),
+                listed: image.listed(self.layout).map_err(failed)?,
+            };
+            Ok((*volume, made))
         };
         Ok(Images { unpacked, whole: self.whole.iter().map(whole).collect::<Result<_, Error>>()? })
     }
+}
+
+impl Origin<'_> {
+    /// Adds what the tree depends on.
+    fn key(&self, mut key: Key, packages: &Packages<'_>) -> Result<Key, Error> {
+        match self {
+            Origin::Component(name) => {
+                for (path, bytes) in Component::sources(name) {
+                    key = key.with(path).with(bytes);
+                }
+                let architecture = Architecture::host().map_err(KernelError::from)?;
+                for package in Component::load(name)?.package_names(architecture.debian) {
+                    key = key.with(&packages.lock.pin(&package).map_err(PackagesError::from)?.sha256);
+                }
+                Ok(key.with(tools::key("binutils", packages)?))
+            }
+            Origin::Stored(image) => Ok(key.with(image.id.to_string())),
+        }
+    }
+
+    /// The name of the file that it is kept in.
+    fn piece(&self, key: Key) -> String {
+        match self {
+            Origin::Component(name) => format!("{name}-{}", key.short()),
+            Origin::Stored(_) => format!("image-{}", key.short()),
+        }
+    }
+}
+
+/// The files in which the components of a definition are kept, whether they are there or not.
+pub(crate) fn pieces(definition: &Definition, packages: &Packages<'_>) -> Result<BTreeSet<String>, Error> {
+    let components = definition.unpacked_images().filter_map(|name| Some((name, component::name_of(name)?)));
+    let piece = |(name, component)| {
+        let origin = Origin::Component(component);
+        Ok(origin.piece(origin.key(Key::default().with(build::CODE).with(name), packages)?))
+    };
+    components.map(piece).collect()
+}
+
+/// The tree that is kept as `piece`, or a new one, kept if that is wanted.
+fn kept(
+    name: &str,
+    piece: &Path,
+    packages: &Packages<'_>,
+    reuse: Reuse,
+    unpack: impl FnOnce() -> Result<Tree, Error>,
+) -> Result<Tree, Error> {
+    let io = |source| Error::Io { action: "keep", path: piece.to_owned(), source };
+    if let Some(tree) = piece::read(piece).map_err(io)? {
+        return Ok(tree);
+    }
+    let mut tree = unpack()?;
+    if reuse == Reuse::AndKeep {
+        let directory = packages.directories.pieces();
+        tree = Stage::run(packages.progress, &format!("{name}: compress"), || {
+            let scratch = Scratch::below(&directory)?;
+            pack::pack(&mut tree, tempfile::tempfile_in(scratch.path())?)?;
+            piece::keep(&tree, piece)
+        })
+        .map_err(io)?;
+    }
+    Ok(tree)
+}
+
+/// Of one that is made by recipe.
+fn component_id(name: &str) -> ImageId {
+    ImageId { name: name.to_owned(), digest: None }
+}
+
+fn failed(name: &str, source: image::ImageError) -> Error {
+    Error::Image { name: name.to_owned(), source }
 }
 
 /// An image of others that a build needs.
@@ -164,9 +279,7 @@ pub fn needed(source: &Source, directories: &Directories) -> Result<Vec<Needed>,
     let (definition, layout) =
         (source.read()?, Layout::open(&directories.images()).map_err(StoreError::from)?);
     let lock = locking::effective(source, directories)?;
-    let all = definition.images().chain([definition.kernel.image.as_str()]);
-    let names: BTreeSet<_> =
-        all.filter(|name| !name.is_empty() && component::name_of(name).is_none()).collect();
+    let names: BTreeSet<_> = definition.foreign_images().collect();
     let needed = names.into_iter().map(|name| {
         // A lock that lacks a name is for the build to refuse.
         let digest = lock.image(name).ok().flatten();

@@ -22,7 +22,7 @@ pub enum PackagesError {
     Apt(#[from] AptError),
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("{}", gone.join("; "))]
+    #[error("{}; or set MVM_DEBIAN_MIRROR to a mirror that still has what is locked", gone.join("; "))]
     Gone { gone: Vec<String> },
     #[error("{package} arrived with another hash than the lock has ({found})")]
     Hash { package: String, found: String },
@@ -167,7 +167,8 @@ mod tests {
         let gone = vec![sentence(&name, &pin, std::slice::from_ref(&now)).unwrap()];
         assert_eq!(
             PackagesError::Gone { gone }.to_string(),
-            "docker.io 28.5.2+dfsg4-5 is no longer in forky, which has 28.5.3-1"
+            "docker.io 28.5.2+dfsg4-5 is no longer in forky, which has 28.5.3-1; or set MVM_DEBIAN_MIRROR to a mirror \
+             that still has what is locked"
         );
         assert_eq!(
             sentence(&name, &pin, &[]).as_deref(),

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::ImageIndex;
 use serde::Serialize;
 
+use crate::error::Error;
 use crate::exclusive::{Exclusive, ExclusiveError};
 use crate::kernel::{self, KernelError};
 use crate::layout::{self, Layout, LayoutError};
 use crate::lock::Lock;
 use crate::locking::{self, LockingError};
+use crate::origin;
 use crate::packages::Packages;
 use crate::progress::Silent;
 use crate::request::Directories;
@@ -36,6 +38,8 @@ pub enum PruneError {
     Kernel(#[from] KernelError),
     #[error(transparent)]
     Tool(#[from] ToolError),
+    #[error("cannot tell which unpacked images are wanted")]
+    Pieces(#[source] Box<Error>),
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -43,7 +47,7 @@ pub enum PruneError {
 /// What is looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Packages and kernels, too, that the lock which holds for mvm's own appliance does not name.
+    /// Packages, kernels and unpacked images, too, that the lock which holds for mvm's own appliance does not name.
     pub cache: bool,
     /// And unpacked tools, which a machine that runs may start.
     pub tools: bool,
@@ -67,6 +71,7 @@ pub enum Kind {
     Download,
     Package,
     Kernel,
+    Piece,
     Tool,
 }
 
@@ -95,7 +100,9 @@ pub fn prune(directories: &Directories, scope: Scope) -> Result<Vec<Pruned>, Pru
         let named = packages_of(&lock);
         collect(Kind::Package, &directories.packages(), &|name| named.contains(name))?;
         let kernels = kernel::all_keys(&packages)?;
+        let pieces = pieces(&packages).map_err(|error| PruneError::Pieces(Box::new(error)))?;
         collect(Kind::Kernel, &directories.kernels(), &|name| kernels.contains(name))?;
+        collect(Kind::Piece, &directories.pieces(), &|name| pieces.contains(name))?;
     }
     if scope.tools {
         let tools = tools::all_names(&packages)?;
@@ -124,6 +131,11 @@ fn wanted<'a>(
         }
     }
     Ok((wanted, orphans))
+}
+
+/// The files of mvm's own appliance's.
+fn pieces(packages: &Packages<'_>) -> Result<BTreeSet<String>, Error> {
+    origin::pieces(&Source::Embedded.read()?, packages)
 }
 
 fn packages_of(lock: &Lock) -> BTreeSet<String> {

@@ -8,13 +8,10 @@ use std::process::{Command, Stdio};
 use crate::build::{Build, Made, with_build};
 use crate::error::Error;
 use crate::files;
+use crate::origin::Reuse;
 use crate::progress::Stage;
 use crate::request::Request;
 use crate::store::{Appliance, Store, StoreError};
-use crate::tools;
-
-/// The program that takes an image apart, of the package of the one that makes it.
-const FSCK: &str = "usr/bin/fsck.erofs";
 
 /// Why it cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +50,7 @@ pub fn rebuild(request: &Request<'_>) -> Result<Option<Difference>, Error> {
         let store = Store::open(&request.directories.images())?;
         let unknown = || RebuildError::Unknown(request.reference.to_owned());
         let here = store.find(request.reference)?.ok_or_else(unknown)?;
-        let made = Made::of(build, build.inputs()?)?;
+        let made = Made::of(build, build.inputs()?, Reuse::Nothing)?;
         Stage::run(request.progress, "compare", || difference(build, &here, &made))
     })
 }
@@ -86,18 +83,17 @@ fn is_same(one: &Path, other: &Path) -> Result<bool, RebuildError> {
 
 /// The files of an image, as whoever this runs as.
 fn unpack(build: &Build<'_>, image: &Path, name: &str) -> Result<PathBuf, Error> {
-    let tool = build.tool("mkfs-erofs")?;
+    let tool = build.tool("erofs")?;
     let to = build.scratch.path().join(name);
-    let [loader, option, libraries] = tools::loader(&tool.root, build.architecture);
-    let output = Command::new(loader)
-        .args([option, libraries])
-        .arg(tool.root.join(FSCK))
+    let (program, before) = tool.command.split_first().map_or(("", &[][..]), |(p, b)| (p.as_str(), b));
+    let output = Command::new(program)
+        .args(before)
         .arg(format!("--extract={}", to.display()))
         .args(["--no-preserve-owner", "--preserve-perms"])
         .arg(image)
         .stdin(Stdio::null())
         .output();
-    let output = output.map_err(|source| RebuildError::Read { path: tool.root.join(FSCK), source })?;
+    let output = output.map_err(|source| RebuildError::Read { path: program.into(), source })?;
     if output.status.success() {
         return Ok(to);
     }

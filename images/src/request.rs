@@ -10,7 +10,7 @@ use crate::source::Source;
 pub struct Directories {
     /// `$XDG_DATA_HOME/mvm`: `images/`, `tools/`, `locks/`.
     pub data: PathBuf,
-    /// `$XDG_CACHE_HOME/mvm`: `packages/`, `kernels/`, `apt/`.
+    /// `$XDG_CACHE_HOME/mvm`: `packages/`, `kernels/`, `pieces/`, `apt/`.
     pub cache: PathBuf,
 }
 
@@ -35,6 +35,10 @@ impl Directories {
 
     pub(crate) fn kernels(&self) -> PathBuf {
         self.cache.join("kernels")
+    }
+
+    pub(crate) fn pieces(&self) -> PathBuf {
+        self.cache.join("pieces")
     }
 
     pub(crate) fn apt(&self) -> PathBuf {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::deb::root_path;
+use crate::deb;
 use crate::error::Error;
 use crate::origin::Images;
 use crate::provenance::{self, Item, Material, Origin};
@@ -56,7 +56,7 @@ pub(crate) fn assemble(
         });
         let item = assembly.item("files", index, None);
         let origin = Arc::new(Origin { item, image: None, material: Material::File });
-        put_file(&mut root, file, metadata.transpose()?, (sources, &names), &origin);
+        put_file(&mut root, file, metadata.transpose()?, (sources, &names), &origin)?;
     }
     Ok(root)
 }
@@ -131,9 +131,9 @@ fn put_volumes(root: &mut Tree, assembly: Assembly<'_>) {
         let place = format!("{VOLUMES}/{}", volume.name);
         let lower = format!("{place}/lower");
         root.ensure_directory(&lower, &directory);
-        let unpacked = || Some(&assembly.images.unpacked.get(volume.image.as_deref()?)?.tree);
-        if let Some(tree) = assembly.images.whole.get(volume.name.as_str()).or_else(unpacked) {
-            root.graft(&lower, tree, item.as_ref());
+        let unpacked = || assembly.images.unpacked.get(volume.image.as_deref()?);
+        if let Some(made) = assembly.images.whole.get(volume.name.as_str()).or_else(unpacked) {
+            root.graft(&lower, &made.tree, item.as_ref());
             link_resolver(root, &format!("{lower}/"));
         }
         root.ensure_directory(&format!("{place}/merged"), &directory);
@@ -157,7 +157,7 @@ fn put_file(
     metadata: Option<String>,
     (sources, names): (&BTreeMap<String, Content>, &Names),
     origin: &Arc<Origin>,
-) {
+) -> Result<(), Error> {
     let mode = file.mode_bits().unwrap_or(0o600);
     let entry = if file.directory {
         Entry::directory(mode)
@@ -170,14 +170,18 @@ fn put_file(
     } else if let Some(content) = sources.get(&file.path) {
         Entry::file(mode, content.clone())
     } else {
-        return;
+        return Ok(());
     };
-    // The place that was checked: below a link of the merged root, such as /bin, nothing can lie.
-    if let Some(path) = root_path(Path::new(&file.path)) {
-        // Names were looked up when the definition was read.
-        let number = |id| names.number(id).unwrap_or_default();
-        root.put(&path, Entry { uid: number(&file.uid), gid: number(&file.gid), ..entry.of(origin) });
-    }
+    // Where a program of the root would find it: below a link such as /bin, nothing can lie.
+    let place = deb::plain_path(Path::new(&file.path)).and_then(|path| root.place(&path));
+    let place = place.ok_or_else(|| Error::File {
+        path: file.path.clone(),
+        source: io::Error::other("something on its way is no directory"),
+    })?;
+    // Names were looked up when the definition was read.
+    let number = |id| names.number(id).unwrap_or_default();
+    root.put(&place, Entry { uid: number(&file.uid), gid: number(&file.gid), ..entry.of(origin) });
+    Ok(())
 }
 
 /// `~/` is the home directory.
@@ -204,21 +208,18 @@ mod tests {
         (root, definition)
     }
 
+    fn made_of(tree: Tree) -> Made {
+        let id = ImageId { name: "x".to_owned(), digest: None };
+        Made { tree, config: OwnConfig::default(), id, listed: Vec::new() }
+    }
+
     #[test]
     fn the_machines_resolver_is_that_of_its_root_and_of_volumes() {
-        let made = || {
-            let mut tree = Tree::default();
-            tree.put("etc/resolv.conf", Entry::file(0o644, *b"# none"));
-            Made {
-                tree,
-                config: OwnConfig::default(),
-                id: ImageId { name: "x".to_owned(), digest: None },
-                listed: Vec::new(),
-            }
-        };
+        let mut tree = Tree::default();
+        tree.put("etc/resolv.conf", Entry::file(0o644, *b"# none"));
         let images = Images {
-            unpacked: BTreeMap::from([("x", made())]),
-            whole: BTreeMap::from([("whole", Tree::default())]),
+            unpacked: BTreeMap::from([("x", made_of(tree))]),
+            whole: BTreeMap::from([("whole", made_of(Tree::default()))]),
         };
         let text = "{kernel: {image: k}, init: [x], volumes: [{name: v, image: x}, {name: whole, image: x, format: oci}], \
                     services: [{name: s, image: x, command: [/x]}]}";
@@ -231,15 +232,30 @@ mod tests {
     }
 
     #[test]
+    fn a_file_lies_where_the_links_of_the_root_lead() {
+        let mut merged = Tree::default();
+        merged.put("bin", Entry::symlink("usr/bin"));
+        merged.put("usr/bin/sh", Entry::file(0o755, *b"sh"));
+        let images = Images { unpacked: [("i", made_of(merged))].into(), ..Images::default() };
+        let text = |path: &str| {
+            format!(
+                "{{kernel: {{image: k}}, init: [i], files: [{{path: {path}, contents: x, mode: '0644'}}]}}"
+            )
+        };
+        let (root, _) = assembled(&text("/bin/x"), &images);
+        assert_eq!(root.get("usr/bin/x"), Some(&Entry::file(0o644, *b"x")));
+        assert_eq!(root.get("bin"), Some(&Entry::symlink("usr/bin")));
+    }
+
+    #[test]
     fn everything_lies_where_the_definition_has_it() {
         let text = "{kernel: {image: k}, \
                     onboot: [{name: a, image: x, command: [/x]}], onshutdown: [{name: b, image: x, command: [/x]}], \
                     files: [{path: /bin/x, contents: x, mode: '0755', uid: 7, gid: b}, {path: y, metadata: yaml}]}";
         let (root, definition) = assembled(text, &Images::default());
-        assert_eq!(root.get("bin"), None);
-        // A merged root has a link at /bin. The second container has the second number.
+        // The second container has the second number.
         let expected = Entry { uid: 7, gid: 101, ..Entry::file(0o755, *b"x") };
-        assert_eq!(root.get("usr/bin/x"), Some(&expected));
+        assert_eq!(root.get("bin/x"), Some(&expected));
         let yaml = definition.to_yaml().unwrap();
         assert_eq!(root.get("y"), Some(&Entry::file(0o600, yaml.as_bytes())));
         for place in ["containers/onboot/000-a", "containers/onshutdown/000-b"] {

@@ -27,6 +27,8 @@ pub enum Source {
     /// Each adds to those before it. The lock is the file beside the last file with the extension `lock`; where there is
     /// none, the lock of the embedded definition holds.
     Parts(Vec<Part>),
+    /// What is kept with an appliance, which it was made of.
+    Kept { appliance: String, definition: String, lock: String },
 }
 
 /// A part of a definition.
@@ -57,6 +59,19 @@ impl Source {
         })
     }
 
+    /// The one part of what is not given in parts.
+    fn own(&self) -> Option<Part> {
+        match self {
+            Self::Embedded => {
+                Some(Part::Text { name: "linuxkit.yml".into(), text: embedded::DEFINITION.into() })
+            }
+            Self::Kept { appliance, definition, .. } => {
+                Some(Part::Text { name: format!("the definition of {appliance}"), text: definition.clone() })
+            }
+            Self::Parts(_) => None,
+        }
+    }
+
     /// The definition that all of it makes.
     pub fn read(&self) -> Result<Definition, SourceError> {
         Ok(self.locate()?.0)
@@ -64,11 +79,10 @@ impl Source {
 
     /// The same, and where its entries stand.
     pub(crate) fn locate(&self) -> Result<(Definition, Places), SourceError> {
-        let embedded = [Part::Text { name: "linuxkit.yml".into(), text: embedded::DEFINITION.into() }];
-        let mut texts = Vec::new();
+        let (own, mut texts) = (self.own(), Vec::new());
         let parts = match self {
-            Self::Embedded => &embedded[..],
-            Self::Parts(parts) => parts,
+            Self::Parts(parts) => parts.as_slice(),
+            Self::Embedded | Self::Kept { .. } => own.as_slice(),
         };
         for part in parts {
             texts.push(match part {

@@ -1,7 +1,7 @@
 //! Appliances at rest: an OCI image layout with one artifact manifest for each appliance.
 //!
-//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from, and
-//! the bill of materials, in that order, uncompressed, so that a machine starts from the blobs themselves. `index.json`
+//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from, the bill of
+//! materials, and the part of the lock that it was made with, in that order, uncompressed, so that a machine starts from the blobs themselves. `index.json`
 //! names each by `org.opencontainers.image.ref.name`; the annotation [`INPUTS`] of the manifest holds the key of everything
 //! that went in, and a build whose inputs have the same key returns what is there.
 
@@ -17,6 +17,7 @@ use crate::kernel;
 use crate::layout::{self, Layout, LayoutError};
 use crate::provenance::{Provenance, ProvenanceError};
 use crate::signature::{self, Keys, SignatureError};
+use crate::source::Source;
 
 /// What the manifest says it is.
 pub const ARTIFACT_TYPE: &str = "application/vnd.mvm.appliance.v1";
@@ -38,6 +39,8 @@ pub const CMDLINE_TYPE: &str = "application/vnd.mvm.cmdline.v1+text";
 pub const PROVENANCE_TYPE: &str = "application/vnd.mvm.provenance.v1+json";
 /// The bill of materials, a document of SPDX 2.3.
 pub const SBOM_TYPE: &str = "application/spdx+json";
+/// What it was made with: a `linuxkit.lock` that names nothing else.
+pub const LOCK_TYPE: &str = "application/vnd.mvm.lock.v1+yaml";
 /// The manifest's annotation with the key of all inputs.
 pub const INPUTS: &str = "mvm.inputs";
 /// That with the processor's architecture, as OCI names it.
@@ -110,6 +113,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) cmdline: &'a str,
     pub(crate) provenance: &'a Path,
     pub(crate) sbom: &'a [u8],
+    pub(crate) lock: &'a str,
 }
 
 /// The appliances of a layout.
@@ -146,12 +150,14 @@ impl Store {
         self.appliance(reference, &descriptor, &manifest).map(Some)
     }
 
-    /// The definition that an appliance was made of, as JSON.
-    pub fn definition(&self, reference: &str) -> Result<String, StoreError> {
+    /// What an appliance was made of, to make it again.
+    pub fn source(&self, reference: &str) -> Result<Source, StoreError> {
         let manifest = self.manifest(reference)?;
         let (_, manifest) = manifest.ok_or_else(|| StoreError::Missing(reference.to_owned()))?;
         let definition: serde_json::Value = self.0.document(manifest.config())?;
-        Ok(definition.to_string())
+        let lock = self.text(reference, LOCK_TYPE, "lock, with which it could be made again")?;
+        let lock = String::from_utf8_lossy(&lock).into_owned();
+        Ok(Source::Kept { appliance: reference.to_owned(), definition: definition.to_string(), lock })
     }
 
     /// Where everything in the root of an appliance comes from.
@@ -163,7 +169,12 @@ impl Store {
 
     /// The bill of materials of an appliance, as it is kept.
     pub fn sbom(&self, reference: &str) -> Result<Vec<u8>, StoreError> {
-        let layer = self.part(reference, SBOM_TYPE, "bill of materials")?;
+        self.text(reference, SBOM_TYPE, "bill of materials")
+    }
+
+    /// One of the layers that are read as a whole.
+    fn text(&self, reference: &str, media_type: &str, part: &'static str) -> Result<Vec<u8>, StoreError> {
+        let layer = self.part(reference, media_type, part)?;
         let mut bytes = Vec::new();
         let read = self.0.read(&layer)?.take(LONGEST_RECORD).read_to_end(&mut bytes);
         read.map_err(|source| StoreError::Read { path: self.0.blob(layer.digest()), source })?;
@@ -224,6 +235,7 @@ impl Store {
                 self.0.add_bytes(CMDLINE_TYPE, parts.cmdline.as_bytes())?,
                 self.0.add_file(PROVENANCE_TYPE, parts.provenance)?,
                 self.0.add_bytes(SBOM_TYPE, parts.sbom)?,
+                self.0.add_bytes(LOCK_TYPE, parts.lock.as_bytes())?,
             ])
             .annotations(HashMap::from([
                 (INPUTS.to_owned(), parts.inputs.to_owned()),
@@ -349,6 +361,7 @@ mod tests {
             cmdline: "quiet",
             provenance: &dir.join("p"),
             sbom: b"{}\n",
+            lock: "version: 1\n",
         };
         store.put("a:latest", &parts).unwrap()
     }

@@ -92,12 +92,11 @@ files:
     }
 }
 
-/// A program of the package that mkfs.erofs comes from.
+/// A program of the package of EROFS.
 fn erofs_utils(directories: &Directories, program: &str) -> Command {
     let tool =
-        images::tools::ensure("mkfs-erofs", directories, images::Pins::Exact, &images::progress::Silent)
-            .unwrap();
-    let [loader @ .., _mkfs] = tool.command.as_slice() else { panic!("no command") };
+        images::tools::ensure("erofs", directories, images::Pins::Exact, &images::progress::Silent).unwrap();
+    let [loader @ .., _fsck] = tool.command.as_slice() else { panic!("no command") };
     let mut command = Command::new(&loader[0]);
     command.args(&loader[1..]).arg(tool.root.join("usr/bin").join(program));
     command

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use oci_spec::image::{ANNOTATION_REF_NAME, Descriptor, ImageIndex, MediaType, Platform};
 
-use super::ImageError;
+use super::{ImageError, lists};
 use crate::layout::graph::is_index;
 use crate::layout::{self, Layout, LayoutError};
 use crate::provenance::{ImageId, Material, Origin};
 use crate::rootfs::{Content, Entry, Spool, Tree};
+use crate::sbom::attestation::Listed;
 
 /// An image, found, with the platforms that were asked for.
 #[derive(Debug)]
@@ -70,6 +71,22 @@ impl Whole {
         Ok(self.blobs(layout)?.into_keys().collect())
     }
 
+    /// What its builder says is in it, whatever platform it is for.
+    pub(crate) fn listed(&self, layout: &Layout) -> Result<Vec<Listed>, ImageError> {
+        if !is_index(&self.named) {
+            return Ok(Vec::new());
+        }
+        let all: ImageIndex = layout.document(&self.named)?;
+        let images = self.index.as_ref().unwrap_or(&all).manifests();
+        let lists: Vec<_> = images.iter().flat_map(|image| lists::of(layout, &all, image)).collect();
+        Ok(lists::read(layout, &lists)?)
+    }
+
+    /// Which it is.
+    pub(crate) fn id(&self) -> ImageId {
+        ImageId { name: self.name.clone(), digest: Some(self.digest().to_owned()) }
+    }
+
     fn blobs(&self, layout: &Layout) -> Result<BTreeMap<String, Descriptor>, LayoutError> {
         let Some(index) = &self.index else { return layout.reachable(&self.named) };
         let mut blobs = BTreeMap::new();
@@ -83,8 +100,7 @@ impl Whole {
     pub(crate) fn unpack(&self, layout: &Layout, spool: &Spool) -> Result<Tree, ImageError> {
         let mut named = self.named.clone();
         let mut tree = Tree::default();
-        let image = ImageId { name: self.name.clone(), digest: Some(self.digest().to_owned()) };
-        let origin = &Arc::new(Origin { item: None, image: Some(image), material: Material::Whole });
+        let origin = &Arc::new(Origin { item: None, image: Some(self.id()), material: Material::Whole });
         if let Some(index) = &self.index {
             // By way of a value, whose keys are sorted: annotations have another order each time.
             let bytes = serde_json::to_value(index)

@@ -124,6 +124,11 @@ impl Kernel {
         Materials { source: &self.source, fragments: &self.fragments, patches: self.patches.texts() }
     }
 
+    /// The tool that compiles it.
+    pub(crate) fn tool(&self) -> &'static str {
+        TOOLCHAIN
+    }
+
     /// The key of everything that it is made of.
     pub(crate) fn key(&self, packages: &Packages<'_>) -> Result<String, KernelError> {
         let source = packages.lock.pin(&self.source).map_err(PackagesError::from)?;

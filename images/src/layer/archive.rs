@@ -6,8 +6,9 @@ use std::io::{self, Read};
 
 use tar::EntryType;
 
-use super::{Fault, LayerError};
+use super::{Fault, LayerError, pax};
 use crate::rootfs::DeviceKind;
+use crate::rootfs::erofs::has_attribute;
 
 const BLOCK: u64 = 512;
 /// How long an extended header may be. Linux has no longer extended attribute than 64 KiB.
@@ -17,6 +18,9 @@ const MOST_EXTENSIONS: usize = 16;
 /// How much may pad an archive behind its end; a record of tar's is 10 KiB.
 const LONGEST_END: u64 = 64 << 20;
 const XATTR: &str = "SCHILY.xattr.";
+/// Linux has 12 bits for a device's major number, and 20 for the minor one.
+const MOST_MAJOR: u32 = 0xfff;
+const MOST_MINOR: u32 = 0xf_ffff;
 
 /// An entry, without what is in it.
 #[derive(Debug)]
@@ -167,16 +171,13 @@ impl<R: Read> Archive<R> {
         Ok(name)
     }
 
-    /// Records of `LENGTH KEY=VALUE\n`, each length with all of its record.
     fn pax(&mut self, extensions: &mut Extensions) -> Result<(), Fault> {
         let bytes = self.extension()?;
-        for record in tar::PaxExtensions::new(&bytes) {
-            let record = record.map_err(|_| Fault::Extension)?;
-            let key = record.key().map_err(|_| Fault::Name)?;
-            let value = record.value_bytes();
+        for record in pax::records(&bytes) {
+            let (key, value) = record.ok_or(Fault::Extension)?;
             let number =
                 || std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(Fault::Number);
-            match key {
+            match std::str::from_utf8(key).map_err(|_| Fault::Name)? {
                 "path" => extensions.path = Some(value.to_owned()),
                 "linkpath" => extensions.link = Some(value.to_owned()),
                 "size" => extensions.size = Some(number()?),
@@ -184,8 +185,11 @@ impl<R: Read> Archive<R> {
                 "gid" => extensions.gid = Some(number()?),
                 key if key.starts_with("GNU.sparse.") => extensions.is_sparse = true,
                 key => {
-                    if let Some(name) = key.strip_prefix(XATTR) {
-                        extensions.xattrs.insert(self::name(name.as_bytes().to_vec())?, value.to_owned());
+                    let Some(name) = key.strip_prefix(XATTR) else { continue };
+                    let name = self::name(name.as_bytes().to_vec())?;
+                    // Archives from other systems have such as com.apple.provenance; Linux would not take them, and nobody misses them.
+                    if has_attribute(&name) {
+                        extensions.xattrs.insert(name, value.to_owned());
                     }
                 }
             }
@@ -209,11 +213,13 @@ fn header(
         text(extensions.link.clone().or_else(own).unwrap_or_default())
     };
     let device = |kind| {
-        let number = |number: io::Result<Option<u32>>| number.ok().flatten().ok_or(entry(Fault::Number));
+        let number = |number: io::Result<Option<u32>>, most| {
+            number.ok().flatten().filter(|number| *number <= most).ok_or(entry(Fault::Number))
+        };
         Ok::<_, LayerError>(Kind::Device {
             kind,
-            major: number(raw.device_major())?,
-            minor: number(raw.device_minor())?,
+            major: number(raw.device_major(), MOST_MAJOR)?,
+            minor: number(raw.device_minor(), MOST_MINOR)?,
         })
     };
     if extensions.is_sparse {

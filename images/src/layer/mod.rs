@@ -6,6 +6,7 @@
 
 mod archive;
 mod inflate;
+mod pax;
 
 use std::collections::HashSet;
 use std::io::{self, Read};

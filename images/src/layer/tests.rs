@@ -92,7 +92,12 @@ fn everything_that_a_file_system_has_is_kept() {
     let layer = Layer::new()
         .directory("./")
         .directory("./etc/")
-        .pax(&[("SCHILY.xattr.security.capability", b"\x01\0\x02"), ("uid", b"100000"), ("mtime", b"1.5")])
+        .pax(&[
+            ("SCHILY.xattr.security.capability", b"\x01\n\x02"),
+            ("SCHILY.xattr.com.apple.provenance", b"x"),
+            ("uid", b"100000"),
+            ("mtime", b"1.5"),
+        ])
         .file("etc/a", "one")
         .link(EntryType::Link, "etc/b", "/etc/a")
         // As some archives have it: with the length of what it links to, and nothing that follows.
@@ -106,7 +111,8 @@ fn everything_that_a_file_system_has_is_kept() {
     let tree = unpacked([layer.bytes()]).unwrap();
     let a = tree.get("etc/a").unwrap();
     assert_eq!((a.mode, a.uid, a.gid), (0o4755, 100_000, 8));
-    assert_eq!(a.xattrs["security.capability"], b"\x01\0\x02");
+    let capability = [("security.capability".to_owned(), b"\x01\n\x02".to_vec())];
+    assert_eq!(a.xattrs, capability.into(), "all of it, and none that Linux does not have");
     assert_eq!(tree.get("etc/b"), Some(a), "a hard link is the same file");
     assert_eq!(tree.get("etc/c").unwrap().node, Node::Symlink("../../../outside".to_owned()));
     let device = |kind| Node::Device { kind, major: 1, minor: 3 };

@@ -37,7 +37,7 @@ pub(super) fn write(build: &Build<'_>, format: Format, place: &Place) -> Result<
             })?;
         }
         _ => {
-            let image = build.erofs(&root)?;
+            let image = build.erofs(root)?;
             put(place, EROFS, |path| fs::copy(&image, path).map(drop))?;
         }
     }

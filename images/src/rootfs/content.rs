@@ -1,5 +1,5 @@
 //! What is in a file of a tree. A build goes through gigabytes, so they lie in one file of the disk, the spool, each
-//! content once; only what the build writes itself is in memory.
+//! content once, or in a pack of what an earlier build has compressed; only what the build writes itself is in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
+use super::pack::{Packed, Window};
+
 /// SHA-256.
 pub(crate) type Digest = [u8; 32];
 
@@ -19,6 +21,7 @@ pub(crate) enum Content {
     /// In memory.
     Here(Arc<[u8]>),
     Spooled(Spooled),
+    Packed(Packed),
 }
 
 /// A part of a spool, which stays for as long as there are any.
@@ -35,6 +38,7 @@ impl Content {
         match self {
             Self::Here(bytes) => bytes.len() as u64,
             Self::Spooled(part) => part.size,
+            Self::Packed(packed) => packed.size(),
         }
     }
 
@@ -42,12 +46,13 @@ impl Content {
         match self {
             Self::Here(bytes) => Sha256::digest(bytes).into(),
             Self::Spooled(part) => part.digest,
+            Self::Packed(packed) => packed.digest(),
         }
     }
 
     /// From the first byte on.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { content: self, at: 0 }
+        Reader { content: self, at: 0, window: Window::default() }
     }
 }
 
@@ -71,6 +76,7 @@ impl<T: Into<Arc<[u8]>>> From<T> for Content {
 pub(crate) struct Reader<'a> {
     content: &'a Content,
     at: u64,
+    window: Window,
 }
 
 impl Read for Reader<'_> {
@@ -84,6 +90,7 @@ impl Read for Reader<'_> {
                 let start = usize::try_from(self.at).unwrap_or(usize::MAX);
                 bytes.get(start..).unwrap_or_default().read(buffer)?
             }
+            Content::Packed(packed) => self.window.at(packed, self.at)?.read(buffer)?,
         };
         self.at = self.at.saturating_add(count as u64);
         Ok(count)

@@ -7,6 +7,7 @@ pub(crate) mod erofs;
 pub(crate) mod links;
 pub(crate) mod mounts;
 pub(crate) mod oci;
+pub(crate) mod pack;
 pub(crate) mod squashfs;
 pub(crate) mod tarball;
 mod tree;

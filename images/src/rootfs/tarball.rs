@@ -1,4 +1,4 @@
-//! A tree as a tar archive, which is what mkfs.erofs takes without needing root.
+//! A tree as a tar archive, of which other tools make file systems without needing root.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -105,6 +105,14 @@ impl Tree {
         }
     }
 
+    /// Puts back what was at a path, and what of it is known; all of a tree is put back, so no directory is made for it.
+    pub(crate) fn restore(&mut self, path: String, entry: Entry, replaced: Vec<Arc<Origin>>) {
+        if !replaced.is_empty() {
+            self.replaced.insert(path.clone(), replaced);
+        }
+        self.entries.insert(path, entry);
+    }
+
     /// Takes away what is at a path, and below it.
     pub(crate) fn remove(&mut self, path: &str) {
         self.clear(path);
@@ -213,6 +221,25 @@ impl Tree {
             }
             let place = self.place(path).unwrap_or_else(|| path.clone());
             self.put(&place, entry.clone());
+        }
+    }
+
+    /// What is in its files.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.entries.values().filter_map(|entry| match &entry.node {
+            Node::File(content) => Some(content),
+            Node::Directory | Node::Symlink(_) | Node::Device { .. } | Node::Fifo => None,
+        })
+    }
+
+    /// The same content, kept in another way, for those for which there is one.
+    pub(crate) fn replace_contents(&mut self, other: impl Fn(&Content) -> Option<Content>) {
+        for entry in self.entries.values_mut() {
+            if let Node::File(content) = &mut entry.node
+                && let Some(other) = other(content)
+            {
+                *content = other;
+            }
         }
     }
 

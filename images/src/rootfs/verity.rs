@@ -45,12 +45,16 @@ impl Verity {
     }
 
     /// A command line whose root is the disk, changed to one whose root is what the kernel makes of it and its hashes
-    /// (`dm-mod.create`): a block that is not what it was ends the machine then. None where the root is another.
-    pub(crate) fn onto(&self, cmdline: &str) -> Option<String> {
-        let mut words: Vec<_> = cmdline.split(' ').map(str::to_owned).collect();
-        let root = words.iter_mut().find(|word| word.strip_prefix("root=") == Some(DISK))?;
-        *root = format!("root={VERIFIED} dm-mod.create=\"root,,,ro,{}\"", self.table());
-        Some(words.join(" "))
+    /// (`dm-mod.create`): a block that is not what it was ends the machine then.
+    pub(crate) fn onto(&self, cmdline: &str) -> String {
+        let root = format!("root={VERIFIED} dm-mod.create=\"root,,,ro,{}\"", self.table());
+        let word = |word| if is_root(word) { root.as_str() } else { word };
+        cmdline.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether the root of this command line is the disk.
+    pub(crate) fn is_for(cmdline: &str) -> bool {
+        cmdline.split(' ').any(is_root)
     }
 
     fn table(&self) -> String {
@@ -62,6 +66,10 @@ impl Verity {
              panic_on_corruption"
         )
     }
+}
+
+fn is_root(word: &str) -> bool {
+    word.strip_prefix("root=") == Some(DISK)
 }
 
 fn of_blocks(mut data: impl Read) -> io::Result<(u64, Vec<u8>)> {
@@ -176,12 +184,10 @@ mod tests {
     fn the_kernel_is_told_where_everything_is() {
         let verity = Verity { blocks: 10, root: "ab".to_owned() };
         assert_eq!(
-            verity.onto("quiet root=/dev/vda rootfstype=erofs ro").as_deref(),
-            Some(
-                "quiet root=/dev/dm-0 dm-mod.create=\"root,,,ro,0 80 verity 1 /dev/vda /dev/vda 4096 4096 10 11 \
-                 sha256 ab - 1 panic_on_corruption\" rootfstype=erofs ro"
-            )
+            verity.onto("quiet root=/dev/vda rootfstype=erofs ro"),
+            "quiet root=/dev/dm-0 dm-mod.create=\"root,,,ro,0 80 verity 1 /dev/vda /dev/vda 4096 4096 10 11 \
+             sha256 ab - 1 panic_on_corruption\" rootfstype=erofs ro"
         );
-        assert_eq!(verity.onto("root=/dev/vda2 ro"), None);
+        assert!(Verity::is_for("ro root=/dev/vda") && !Verity::is_for("root=/dev/vda2 ro"));
     }
 }

@@ -9,7 +9,7 @@ mod databases;
 mod purl;
 mod spdx;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ use crate::deb::{self, DebError};
 use crate::files::{self, Key};
 use crate::kernel::Origin;
 use crate::lock::{Name, Pin};
+use crate::origin::Images;
 use crate::packages::{Packages, PackagesError};
 use crate::provenance;
 use crate::request::Guest;
@@ -57,7 +58,7 @@ pub(crate) struct Contents<'a> {
     pub(crate) kernel: &'a Origin,
     pub(crate) kernel_image: &'a Path,
     pub(crate) guest: Guest<'a>,
-    pub(crate) images: &'a BTreeMap<&'a str, Made>,
+    pub(crate) images: &'a Images<'a>,
     pub(crate) packages: &'a Packages<'a>,
 }
 
@@ -69,7 +70,7 @@ impl Contents<'_> {
         let appliance = Package::new("appliance", self.reference, &[self.inputs], Purpose::OperatingSystem);
         let appliance = bill.add(appliance);
         let mut parts = vec![self.kernel(&mut bill)?, self.guest(&mut bill)];
-        for made in self.images.values() {
+        for made in self.images.unpacked.values().chain(self.images.whole.values()) {
             parts.push(match &made.id.digest {
                 Some(digest) => image(&mut bill, made, digest),
                 None => self.component(&mut bill, made)?,

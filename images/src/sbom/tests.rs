@@ -1,6 +1,6 @@
 //! A bill of everything that there can be, held against the rules of SPDX 2.3.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::request::Directories;
 use crate::rootfs::{Entry, Tree};
 use crate::spec::OwnConfig;
 
-/// With a kernel, a guest of one crate, and an image of somebody else's.
+/// With a kernel, a guest of one crate, and two images of somebody else's, one of them as it is.
 fn bill() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let directories = Directories { data: directory.path().to_owned(), cache: directory.path().to_owned() };
@@ -24,10 +24,11 @@ fn bill() -> Vec<u8> {
     let status = "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nSource: glibc\nVersion: 2.41+1\nMaintainer: Some Team <a@example.org>\n";
     tree.put("var/lib/dpkg/status", Entry::file(0o644, status.as_bytes()));
     let id = ImageId { name: "test/greeter:1".into(), digest: Some(format!("sha256:{}", "0b".repeat(32))) };
-    let images = BTreeMap::from([(
-        "test/greeter:1",
-        Made { tree, config: OwnConfig::default(), id, listed: Vec::new() },
-    )]);
+    let greeter = Made { tree, config: OwnConfig::default(), id, listed: Vec::new() };
+    let id = ImageId { name: "test/kept:1".into(), digest: Some(format!("sha256:{}", "0d".repeat(32))) };
+    let kept = Made { tree: Tree::default(), config: OwnConfig::default(), id, listed: Vec::new() };
+    let images =
+        Images { unpacked: [("test/greeter:1", greeter)].into(), whole: [("a volume", kept)].into() };
     let kernel = Origin::Own { name: "mvm/kernel".into(), kernel: Box::new(kernel) };
     let vmlinux = directory.path().join("vmlinux");
     std::fs::write(&vmlinux, "kernel").unwrap();
@@ -102,6 +103,7 @@ fn a_bill_says_what_contains_what_and_of_what_it_is_made() {
         "mine CONTAINS linux",
         "mine CONTAINS mvm guest",
         "mine CONTAINS test/greeter:1",
+        "mine CONTAINS test/kept:1",
         "linux GENERATED_FROM linux-source-6.12",
         "linux GENERATED_FROM x86_64.fragment",
         "0001-alternatives-decode-less.patch PATCH_APPLIED linux",

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::validate::nearest;
-use crate::deb::root_path;
+use crate::deb::plain_path;
 use crate::rootfs::{mounts, oci};
 
 const MODE: &str = "mode";
@@ -34,7 +34,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "image" if text.trim() != text || text.is_empty() => {
             Err(plain(format!("{text:?} is no name of an image")))
         }
-        "path" if root_path(Path::new(text)).is_none_or(|path| path.is_empty()) => {
+        "path" if plain_path(Path::new(text)).is_none_or(|path| path.is_empty()) => {
             Err(plain(format!("the path {text:?} leads out of the root")))
         }
         MODE if octal(text).is_none() => {

@@ -38,6 +38,7 @@ pub use resources::Resources;
 pub use runtime::{BindNs, Interface, Runtime};
 pub use schema::schema;
 
+use crate::component;
 use crate::yaml::{self, Problems};
 
 /// A whole definition.
@@ -182,6 +183,12 @@ impl Definition {
     /// Every image that it refers to, without the kernel's.
     pub fn images(&self) -> impl Iterator<Item = &str> {
         self.unpacked_images().chain(self.whole_images().map(|(_, image)| image))
+    }
+
+    /// Every image of others that it names, the kernel's too; some more than once.
+    pub(crate) fn foreign_images(&self) -> impl Iterator<Item = &str> {
+        let all = self.images().chain([self.kernel.image.as_str()]);
+        all.filter(|name| !name.is_empty() && component::name_of(name).is_none())
     }
 
     /// Every image whose files it wants.

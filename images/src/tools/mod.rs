@@ -136,6 +136,11 @@ pub(crate) fn key(name: &str, packages: &Packages<'_>) -> Result<String, ToolErr
     Ok(key.short())
 }
 
+/// What a tool is made of.
+pub(crate) fn packages_of(name: &str, packages: &Packages<'_>) -> Result<BTreeSet<Name>, ToolError> {
+    Ok(package_names(name, &recipe::Tool::load(name)?, Architecture::host()?, packages)?)
+}
+
 fn package_names(
     name: &str,
     recipe: &recipe::Tool,

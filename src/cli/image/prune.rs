@@ -88,6 +88,7 @@ fn title(kind: Kind) -> &'static str {
         Kind::Download => "downloads",
         Kind::Package => "packages",
         Kind::Kernel => "kernels",
+        Kind::Piece => "unpacked images",
         Kind::Tool => "programs",
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use images::rebuild::Difference;
 use images::signature::Keys;
-use images::{DEFAULT_REFERENCE, Part, Source, Store, verify};
+use images::{Source, Store, verify};
 
 use super::definition;
 use crate::cli::appliance::{self, Order};
@@ -66,15 +66,14 @@ pub(super) async fn verify(context: Context, args: VerifyArgs) -> Result<(), Fai
 
 /// The definition that it is made of again.
 async fn of_what(context: &Context, args: &VerifyArgs) -> Result<Source, Failure> {
-    if !args.files.is_empty() || args.name == DEFAULT_REFERENCE {
+    if !args.files.is_empty() {
         return Ok(definition::source(args.files.clone()).await?);
     }
     let store = Store::open(&appliance::directories(context).images())?;
     if store.find(&args.name)?.is_none() {
         return Err(VerifyError::NotOne(args.name.clone()).into());
     }
-    let name = format!("the definition of {}", args.name);
-    Ok(Source::Parts(vec![Part::Text { name, text: store.definition(&args.name)? }]))
+    Ok(store.source(&args.name)?)
 }
 
 fn made_again(context: &Context, source: Source, name: &str) -> Result<(), Failure> {

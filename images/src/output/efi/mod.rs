@@ -61,7 +61,7 @@ pub(super) fn write(build: &Build<'_>, output: &Output) -> Result<(), Error> {
     let place = output.format.endings().first().and_then(|ending| output.place.making(ending));
     let Some(place) = place else { return Ok(()) };
     let making = Making { build, kernel, program, stub, place };
-    if output.format == Format::IsoEfi { making.disc(&root) } else { making.disk(&root, output) }
+    if output.format == Format::IsoEfi { making.disc(&root) } else { making.disk(root, output) }
 }
 
 /// The words of a kernel whose root is a partition: of those that the definition has, none about another root.
@@ -99,7 +99,7 @@ impl Making<'_> {
             .map_err(|error| OutputError::from(EfiError::from(error)).into())
     }
 
-    fn disk(&self, root: &Tree, output: &Output) -> Result<(), Error> {
+    fn disk(&self, root: Tree, output: &Output) -> Result<(), Error> {
         let root = self.build.erofs(root)?;
         let root_id = id("root", &[&root]).map_err(failed("the disk"))?;
         let words = words(&self.build.definition.kernel.cmdline, &root_id);
