@@ -1,5 +1,5 @@
 //! The components and tools are embedded: a file added to them is a reason to compile again. The code that makes an
-//! appliance of them is hashed, for the key of everything that an appliance depends on.
+//! appliance of them is hashed, for the key of everything that an appliance depends on, and with it which crates it uses.
 
 use std::error::Error;
 use std::fs;
@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for path in ["src", "components", "tools", "../linuxkit.yml", "../linuxkit.lock"] {
+    for path in ["src", "components", "tools", "../linuxkit.yml", "../linuxkit.lock", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={path}");
     }
     let mut hash = Sha256::new();
-    for path in files(Path::new("src"))? {
+    for path in files(Path::new("src"))?.into_iter().chain(["../Cargo.lock".into()]) {
         let bytes = fs::read(&path)?;
         hash.update(format!("{} {}\n", path.display(), bytes.len()));
         hash.update(bytes);

@@ -1,5 +1,5 @@
 //! The file system of the root, with odd files in it: what Linux reads in a machine, and what erofs-utils unpack on the host, is
-//! what was put in.
+//! what was put in. Extended attributes are looked at by the latter only.
 
 mod support;
 
@@ -134,6 +134,11 @@ fn everything() -> BTreeMap<String, Odd> {
         all.insert(format!("sizes/text-{size}"), Odd::file(text(size)));
         all.insert(format!("sizes/patches-{size}"), Odd::file(chance.patchwork(size)));
     }
+    // What is left of each does not compress; of the second, it is a whole block that begins within one.
+    for count in [63_000, 69_254] {
+        let contents = [vec![7; 30_000], chance.noise(count)].concat();
+        all.insert(format!("sizes/end-{count}"), Odd::file(contents));
+    }
     for number in 0..PATCHWORKS {
         let size = chance.below(400_000);
         all.insert(format!("patches/{number}"), Odd::file(chance.patchwork(size)));
@@ -178,6 +183,9 @@ fn everything() -> BTreeMap<String, Odd> {
     for (name, odd) in [
         ("few", Odd { xattrs: xattrs(2, 10), ..Odd::file("few") }),
         ("many", Odd { xattrs: xattrs(6, 500), ..Odd::file(text(100)) }),
+        // The same contents once beside the inode, and once in a block.
+        ("none-4000", Odd::file(text(4_000))),
+        ("some-4000", Odd { xattrs: xattrs(2, 40), ..Odd::file(text(4_000)) }),
         ("packed", Odd { xattrs: xattrs(5, 33), ..Odd::file(chance.patchwork(50_000)) }),
         ("directory", Odd { xattrs: xattrs(1, 2_000), ..Odd::directory() }),
     ] {

@@ -153,6 +153,24 @@ fn a_lock_of_its_own_is_kept(instance: &Instance) {
     fs::write(path("locked.lock"), format!("{own}images:\n  test/locked:1: {digest}\n")).unwrap();
     instance.mvm(&["image", "build", "--name", "test-locked", path("locked.yml").to_str().unwrap()]).ok();
 
+    let host = path("host.yml");
+    fs::write(&host, "files: [{path: etc/host, source: locked.yml}]\n").unwrap();
+    let both = [
+        "image",
+        "build",
+        "--name",
+        "test-host",
+        path("locked.yml").to_str().unwrap(),
+        host.to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    instance.mvm(&both.each_ref().map(String::as_str)).ok();
+    let again = instance.mvm(&["image", "verify", "test-host", "--rebuild"]);
+    again.refused(
+        1,
+        "test-host has a file of the host in it that it was made on, /etc/host, and cannot be made again",
+    );
+
     let archive = path("locked.tar");
     instance.mvm(&["image", "export", "test-locked", "--output", archive.to_str().unwrap()]).ok();
     for name in ["locked.yml", "locked.lock"] {

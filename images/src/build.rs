@@ -115,6 +115,12 @@ impl<'a> Build<'a> {
             Scratch::below(cache).map_err(|source| io_error("create a directory in", cache, source))?;
         let spool =
             Spool::below(scratch.path()).map_err(|source| io_error("create a file in", cache, source))?;
+        // What others have made may ask for any file of this host.
+        if let Source::Kept { appliance, .. } = &request.source
+            && let Some(file) = definition.files.iter().find(|file| file.source.is_some())
+        {
+            return Err(Error::HostFile { appliance: appliance.clone(), path: file.path.clone() });
+        }
         let sources = root::sources(definition, &spool)?;
         Ok(Self {
             request,
@@ -177,7 +183,11 @@ impl<'a> Build<'a> {
     fn lock(&self) -> Result<Lock, Error> {
         let (all, architecture) = (self.packages.lock, self.architecture.debian);
         let mut lock = Lock::default();
-        let (mut packages, mut tools) = (self.origins.packages()?, vec!["binutils", "erofs"]);
+        let (mut packages, mut tools) = (self.origins.packages()?, vec!["binutils"]);
+        // Says what differs in one that is not the same again; a lock of an older mvm has it under another name.
+        if all.tool("erofs", architecture).is_ok() {
+            tools.push("erofs");
+        }
         if let kernel::Origin::Own { name, kernel } = &self.kernel {
             let component = component::name_of(name).unwrap_or(name);
             lock.set_kernel(component, architecture, kernel.configuration());
@@ -243,6 +253,7 @@ impl Made {
     /// Makes it, whether it is in the store or not.
     pub(crate) fn of(build: &Build<'_>, inputs: String, reuse: Reuse) -> Result<Self, Error> {
         output::check(build, Format::KernelErofs)?;
+        let lock = build.lock()?.to_text().map_err(PackagesError::from)?;
         let kernel = build.kernel()?;
         let images = build.images(reuse)?;
         let (tree, containers) = build.root(&kernel.modules, &images)?;
@@ -263,7 +274,6 @@ impl Made {
         };
         let sbom = bill.document()?;
         let config = serde_json::to_vec_pretty(&sorted(build.definition)?)?;
-        let lock = build.lock()?.to_text().map_err(PackagesError::from)?;
         Ok(Self { inputs, config, kernel: kernel.image, root, cmdline, provenance, sbom, lock })
     }
 

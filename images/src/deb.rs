@@ -1,10 +1,12 @@
 //! The files of a Debian package.
 
 use std::io::{self, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use tar::{Archive, Entry};
+
+use crate::rootfs::links;
 
 /// Why a package could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -100,23 +102,10 @@ fn each_entry(
 /// A path of an archive as a path of a root: `./lib/x` is `usr/lib/x`, since a merged root has a link at `/lib`. None if
 /// it leads out of the root or is not UTF-8.
 pub(crate) fn root_path(path: &Path) -> Option<String> {
-    let path = plain_path(path)?;
+    let path = links::below_root(path)?;
     let merged =
         path.split_once('/').is_some_and(|(first, _)| ["bin", "lib", "lib64", "sbin"].contains(&first));
     Some(if merged { format!("usr/{path}") } else { path })
-}
-
-/// A path below a root, without what means nothing.
-pub(crate) fn plain_path(path: &Path) -> Option<String> {
-    let mut parts = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir | Component::RootDir => {}
-            Component::Normal(part) => parts.push(part.to_str()?),
-            Component::ParentDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(parts.join("/"))
 }
 
 fn damaged(deb: &Path, message: &str) -> DebError {

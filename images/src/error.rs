@@ -70,6 +70,10 @@ pub enum Error {
     Container(#[from] BundleError),
     #[error("the definition cannot be written")]
     Metadata(#[source] serde_yaml::Error),
+    #[error(
+        "{appliance} has a file of the host in it that it was made on, /{path}, and cannot be made again without the files of its definition; give them: mvm image verify {appliance} --rebuild FILE..."
+    )]
+    HostFile { appliance: String, path: String },
     #[error("cannot put {path} into the root")]
     File { path: String, source: io::Error },
     #[error("where the appliance comes from cannot be told")]

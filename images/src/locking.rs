@@ -36,6 +36,8 @@ pub enum LockingError {
     Layout(#[from] LayoutError),
     #[error("cannot {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{appliance} cannot be made again with what it was made with")]
+    Again { appliance: String, source: Box<dyn Error + Send + Sync> },
     #[error("the lock that is kept with {appliance} cannot be used")]
     Kept { appliance: String, source: LockError },
     #[error(
@@ -98,8 +100,10 @@ pub(crate) fn with_pins<T, E>(
 where
     E: Error + From<LockingError> + Send + Sync + 'static,
 {
+    // Made with another, it would not be the same.
+    let is_kept = matches!(source, Source::Kept { .. });
     let done = match effective(source, directories).map_err(E::from).and_then(|lock| work(&lock)) {
-        Err(error) if pins == Pins::RelockIfGone && is_gone(&error) => {
+        Err(error) if pins == Pins::RelockIfGone && is_gone(&error) && !is_kept => {
             let stage = Stage::start(progress, "packages: lock anew", None, Unit::Files);
             let (lock, changes) = relock(source, directories, progress)?;
             for change in &changes {
@@ -110,11 +114,13 @@ where
         }
         other => other,
     };
-    done.map_err(|error| {
-        if is_gone(&error) {
+    done.map_err(|error| match source {
+        _ if !is_gone(&error) => error,
+        Source::Kept { appliance, .. } => {
+            LockingError::Again { appliance: appliance.clone(), source: Box::new(error) }.into()
+        }
+        Source::Embedded | Source::Parts(_) => {
             LockingError::Outdated { command: command(source), source: Box::new(error) }.into()
-        } else {
-            error
         }
     })
 }

@@ -1,6 +1,7 @@
 //! Where each image of a definition comes from: a component of mvm's own, or the layout.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use oci_spec::image::Digest;
@@ -17,7 +18,7 @@ use crate::lock::{Lock, Name};
 use crate::locking;
 use crate::packages::{Packages, PackagesError};
 use crate::piece;
-use crate::progress::Stage;
+use crate::progress::{Stage, Unit};
 use crate::provenance::ImageId;
 use crate::recipe::Component;
 use crate::request::Directories;
@@ -117,11 +118,7 @@ impl<'a> Origins<'a> {
             }
         }
         for (volume, image) in &self.whole {
-            key = key.with(volume).with(image.digest());
-            // Of those platforms that are here.
-            for content in image.contents(self.layout).map_err(StoreError::from)? {
-                key = key.with(content);
-            }
+            key = whole_key(key.with(volume), image, self.layout)?;
         }
         Ok(key)
     }
@@ -157,8 +154,7 @@ impl<'a> Origins<'a> {
             let tree = match reuse {
                 Reuse::Nothing => tree()?,
                 Reuse::Kept | Reuse::AndKeep => {
-                    let key = origin.key(Key::default().with(build::CODE).with(name), packages)?;
-                    let piece = packages.directories.pieces().join(origin.piece(key));
+                    let piece = packages.directories.pieces().join(origin.piece(name, packages)?);
                     kept(name, &piece, packages, reuse, tree)?
                 }
             };
@@ -181,8 +177,18 @@ impl<'a> Origins<'a> {
         let unpacked = self.all.iter().map(make).collect::<Result<_, Error>>()?;
         let whole = |(volume, image): (&&'a str, &Whole)| {
             let failed = |source| failed(&image.name, source);
+            let unpack = || image.unpack(self.layout, spool).map_err(failed);
+            let tree = match reuse {
+                Reuse::Nothing => unpack()?,
+                Reuse::Kept | Reuse::AndKeep => {
+                    let key =
+                        whole_key(Key::default().with(build::CODE).with(&image.name), image, self.layout)?;
+                    let piece = packages.directories.pieces().join(format!("image-{}", key.short()));
+                    kept(&image.name, &piece, packages, reuse, unpack)?
+                }
+            };
             let made = Made {
-                tree: image.unpack(self.layout, spool).map_err(failed)?,
+                tree,
                 config: OwnConfig::default(),
                 id: image.id(),
                 listed: image.listed(self.layout).map_err(failed)?,
@@ -191,6 +197,12 @@ impl<'a> Origins<'a> {
         };
         Ok(Images { unpacked, whole: self.whole.iter().map(whole).collect::<Result<_, Error>>()? })
     }
+}
+
+/// Adds what an image as it is consists of: the platforms that are here.
+fn whole_key(key: Key, image: &Whole, layout: &Layout) -> Result<Key, Error> {
+    let contents = image.contents(layout).map_err(StoreError::from)?;
+    Ok(contents.iter().fold(key.with(image.digest()), Key::with))
 }
 
 impl Origin<'_> {
@@ -211,26 +223,24 @@ impl Origin<'_> {
         }
     }
 
-    /// The name of the file that it is kept in.
-    fn piece(&self, key: Key) -> String {
-        match self {
-            Origin::Component(name) => format!("{name}-{}", key.short()),
-            Origin::Stored(_) => format!("image-{}", key.short()),
-        }
+    /// The file that it is kept in, as what a definition calls it by that name.
+    fn piece(&self, name: &str, packages: &Packages<'_>) -> Result<String, Error> {
+        let key = self.key(Key::default().with(build::CODE).with(name), packages)?.short();
+        Ok(match self {
+            Origin::Component(component) => format!("{component}-{key}"),
+            Origin::Stored(_) => format!("image-{key}"),
+        })
     }
 }
 
 /// The files in which the components of a definition are kept, whether they are there or not.
 pub(crate) fn pieces(definition: &Definition, packages: &Packages<'_>) -> Result<BTreeSet<String>, Error> {
     let components = definition.unpacked_images().filter_map(|name| Some((name, component::name_of(name)?)));
-    let piece = |(name, component)| {
-        let origin = Origin::Component(component);
-        Ok(origin.piece(origin.key(Key::default().with(build::CODE).with(name), packages)?))
-    };
-    components.map(piece).collect()
+    components.map(|(name, component)| Origin::Component(component).piece(name, packages)).collect()
 }
 
-/// The tree that is kept as `piece`, or a new one, kept if that is wanted.
+/// The tree that is kept as `piece`, or a new one, kept if that is wanted. What cannot be kept, or read again, is told and made
+/// again the next time: nothing but time is lost.
 fn kept(
     name: &str,
     piece: &Path,
@@ -238,19 +248,28 @@ fn kept(
     reuse: Reuse,
     unpack: impl FnOnce() -> Result<Tree, Error>,
 ) -> Result<Tree, Error> {
-    let io = |source| Error::Io { action: "keep", path: piece.to_owned(), source };
-    if let Some(tree) = piece::read(piece).map_err(io)? {
-        return Ok(tree);
+    let title = format!("{name}: compress");
+    let stage = || Stage::start(packages.progress, &title, None, Unit::Files);
+    let lost = |stage: &Stage<'_>, action: &str, error: io::Error| {
+        stage.say(&format!("cannot {action} {}, and goes on without: {error}", piece.display()));
+    };
+    match piece::read(piece) {
+        Ok(Some(tree)) => return Ok(tree),
+        Ok(None) => {}
+        Err(error) => lost(&stage(), "read", error),
     }
     let mut tree = unpack()?;
     if reuse == Reuse::AndKeep {
+        let stage = stage();
         let directory = packages.directories.pieces();
-        tree = Stage::run(packages.progress, &format!("{name}: compress"), || {
-            let scratch = Scratch::below(&directory)?;
-            pack::pack(&mut tree, tempfile::tempfile_in(scratch.path())?)?;
-            piece::keep(&tree, piece)
-        })
-        .map_err(io)?;
+        let packed = Scratch::below(&directory)
+            .and_then(|scratch| pack::pack(&mut tree, tempfile::tempfile_in(scratch.path())?))
+            .and_then(|()| piece::keep(&tree, piece));
+        match packed {
+            Ok(kept) => tree = kept,
+            Err(error) => lost(&stage, "keep", error),
+        }
+        stage.end();
     }
     Ok(tree)
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -85,27 +85,24 @@ fn index(file: &File) -> io::Result<Option<Index>> {
     let mut trailer = [0; TRAILER];
     file.read_exact_at(&mut trailer, body)?;
     let (length, crc) = trailer.split_at(8);
-    let length = u64::from_le_bytes(length.try_into().unwrap_or_default());
     let mut sum = crc32fast::Hasher::new();
-    let mut all = BufReader::with_capacity(1 << 20, file).take(body);
-    let mut json = Vec::new();
-    let mut at = 0_u64;
+    let mut all = file.take(body);
     let mut buffer = vec![0; 1 << 20];
     loop {
         let count = all.read(&mut buffer)?;
-        let part = buffer.get(..count).unwrap_or_default();
-        if part.is_empty() {
-            break;
+        match buffer.get(..count).unwrap_or_default() {
+            [] => break,
+            part => sum.update(part),
         }
-        sum.update(part);
-        let skipped = body.saturating_sub(length).saturating_sub(at);
-        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        json.extend(part.get(skipped..).unwrap_or_default());
-        at = at.saturating_add(count as u64);
     }
+    sum.update(length);
     if sum.finalize().to_le_bytes() != crc {
         return Ok(None);
     }
+    let length = u64::from_le_bytes(length.try_into().unwrap_or_default());
+    let Some(start) = body.checked_sub(length) else { return Ok(None) };
+    let mut json = vec![0; usize::try_from(length).unwrap_or_default()];
+    file.read_exact_at(&mut json, start)?;
     Ok(serde_json::from_slice(&json).ok())
 }
 
@@ -186,8 +183,8 @@ fn write(tree: &Tree, file: &mut File) -> io::Result<()> {
     let start = to.at;
     serde_json::to_writer(&mut to, &Index { origins, contents, entries })?;
     let length = to.at.saturating_sub(start);
+    to.write_all(&length.to_le_bytes())?;
     let sum = to.sum.finalize();
-    to.to.write_all(&length.to_le_bytes())?;
     to.to.write_all(&sum.to_le_bytes())?;
     to.to.flush()
 }

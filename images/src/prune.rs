@@ -240,6 +240,11 @@ mod tests {
         let (kept, gone) = (packages_of(&lock).pop_first().unwrap(), format!("{}.deb", "0".repeat(64)));
         let kernel = kernel::all_keys(&packages).unwrap().pop_first().unwrap();
         let tool = tools::all_names(&packages).unwrap().pop_first().unwrap();
+        let piece = pieces(&packages).unwrap().pop_first().unwrap();
+        for name in [&piece, "init-old"] {
+            fs::create_dir_all(directories.pieces()).unwrap();
+            fs::write(directories.pieces().join(name), b"x").unwrap();
+        }
         for file in [directories.packages().join(&kept), directories.packages().join(&gone)] {
             fs::create_dir_all(directories.packages()).unwrap();
             fs::write(file, b"x").unwrap();
@@ -252,7 +257,10 @@ mod tests {
         }
         assert_eq!(pruned(&directories, Scope::default()), []);
         let cache = Scope { cache: true, ..Scope::default() };
-        assert_eq!(pruned(&directories, cache), [(Kind::Package, gone), (Kind::Kernel, "old".into())]);
+        let old =
+            [(Kind::Kernel, "old"), (Kind::Piece, "init-old")].map(|(kind, name)| (kind, name.to_owned()));
+        assert_eq!(pruned(&directories, cache), [&[(Kind::Package, gone)][..], &old].concat());
+        assert!(directories.pieces().join(piece).exists());
         let tools = Scope { tools: true, ..Scope::default() };
         assert_eq!(pruned(&directories, tools), [(Kind::Tool, "qemu-old".into())]);
         assert!(directories.kernels().join(kernel).exists() && directories.tools().join(tool).exists());

@@ -4,17 +4,16 @@
 mod contract;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::deb;
 use crate::error::Error;
 use crate::origin::Images;
 use crate::provenance::{self, Item, Material, Origin};
 use crate::rootfs::bundle::{self, Container};
-use crate::rootfs::{Content, Entry, Spool, Tree};
+use crate::rootfs::{Content, Entry, Spool, Tree, links};
 use crate::spec::{Definition, FileSpec, Image, ImageConfig, Metadata, Names, Places, VOLUMES};
 
 /// A definition, where its entries stand, and the images that it names.
@@ -114,7 +113,7 @@ pub(crate) fn sources(definition: &Definition, spool: &Spool) -> Result<BTreeMap
     let mut found = BTreeMap::new();
     for file in &definition.files {
         let Some(source) = &file.source else { continue };
-        match File::open(resolve(source)).and_then(|opened| spool.add(opened)) {
+        match open(&resolve(source)).and_then(|opened| spool.add(opened)) {
             Ok(content) => _ = found.insert(file.path.clone(), content),
             Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(Error::File { path: file.path.clone(), source }),
@@ -173,7 +172,7 @@ fn put_file(
         return Ok(());
     };
     // Where a program of the root would find it: below a link such as /bin, nothing can lie.
-    let place = deb::plain_path(Path::new(&file.path)).and_then(|path| root.place(&path));
+    let place = links::below_root(Path::new(&file.path)).and_then(|path| root.place(&path));
     let place = place.ok_or_else(|| Error::File {
         path: file.path.clone(),
         source: io::Error::other("something on its way is no directory"),
@@ -182,6 +181,14 @@ fn put_file(
     let number = |id| names.number(id).unwrap_or_default();
     root.put(&place, Entry { uid: number(&file.uid), gid: number(&file.gid), ..entry.of(origin) });
     Ok(())
+}
+
+/// A file of the host. What is none may have no end.
+fn open(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other(format!("{} is no regular file", path.display())));
+    }
+    File::open(path)
 }
 
 /// `~/` is the home directory.

@@ -155,7 +155,7 @@ impl Store {
         let manifest = self.manifest(reference)?;
         let (_, manifest) = manifest.ok_or_else(|| StoreError::Missing(reference.to_owned()))?;
         let definition: serde_json::Value = self.0.document(manifest.config())?;
-        let lock = self.text(reference, LOCK_TYPE, "lock, with which it could be made again")?;
+        let lock = self.text(reference, LOCK_TYPE, "lock, which making it again without its files takes")?;
         let lock = String::from_utf8_lossy(&lock).into_owned();
         Ok(Source::Kept { appliance: reference.to_owned(), definition: definition.to_string(), lock })
     }

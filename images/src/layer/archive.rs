@@ -18,6 +18,9 @@ const MOST_EXTENSIONS: usize = 16;
 /// How much may pad an archive behind its end; a record of tar's is 10 KiB.
 const LONGEST_END: u64 = 64 << 20;
 const XATTR: &str = "SCHILY.xattr.";
+/// As Linux has them.
+const LONGEST_ATTRIBUTE: usize = 65_535;
+pub(super) const LONGEST_PATH: usize = 4095;
 /// Linux has 12 bits for a device's major number, and 20 for the minor one.
 const MOST_MAJOR: u32 = 0xfff;
 const MOST_MINOR: u32 = 0xf_ffff;
@@ -33,6 +36,18 @@ pub(crate) struct Header {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+impl Header {
+    /// How much is said of it that is kept beside its contents.
+    pub(super) fn beside(&self) -> u64 {
+        let target = match &self.kind {
+            Kind::Symlink(target) | Kind::Link(target) => target.len(),
+            Kind::Directory | Kind::File | Kind::Device { .. } | Kind::Fifo => 0,
+        };
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+        xattrs.fold(target, usize::saturating_add) as u64
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -188,6 +203,9 @@ impl<R: Read> Archive<R> {
                     let Some(name) = key.strip_prefix(XATTR) else { continue };
                     let name = self::name(name.as_bytes().to_vec())?;
                     // Archives from other systems have such as com.apple.provenance; Linux would not take them, and nobody misses them.
+                    if value.len() > LONGEST_ATTRIBUTE {
+                        return Err(Fault::Extension);
+                    }
                     if has_attribute(&name) {
                         extensions.xattrs.insert(name, value.to_owned());
                     }
@@ -210,7 +228,8 @@ fn header(
     let text = |bytes: Vec<u8>| name(bytes).map_err(entry);
     let link = || {
         let own = || raw.link_name_bytes().map(std::borrow::Cow::into_owned);
-        text(extensions.link.clone().or_else(own).unwrap_or_default())
+        let target = extensions.link.clone().or_else(own).unwrap_or_default();
+        if target.len() > LONGEST_PATH { Err(entry(Fault::Long)) } else { text(target) }
     };
     let device = |kind| {
         let number = |number: io::Result<Option<u32>>, most| {

@@ -116,7 +116,7 @@ pub(crate) fn apply(
     let mut brought = HashSet::new();
     while let Some(header) = archive.next()? {
         let entry = |fault| LayerError::Entry { path: header.path.clone(), fault };
-        budget.take(header.size)?;
+        budget.take(header.size.saturating_add(header.beside()))?;
         // The root itself.
         let Some(path) = inside(&header.path).map_err(entry)? else { continue };
         let (above, name) = path.rsplit_once('/').unwrap_or(("", &path));
@@ -197,7 +197,6 @@ fn make(
 
 /// A path of an archive as one of a tree; none for the root.
 fn inside(path: &str) -> Result<Option<String>, Fault> {
-    const LONGEST: usize = 4095;
     const LONGEST_NAME: usize = 255;
     let mut parts = Vec::new();
     for part in path.split('/') {
@@ -211,7 +210,7 @@ fn inside(path: &str) -> Result<Option<String>, Fault> {
     let path = parts.join("/");
     match path.len() {
         0 => Ok(None),
-        1..=LONGEST => Ok(Some(path)),
+        1..=archive::LONGEST_PATH => Ok(Some(path)),
         _ => Err(Fault::Long),
     }
 }

@@ -221,6 +221,15 @@ fn what_no_layer_has_is_refused_by_name() {
         "a\0b: a name that is not UTF-8, is empty or has a zero",
     );
     refused(Layer::new().link(EntryType::Symlink, "l", ""), "l: a name that is not UTF-8, is empty");
+    let long = vec![b'x'; 65_536];
+    refused(
+        Layer::new().pax(&[("SCHILY.xattr.user.x", &long)]).file("x", ""),
+        "an extended header: an extended",
+    );
+    refused(
+        Layer::new().pax(&[("linkpath", &long[..4_096])]).link(EntryType::Symlink, "x", "y"),
+        "x: a path of more",
+    );
     refused(Layer::new().pax(&[("SCHILY.xattr.", b"v")]).file("x", ""), "an extended header: a name that");
     let long = "n".repeat(256);
     refused(

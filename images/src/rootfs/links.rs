@@ -1,5 +1,7 @@
 //! Links of a tree, followed inside of it as the kernel follows them inside of a root.
 
+use std::path::{Component, Path};
+
 /// As many as Linux follows on the way to one file.
 const MOST_LINKS: u32 = 40;
 
@@ -35,4 +37,32 @@ pub(crate) fn follow<'a>(
         }
     }
     Some(place.join("/"))
+}
+
+/// A path of a root, relative to that and without what means nothing. None if it leads out of the root, is not UTF-8 or has a
+/// zero in it.
+pub(crate) fn below_root(path: &Path) -> Option<String> {
+    let mut parts = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir | Component::RootDir => {}
+            Component::Normal(part) => parts.push(part.to_str().filter(|part| !part.contains('\0'))?),
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_below_a_root_is_plain() {
+        let path = |text: &str| below_root(Path::new(text));
+        assert_eq!(path("/etc//x/./y").as_deref(), Some("etc/x/y"));
+        assert_eq!(path("./").as_deref(), Some(""));
+        assert_eq!(path("etc/../../x"), None);
+        assert_eq!(path("etc/a\0b"), None);
+    }
 }

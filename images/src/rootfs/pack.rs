@@ -24,8 +24,11 @@ const LONGEST: usize = 1 << 20;
 /// Higher ones save a few per mille and take three times as long.
 const LEVEL: i32 = lz4_hc::CLEVEL_DEFAULT;
 
+/// Each has some megabytes of memory.
+const MOST_WORKERS: usize = 8;
+
 /// A part of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Extent {
     /// How many bytes of the file it is.
     pub(crate) size: u32,
@@ -180,7 +183,8 @@ fn all(contents: &[Content], pack: &Arc<File>) -> io::Result<HashMap<Digest, Pac
             packed.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, one);
         }
     };
-    let workers = thread::available_parallelism().map_or(1, usize::from).min(contents.len());
+    let workers =
+        thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS).min(contents.len());
     thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(panicked())));
@@ -191,13 +195,15 @@ fn all(contents: &[Content], pack: &Arc<File>) -> io::Result<HashMap<Digest, Pac
 
 /// One processor's.
 struct Packer {
+    /// What was read of the content, and how much of that is done.
     window: Vec<u8>,
+    done: usize,
     compressed: Vec<u8>,
 }
 
 impl Default for Packer {
     fn default() -> Self {
-        Self { window: Vec::with_capacity(LONGEST), compressed: vec![0; LARGEST * BLOCK] }
+        Self { window: Vec::with_capacity(2 * LONGEST), done: 0, compressed: vec![0; LARGEST * BLOCK] }
     }
 }
 
@@ -207,50 +213,80 @@ impl Packer {
         // Where in a block the next extent begins is all that counts of it.
         let (mut extents, mut start) = (Vec::new(), 0_u32);
         self.window.clear();
+        self.done = 0;
         loop {
-            let wanted = LONGEST.saturating_sub(self.window.len());
-            (&mut from).take(wanted as u64).read_to_end(&mut self.window)?;
-            if self.window.is_empty() {
+            self.fill(&mut from)?;
+            if self.next().is_empty() {
                 return Ok(extents);
             }
             let (size, stored) = self.compress();
-            if blocks(stored) < blocks(size) {
-                extents.push(Extent { size, stored });
-                pack.write_all_at(self.compressed.get(..usize_of(stored)).unwrap_or_default(), at)?;
+            let bytes = if stored < size {
+                self.compressed.get(..usize_of(stored))
             } else {
-                pack.write_all_at(self.window.get(..usize_of(size)).unwrap_or_default(), at)?;
-                plain(&mut extents, start, size);
+                self.next().get(..usize_of(size))
+            };
+            pack.write_all_at(bytes.unwrap_or_default(), at)?;
+            if stored < size {
+                extents.push(Extent { size, stored });
+            } else {
+                plain(&mut extents, start, size, usize_of(size) == self.next().len());
             }
             start = start.wrapping_add(size);
             at = at.saturating_add(stored.into());
-            self.window.drain(..usize_of(size));
+            self.done = self.done.saturating_add(usize_of(size));
         }
     }
 
-    /// How much of the window the next extent is, and how much that is when it is compressed; where that saves no block, a
-    /// block as it is. Behind it, there may be what compresses.
+    /// At least as much as an extent may have, or all that is left.
+    fn fill(&mut self, from: &mut impl Read) -> io::Result<()> {
+        if self.next().len() < LONGEST {
+            self.window.drain(..self.done);
+            self.done = 0;
+            let room = (2 * LONGEST).saturating_sub(self.window.len());
+            from.take(room as u64).read_to_end(&mut self.window)?;
+        }
+        Ok(())
+    }
+
+    /// What the next extent may be of.
+    fn next(&self) -> &[u8] {
+        next_of(&self.window, self.done)
+    }
+
+    /// How much of that the next extent is, and how much it is when it is compressed. Where that saves no block, what was tried
+    /// is left as it is, in whole blocks: data that does not compress is tried once.
     fn compress(&mut self) -> (u32, u32) {
         let short = |size: usize| u32::try_from(size).unwrap_or_default();
-        match lz4_hc::compress_fill(&self.window, &mut self.compressed, LEVEL) {
+        let next = next_of(&self.window, self.done);
+        let tried = match lz4_hc::compress_fill(next, &mut self.compressed, LEVEL) {
             Ok((size, stored)) if stored.div_ceil(BLOCK) < size.div_ceil(BLOCK) => {
-                (short(size), short(stored))
+                return (short(size), short(stored));
             }
-            _ => {
-                let block = short(self.window.len().min(BLOCK));
-                (block, block)
-            }
-        }
+            Ok((size, _)) => size,
+            Err(_) => 0,
+        };
+        let whole = if tried < next.len() {
+            (tried / BLOCK).max(1).saturating_mul(BLOCK).min(next.len())
+        } else {
+            tried
+        };
+        (short(whole), short(whole))
     }
 }
 
+fn next_of(window: &[u8], done: usize) -> &[u8] {
+    let rest = window.get(done..).unwrap_or_default();
+    rest.get(..LONGEST).unwrap_or(rest)
+}
+
 /// What is not compressed is an extent for each block. The last of a file ends in the block of the file that it begins in, for
-/// Linux takes it to be as long as the blocks that it lies in (z_erofs_map_blocks).
-fn plain(extents: &mut Vec<Extent>, mut start: u32, mut size: u32) {
+/// Linux takes it to be as long as the blocks that it lies in (`z_erofs_do_map_blocks`).
+fn plain(extents: &mut Vec<Extent>, mut start: u32, mut size: u32, is_end: bool) {
     const WHOLE: u32 = 4096;
     const { assert!(WHOLE as usize == BLOCK) };
     while size > 0 {
         let room = WHOLE.saturating_sub(start % WHOLE);
-        let one = if size < WHOLE { size.min(room) } else { WHOLE };
+        let one = if is_end && size <= WHOLE { size.min(room) } else { WHOLE };
         extents.push(Extent { size: one, stored: one });
         (start, size) = (start.wrapping_add(one), size.saturating_sub(one));
     }
@@ -325,8 +361,17 @@ mod tests {
 
     #[test]
     fn extents_are_as_the_image_can_have_them() {
-        let crossing = [vec![4; 30_000], noise(3_000), noise(60_000)].concat();
-        for bytes in [noise(70_000), mixed(), crossing, vec![1; 4_097], vec![2; 4_096], vec![3; 2_000_000]] {
+        // Of the second, a whole block is left, and begins within one.
+        let crossing = |count| [vec![4; 30_000], noise(count)].concat();
+        for bytes in [
+            noise(70_000),
+            mixed(),
+            crossing(63_000),
+            crossing(69_254),
+            vec![1; 4_097],
+            vec![2; 4_096],
+            vec![3; 2_000_000],
+        ] {
             let packed = packed(&bytes);
             let extents = packed.extents();
             assert_eq!(extents.iter().map(|extent| u64::from(extent.size)).sum::<u64>(), packed.size);
@@ -337,9 +382,11 @@ mod tests {
                 assert!(usize_of(extent.size) <= LONGEST, "{extent:?}");
                 if extent.is_compressed() {
                     assert!(extent.blocks() < blocks(extent.size), "{extent:?} saves nothing");
-                } else if usize_of(extent.size) != BLOCK {
-                    assert!(number + 1 >= last, "{extent:?} is {number} of {last}");
-                    assert_eq!(start / BLOCK, (end - 1) / BLOCK, "{extent:?} from {start} on");
+                } else {
+                    let is_whole = usize_of(extent.size) == BLOCK;
+                    assert!(is_whole || number + 1 >= last, "{extent:?} is {number} of {last}");
+                    let ends_there = start / BLOCK == (end - 1) / BLOCK;
+                    assert!(ends_there || (is_whole && number < last), "the last {extent:?} from {start} on");
                 }
                 start = end;
             }

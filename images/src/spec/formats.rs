@@ -4,8 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::validate::nearest;
-use crate::deb::plain_path;
-use crate::rootfs::{mounts, oci};
+use crate::rootfs::{links, mounts, oci};
 
 const MODE: &str = "mode";
 const DEVICE_MODE: &str = "device-mode";
@@ -34,7 +33,8 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), Wrong> {
         "image" if text.trim() != text || text.is_empty() => {
             Err(plain(format!("{text:?} is no name of an image")))
         }
-        "path" if plain_path(Path::new(text)).is_none_or(|path| path.is_empty()) => {
+        "path" if text.contains('\0') => Err(plain(format!("the path {text:?} has a zero in it"))),
+        "path" if links::below_root(Path::new(text)).is_none_or(|path| path.is_empty()) => {
             Err(plain(format!("the path {text:?} leads out of the root")))
         }
         MODE if octal(text).is_none() => {

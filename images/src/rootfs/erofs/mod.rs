@@ -16,7 +16,7 @@ use self::directory::{Directory, Name};
 pub(crate) use self::format::has_attribute;
 use self::format::{Inode, Layout};
 use self::placement::Placement;
-use super::pack::{self, BLOCK, Packed};
+use super::pack::{self, BLOCK, Extent, Packed};
 use super::tarball::TIME;
 use super::{Content, DeviceKind, Digest, Entry, Node, Tree};
 
@@ -38,6 +38,8 @@ pub enum ErofsError {
     Attributes { path: String },
     #[error("/{path} is a link to more than {LONGEST_TARGET} bytes, and Linux follows none that long")]
     Target { path: String },
+    #[error("/{path} lies below what is no directory, and nobody would find it there")]
+    Lost { path: String },
     #[error("the root has more files or bytes than its file system can number")]
     Large,
 }
@@ -100,14 +102,14 @@ impl<'a> Plan<'a> {
     fn place_data(&mut self) -> Result<(), ErofsError> {
         let short = |blocks: usize| u32::try_from(blocks).map_err(|_| ErofsError::Large);
         let mut next = short(self.head)?;
-        let mut known: HashMap<Digest, u32> = HashMap::new();
+        let mut known: HashMap<(Digest, &[Extent]), u32> = HashMap::new();
         for planned in &mut self.inodes {
             let count = short(planned.blocks())?;
             if count == 0 {
                 continue;
             }
             let first = match &planned.data {
-                Data::File(packed) => *known.entry(packed.digest()).or_insert(next),
+                Data::File(packed) => *known.entry((packed.digest(), packed.extents())).or_insert(next),
                 Data::Directory(_) | Data::Link(_) | Data::Nothing => next,
             };
             if first == next {
@@ -125,7 +127,7 @@ impl<'a> Plan<'a> {
     }
 
     fn write(&self, mut to: impl Write) -> io::Result<()> {
-        to.write_all(&self.head()?)?;
+        self.write_inodes(&mut to)?;
         let mut next = u32::try_from(self.head).unwrap_or(NOWHERE);
         for planned in &self.inodes {
             let count = u32::try_from(planned.blocks()).unwrap_or_default();
@@ -138,17 +140,21 @@ impl<'a> Plan<'a> {
         to.flush()
     }
 
-    /// Superblock and inodes.
-    fn head(&self) -> io::Result<Vec<u8>> {
+    /// The superblock, and all inodes in the order of their places.
+    fn write_inodes(&self, mut to: impl Write) -> io::Result<()> {
         let root = u16::try_from(self.number(0)).unwrap_or_default();
-        let mut head = format::superblock(root, self.inodes.len() as u64, self.blocks, TIME);
-        head.resize(self.head.saturating_mul(BLOCK), 0);
-        for planned in &self.inodes {
+        let superblock = format::superblock(root, self.inodes.len() as u64, self.blocks, TIME);
+        to.write_all(&superblock)?;
+        let mut end = superblock.len();
+        let mut inodes: Vec<_> = self.inodes.iter().collect();
+        inodes.sort_by_key(|planned| planned.at);
+        for planned in inodes {
+            zeros(planned.at.saturating_sub(end), &mut to)?;
             let bytes = self.encode(planned)?;
-            let end = planned.at.saturating_add(bytes.len());
-            head.get_mut(planned.at..end).ok_or(io::ErrorKind::InvalidData)?.copy_from_slice(&bytes);
+            to.write_all(&bytes)?;
+            end = planned.at.saturating_add(bytes.len());
         }
-        Ok(head)
+        zeros(self.head.saturating_mul(BLOCK).saturating_sub(end), to)
     }
 
     /// An inode with what is behind it.
@@ -193,27 +199,29 @@ impl<'a> Plan<'a> {
     fn write_blocks(&self, planned: &Planned<'_>, mut to: impl Write) -> io::Result<()> {
         match &planned.data {
             Data::File(packed) => packed.stored(0..planned.extents_in_blocks(), |extent, stored| {
-                let room = stored.len().next_multiple_of(BLOCK).saturating_sub(stored.len());
-                let mut pad = || io::copy(&mut io::repeat(0).take(room as u64), &mut to).map(drop);
-                if extent.is_compressed() {
-                    pad()?;
-                    to.write_all(stored)
-                } else {
-                    pad_behind(stored, room, &mut to)
-                }
+                let room = room_behind(stored);
+                let (before, behind) = if extent.is_compressed() { (room, 0) } else { (0, room) };
+                zeros(before, &mut to)?;
+                to.write_all(stored)?;
+                zeros(behind, &mut to)
             }),
             data => {
                 let all = self.own(data);
                 let blocks = all.get(..planned.in_blocks()).unwrap_or(&all);
-                pad_behind(blocks, blocks.len().next_multiple_of(BLOCK).saturating_sub(blocks.len()), to)
+                to.write_all(blocks)?;
+                zeros(room_behind(blocks), to)
             }
         }
     }
 }
 
-fn pad_behind(bytes: &[u8], room: usize, mut to: impl Write) -> io::Result<()> {
-    to.write_all(bytes)?;
-    io::copy(&mut io::repeat(0).take(room as u64), &mut to).map(drop)
+/// What is left of the last block.
+fn room_behind(bytes: &[u8]) -> usize {
+    bytes.len().next_multiple_of(BLOCK).saturating_sub(bytes.len())
+}
+
+fn zeros(count: usize, mut to: impl Write) -> io::Result<()> {
+    io::copy(&mut io::repeat(0).take(count as u64), &mut to).map(drop)
 }
 
 impl Planned<'_> {
@@ -326,7 +334,9 @@ fn inodes(tree: &Tree) -> Result<Vec<Planned<'_>>, ErofsError> {
         };
         inodes.push(planned(path, entry, place(path), data)?);
     }
-    Ok(inodes)
+    let lost =
+        names.iter().filter_map(|(above, names)| Some(format!("{above}/{}", names.first()?.name))).min();
+    lost.map_or(Ok(inodes), |path| Err(ErofsError::Lost { path }))
 }
 
 /// A path as that of the directory and the name in it.

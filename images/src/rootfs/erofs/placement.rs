@@ -26,9 +26,9 @@ impl Placement {
     pub(super) fn place(&mut self, bytes: usize, uncut: usize) -> usize {
         let room = bytes.next_multiple_of(SLOT);
         if uncut > 0 {
-            if let Some(gap) = self.gaps.iter_mut().find(|(_, left)| *left >= room) {
-                let at = gap.0;
-                *gap = (at.saturating_add(room), gap.1.saturating_sub(room));
+            if let Some(found) = self.gaps.iter().position(|(_, left)| *left >= room) {
+                let (at, left) = self.gaps.remove(found);
+                self.add_gap(at.saturating_add(room), left.saturating_sub(room));
                 return at;
             }
             let end = self.end.saturating_add(bytes);
@@ -47,14 +47,23 @@ impl Placement {
         let (start, end) = (self.end, self.end.saturating_add(count));
         let border = start.next_multiple_of(BLOCK).clamp(start, end);
         for (from, to) in [(start, border), (border, end)] {
-            if to > from {
-                if self.gaps.len() == GAPS {
-                    self.gaps.remove(0);
-                }
-                self.gaps.push((from, to.saturating_sub(from)));
-            }
+            self.add_gap(from, to.saturating_sub(from));
         }
         self.end = end;
+    }
+
+    /// The smallest is forgotten when there are too many.
+    fn add_gap(&mut self, at: usize, room: usize) {
+        if room == 0 {
+            return;
+        }
+        self.gaps.push((at, room));
+        if self.gaps.len() > GAPS
+            && let Some(smallest) =
+                (0..self.gaps.len()).min_by_key(|place| self.gaps.get(*place).map(|gap| gap.1))
+        {
+            self.gaps.remove(smallest);
+        }
     }
 
     /// How many blocks all of them take.
