@@ -177,7 +177,8 @@ fn a_lock_of_its_own_is_kept(instance: &Instance) {
         fs::remove_file(path(name)).unwrap();
     }
     instance.mvm(&["image", "rm", "test-locked"]).ok();
-    instance.mvm(&["image", "import", archive.to_str().unwrap()]).ok();
+    let imported = instance.mvm(&["image", "import", archive.to_str().unwrap()]).ok();
+    assert!(imported.starts_with("test-locked sha256:") && !imported.contains("(image)"), "{imported}");
     let same = instance.mvm(&["image", "verify", "test-locked", "--rebuild"]);
     assert!(same.stderr.contains("made again, test-locked is the same, byte for byte"), "{same}");
     same.ok();

@@ -265,9 +265,17 @@ fn lock(context: &Context, source: &Source) -> Result<(), Failure> {
 }
 
 fn import(context: &Context, from: &Path, name: Option<&str>, json: bool) -> Result<(), Failure> {
-    let imported = images::image::import(&appliance::directories(context), from, name)?;
-    let rows = imported.into_iter().map(|image| (image.name, image.digest));
-    print_images(&rows.collect::<Vec<_>>(), &[], json)
+    let directories = appliance::directories(context);
+    let store = Store::open(&directories.images())?;
+    let (mut images, mut appliances) = (Vec::new(), Vec::new());
+    for image in images::image::import(&directories, from, name)? {
+        match store.find(&image.name) {
+            Ok(Some(found)) => appliances.push((image.name, found)),
+            // An appliance for another processor is taken over too, and nothing that could be booted here.
+            Ok(None) | Err(_) => images.push((image.name, image.digest)),
+        }
+    }
+    print_images(&images, &appliances, json)
 }
 
 fn inspect(context: &Context, name: &str) -> Result<(), Failure> {
