@@ -146,6 +146,76 @@ fn options_do_what_they_say() {
 }
 
 #[test]
+fn steps_run_as_they_are_asked_to() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let look = "RUN cat /etc/hosts > /hosts; ls /sys/class/net > /networks; ulimit -n > /files; \
+        df -k /dev/shm | tail -n 1 > /shm\n";
+    let directory = bench.context(look, &[]);
+    let seen = |name: &str, options: &[&str]| {
+        bench.build(&[&["-t", name, "--no-cache"], options].concat(), &directory).ok();
+        let files = ["hosts", "networks", "files", "shm"];
+        files.map(|file| bench.run(name, &format!("cat /{file}")))
+    };
+    let [hosts, networks, files, shm] = seen("steps:1", &[]);
+    assert!(!hosts.contains("10.9.8.7") && networks.contains("eth0"), "{hosts}{networks}");
+    // A step sees its own group as the root of all; the one above it stays behind.
+    let group = || {
+        let find = ["exec", "find", "/sys/fs/cgroup", "-type", "d", "-name", "mvm-steps"];
+        bench.instance.mvm(&find).ok()
+    };
+    assert_eq!(group(), "");
+    let options = [
+        "--add-host",
+        "there:10.9.8.7",
+        "--add-host",
+        "six=[fd00::1]",
+        "--network",
+        "none",
+        "--ulimit",
+        "nofile=77:99",
+        "--shm-size",
+        "3m",
+        "--cgroup-parent",
+        "mvm-steps",
+    ];
+    let [other_hosts, other_networks, other_files, other_shm] = seen("steps:2", &options);
+    let line = |address: &str, name: &str| {
+        other_hosts.lines().any(|line| line.split_whitespace().eq([address, name]))
+    };
+    assert!(line("10.9.8.7", "there") && line("fd00::1", "six"), "{other_hosts}");
+    assert_eq!(other_networks.trim(), "lo");
+    assert_eq!(other_files.trim(), "77");
+    assert_ne!(files, other_files);
+    assert!(other_shm.split_whitespace().any(|word| word == "3072") && shm != other_shm, "{shm}{other_shm}");
+    assert_eq!(group().lines().count(), 1, "{}", group());
+    // Of the builder's machine, its bridge is seen too.
+    let [_, of_host, ..] = seen("steps:3", &["--network", "host"]);
+    assert!(of_host.contains("docker0"), "{of_host}");
+}
+
+#[test]
+fn a_stage_may_be_built_anew_alone() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let dockerfile = "RUN cat /proc/uptime > /one\nFROM base AS second\nRUN cat /proc/uptime > /two\n";
+    let directory = bench.context(dockerfile, &[]);
+    let times = |name: &str, options: &[&str]| {
+        bench.build(&[&["-t", name], options].concat(), &directory).ok();
+        (bench.run(name, "cat /one"), bench.run(name, "cat /two"))
+    };
+    let first = times("anew:1", &[]);
+    assert_eq!(times("anew:2", &[]), first);
+    let (one, two) = times("anew:3", &["--no-cache-filter", "second"]);
+    assert_eq!(one, first.0);
+    assert_ne!(two, first.1);
+}
+
+#[test]
 fn pushes_with_the_login_of_dockers_configuration() {
     if skipped("build-client") {
         return;

@@ -23,11 +23,13 @@ pub mod progress;
 mod request;
 mod session;
 mod solve;
+mod steps;
 mod tunnel;
 
 pub use endpoint::{Endpoint, EndpointError};
 pub use failure::Failure;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, check};
-pub use request::{Build, Source, SourceError, Store};
+pub use request::{Build, NoCache, Source, SourceError, Store};
 pub use solve::{BuildError, Means, Observer, Outcome, build};
+pub use steps::{Host, Network, ShmSize, Steps, Ulimit};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, Exporter, SolveRequest};
 use thiserror::Error;
 
+use super::steps::Steps;
 use crate::registry::{ImageRef, Platform};
 
 /// A build. The paths have been checked: see [`Source::find`].
@@ -18,13 +19,25 @@ pub struct Build {
     pub arguments: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub target: Option<String>,
-    pub no_cache: bool,
+    /// What is built anew.
+    pub no_cache: NoCache,
+    pub steps: Steps,
     /// Ask registries for newer base images.
     pub pull: bool,
     pub push: bool,
     /// `mode=min`, `mode=max`: a provenance attestation joins the image.
     pub provenance: Option<String>,
     pub sbom: bool,
+}
+
+/// What of an earlier build is not used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoCache {
+    Nothing,
+    /// Everything.
+    All,
+    /// These stages.
+    Stages(Vec<String>),
 }
 
 /// Where a builder keeps the images that it made.
@@ -113,6 +126,7 @@ impl Build {
             session: session.to_owned(),
             frontend: "dockerfile.v0".to_owned(),
             frontend_attrs: self.attributes(),
+            entitlements: self.steps.entitlement().map(str::to_owned).into_iter().collect(),
             // Left out, it crashes BuildKit before v0.22 (moby/buildkit issue 5922).
             cache: Some(CacheOptions::default()),
             // BuildKit before v0.13 knows only the deprecated two; later ones ignore them beside `exporters`.
@@ -140,8 +154,13 @@ impl Build {
         if let Some(target) = &self.target {
             set("target", target);
         }
-        if self.no_cache {
-            set("no-cache", "");
+        match &self.no_cache {
+            NoCache::Nothing => {}
+            NoCache::All => set("no-cache", ""),
+            NoCache::Stages(stages) => set("no-cache", &stages.join(",")),
+        }
+        for (key, value) in self.steps.attributes() {
+            set(key, &value);
         }
         // Else an image of the builder's own store will do, which is what its users mean by a name.
         set("image-resolve-mode", if self.pull { "pull" } else { "local" });
@@ -189,6 +208,7 @@ impl Build {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builder::Network;
 
     fn build(names: &[&str], push: bool) -> Build {
         Build {
@@ -202,7 +222,8 @@ mod tests {
             arguments: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
             labels: BTreeMap::new(),
             target: Some("t".to_owned()),
-            no_cache: true,
+            no_cache: NoCache::All,
+            steps: Steps::default(),
             pull: false,
             push,
             provenance: None,
@@ -218,10 +239,21 @@ mod tests {
         assert_eq!(attribute("build-arg:A"), Some("1"));
         assert_eq!((attribute("target"), attribute("no-cache")), (Some("t"), Some("")));
         assert_eq!((attribute("image-resolve-mode"), attribute("attest:provenance")), (Some("local"), None));
-        assert!(request.cache.is_some());
+        assert!(request.cache.is_some() && request.entitlements.is_empty());
         assert_eq!(request.exporter_deprecated, "moby");
         assert_eq!(request.exporters[0].attrs["name"], "docker.io/library/x:latest");
         assert!(!request.exporters[0].attrs.contains_key("push"));
+    }
+
+    #[test]
+    fn a_part_of_the_cache_may_be_left_and_steps_may_run_otherwise() {
+        let no_cache = NoCache::Stages(vec!["a".to_owned(), "b".to_owned()]);
+        let steps = Steps { network: Network::Host, ..Steps::default() };
+        let request =
+            Build { no_cache, steps, ..build(&["x"], false) }.solve_request("r", "s", Store::Docker);
+        assert_eq!(request.frontend_attrs["no-cache"], "a,b");
+        assert_eq!(request.frontend_attrs["force-network-mode"], "host");
+        assert_eq!(request.entitlements, ["network.host"]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::builder::progress::{Plain, Quiet};
-use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, Outcome, Source, Store};
+use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, NoCache, Outcome, Source, Store};
+use crate::builder::{Host, Network, ShmSize, Steps, Ulimit};
 use crate::instance::Paths;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
@@ -48,6 +49,11 @@ pub struct Args {
     /// Use nothing that was built before
     #[arg(long)]
     no_cache: bool,
+    /// Use nothing of these stages that was built before
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "no_cache")]
+    no_cache_filter: Vec<String>,
+    #[command(flatten)]
+    steps: StepArgs,
     /// Ask the registries for newer base images
     #[arg(long)]
     pull: bool,
@@ -72,6 +78,38 @@ pub struct Args {
     /// Write what the builder says about the image to this file, as JSON
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
+}
+
+/// How the steps run.
+#[derive(Debug, clap::Args)]
+struct StepArgs {
+    /// The network of the steps: default, none (nothing but themselves) or host (that of the builder's machine)
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    network: Network,
+    /// A line more in the steps' /etc/hosts
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    hosts: Vec<Host>,
+    /// How large the steps' /dev/shm is, as in 64m
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<ShmSize>,
+    /// A limit of the steps' processes, as in nofile=1024:4096
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    ulimits: Vec<Ulimit>,
+    /// The control group that the steps' own lie in
+    #[arg(long, value_name = "GROUP")]
+    cgroup_parent: Option<String>,
+}
+
+impl StepArgs {
+    fn steps(&self) -> Steps {
+        Steps {
+            network: self.network,
+            hosts: self.hosts.clone(),
+            shm_size: self.shm_size,
+            ulimits: self.ulimits.clone(),
+            cgroup_parent: self.cgroup_parent.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -220,7 +258,12 @@ impl Args {
             arguments: arguments(&self.build_args, |key| std::env::var(key).ok()).map_err(usage)?,
             labels: labels(&self.labels).map_err(usage)?,
             target: self.target.clone(),
-            no_cache: self.no_cache,
+            no_cache: match (self.no_cache, self.no_cache_filter.as_slice()) {
+                (true, _) => NoCache::All,
+                (false, []) => NoCache::Nothing,
+                (false, stages) => NoCache::Stages(stages.to_vec()),
+            },
+            steps: self.steps.steps(),
             pull: self.pull,
             push: self.push,
             provenance,

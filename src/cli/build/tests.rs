@@ -42,6 +42,9 @@ fn clap_refuses_what_it_does_not_know_by_name() {
         (&["--platform", "linux/foo bar", "."], "\"linux/foo bar\" is not a platform: write OS/ARCHITECTURE"),
         (&["-t", "Demo", "."], "\"Demo\" is not the name of an image"),
         (&["--progress", "fancy", "."], "invalid value 'fancy'"),
+        (&["--network", "bridge", "."], "a build has no network \"bridge\"; write default, none or host"),
+        (&["--shm-size", "much", "."], "\"much\" is no size; write a number and b, k, m or g"),
+        (&["--no-cache", "--no-cache-filter", "a", "."], "cannot be used with"),
         (&[], "<DIRECTORY>"),
     ] {
         let error = parse(words).unwrap_err();
