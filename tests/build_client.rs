@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
+use serde_json::{Value, json};
 use support::{Base, Instance, Outcome, Registry, Running, context, eventually, page, run, skipped, start};
 use tempfile::TempDir;
 
@@ -213,6 +214,44 @@ fn a_stage_may_be_built_anew_alone() {
     let (one, two) = times("anew:3", &["--no-cache-filter", "second"]);
     assert_eq!(one, first.0);
     assert_ne!(two, first.1);
+}
+
+#[test]
+fn an_image_is_annotated_where_it_is_asked_for() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Bench::new();
+    let directory = bench.context("", &[]);
+    let image = bench.registry.image("annotated:1");
+    let options = [
+        "-t",
+        &image,
+        "--push",
+        "--platform",
+        "linux/amd64,linux/arm64",
+        "--annotation",
+        "all=1",
+        "--annotation",
+        "index:top=2",
+        "--annotation",
+        "manifest[linux/arm64],manifest-descriptor:some=3",
+    ];
+    let digest = bench.build(&options, &directory).ok();
+    let read = |digest: &str| -> Value {
+        serde_json::from_slice(&fs::read(bench.registry.blob(digest)).unwrap()).unwrap()
+    };
+    let index = read(digest.trim());
+    assert_eq!(index["annotations"], json!({"top": "2"}));
+    for manifest in index["manifests"].as_array().unwrap() {
+        assert_eq!(manifest["annotations"]["some"], "3", "{index}");
+        let of_it = &read(manifest["digest"].as_str().unwrap())["annotations"];
+        let expected = match manifest["platform"]["architecture"].as_str() {
+            Some("arm64") => json!({"all": "1", "some": "3"}),
+            _ => json!({"all": "1"}),
+        };
+        assert_eq!(*of_it, expected, "{manifest}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@
     )
 )]
 
+mod annotation;
 mod context;
 mod endpoint;
 mod error;
@@ -26,6 +27,7 @@ mod solve;
 mod steps;
 mod tunnel;
 
+pub use annotation::Annotation;
 pub use endpoint::{Endpoint, EndpointError};
 pub use failure::Failure;
 pub use node::{NodeError, node_id};

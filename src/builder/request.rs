@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, Exporter, SolveRequest};
 use thiserror::Error;
 
+use super::annotation::Annotation;
 use super::steps::Steps;
 use crate::registry::{ImageRef, Platform};
 
@@ -18,6 +19,7 @@ pub struct Build {
     /// `None`: not set here, so the Dockerfile's default counts.
     pub arguments: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    pub annotations: Vec<Annotation>,
     pub target: Option<String>,
     /// What is built anew.
     pub no_cache: NoCache,
@@ -198,6 +200,7 @@ impl Build {
         if self.push {
             attrs.insert("push".to_owned(), "true".to_owned());
         }
+        attrs.extend(self.annotations.iter().flat_map(Annotation::attributes));
         if insecure {
             attrs.insert("registry.insecure".to_owned(), "true".to_owned());
         }
@@ -221,6 +224,7 @@ mod tests {
             platforms: vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()],
             arguments: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
             labels: BTreeMap::new(),
+            annotations: Vec::new(),
             target: Some("t".to_owned()),
             no_cache: NoCache::All,
             steps: Steps::default(),

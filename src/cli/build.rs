@@ -9,7 +9,7 @@ use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::builder::progress::{Plain, Quiet};
 use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, NoCache, Outcome, Source, Store};
-use crate::builder::{Host, Network, ShmSize, Steps, Ulimit};
+use crate::builder::{Annotation, Host, Network, ShmSize, Steps, Ulimit};
 use crate::instance::Paths;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
@@ -43,6 +43,9 @@ pub struct Args {
     /// Add a label to the image
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<String>,
+    /// Annotate the image's manifests, or what KIND says: index, manifest, index-descriptor, manifest-descriptor
+    #[arg(long = "annotation", value_name = "[KIND[PLATFORM],...:]KEY=VALUE")]
+    annotations: Vec<Annotation>,
     /// Stop at this stage of the Dockerfile
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
@@ -257,6 +260,7 @@ impl Args {
             platforms,
             arguments: arguments(&self.build_args, |key| std::env::var(key).ok()).map_err(usage)?,
             labels: labels(&self.labels).map_err(usage)?,
+            annotations: self.annotations.clone(),
             target: self.target.clone(),
             no_cache: match (self.no_cache, self.no_cache_filter.as_slice()) {
                 (true, _) => NoCache::All,
