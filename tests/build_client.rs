@@ -238,6 +238,8 @@ fn an_image_is_annotated_where_it_is_asked_for() {
         "manifest[linux/arm64],manifest-descriptor:some=3",
     ];
     let digest = bench.build(&options, &directory).ok();
+    let attested =
+        bench.build(&[&options[..], &["--attest", "type=provenance,mode=max"]].concat(), &directory).ok();
     let read = |digest: &str| -> Value {
         serde_json::from_slice(&fs::read(bench.registry.blob(digest)).unwrap()).unwrap()
     };
@@ -252,6 +254,12 @@ fn an_image_is_annotated_where_it_is_asked_for() {
         };
         assert_eq!(*of_it, expected, "{manifest}");
     }
+    // What is said of each is beside it, and of no platform that runs.
+    let beside = |digest: &str| {
+        let all = read(digest.trim())["manifests"].as_array().unwrap().clone();
+        all.iter().filter(|each| each["platform"]["os"] == "unknown").count()
+    };
+    assert_eq!((beside(&digest), beside(&attested)), (0, 2));
 }
 
 #[test]

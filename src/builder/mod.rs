@@ -14,6 +14,7 @@
 )]
 
 mod annotation;
+mod attestation;
 mod context;
 mod endpoint;
 mod error;
@@ -28,6 +29,7 @@ mod steps;
 mod tunnel;
 
 pub use annotation::Annotation;
+pub use attestation::{Attestation, Attested};
 pub use endpoint::{Endpoint, EndpointError};
 pub use failure::Failure;
 pub use node::{NodeError, node_id};

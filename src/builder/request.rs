@@ -7,6 +7,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, Exporter, SolveRe
 use thiserror::Error;
 
 use super::annotation::Annotation;
+use super::attestation::Attestation;
 use super::steps::Steps;
 use crate::registry::{ImageRef, Platform};
 
@@ -27,9 +28,8 @@ pub struct Build {
     /// Ask registries for newer base images.
     pub pull: bool,
     pub push: bool,
-    /// `mode=min`, `mode=max`: a provenance attestation joins the image.
-    pub provenance: Option<String>,
-    pub sbom: bool,
+    /// The last of a kind counts.
+    pub attestations: Vec<Attestation>,
 }
 
 /// What of an earlier build is not used again.
@@ -166,11 +166,12 @@ impl Build {
         }
         // Else an image of the builder's own store will do, which is what its users mean by a name.
         set("image-resolve-mode", if self.pull { "pull" } else { "local" });
-        if let Some(provenance) = &self.provenance {
-            set("attest:provenance", provenance);
-        }
-        if self.sbom {
-            set("attest:sbom", "");
+        let attested: BTreeMap<_, _> =
+            self.attestations.iter().map(|one| (one.kind, &one.attributes)).collect();
+        for (kind, how) in attested {
+            if let Some(how) = how {
+                set(&format!("attest:{}", kind.name()), how);
+            }
         }
         attributes
     }
@@ -230,8 +231,7 @@ mod tests {
             steps: Steps::default(),
             pull: false,
             push,
-            provenance: None,
-            sbom: false,
+            attestations: Vec::new(),
         }
     }
 
@@ -258,6 +258,18 @@ mod tests {
         assert_eq!(request.frontend_attrs["no-cache"], "a,b");
         assert_eq!(request.frontend_attrs["force-network-mode"], "host");
         assert_eq!(request.entitlements, ["network.host"]);
+    }
+
+    #[test]
+    fn of_each_attestation_the_last_counts() {
+        let attestations =
+            ["type=sbom", "type=provenance", "type=sbom,disabled=true", "type=provenance,mode=max"];
+        let attestations = attestations.map(|text| text.parse().unwrap()).into();
+        let request = Build { attestations, ..build(&["x"], false) }.solve_request("r", "s", Store::Docker);
+        let mut attested: Vec<_> =
+            request.frontend_attrs.iter().filter(|(key, _)| key.starts_with("attest:")).collect();
+        attested.sort();
+        assert_eq!(attested, [(&"attest:provenance".to_owned(), &"mode=max".to_owned())]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::builder::progress::{Plain, Quiet};
 use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, NoCache, Outcome, Source, Store};
-use crate::builder::{Annotation, Host, Network, ShmSize, Steps, Ulimit};
+use crate::builder::{Annotation, Attestation, Attested, Host, Network, ShmSize, Steps, Ulimit};
 use crate::instance::Paths;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
@@ -22,7 +22,7 @@ use ports::LoopbackPorts;
 ///
 /// The image goes into the builder's own store, where `mvm run` finds it; with --push also to its registries.
 /// BUILDKIT_HOST may point at another builder (unix:///PATH); what it keeps of an image without --push is its own matter.
-/// No attestation is added unless --provenance or --sbom asks for one, so an index lists the platforms and nothing else.
+/// No attestation is added unless --provenance, --sbom or --attest asks for one, so an index lists the platforms and nothing else.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The build context: the directory that holds what the Dockerfile copies
@@ -63,12 +63,17 @@ pub struct Args {
     /// Push the image to the registries of its names
     #[arg(long)]
     push: bool,
-    /// Attach how the image was built; with a value, how much of it (mode=min, mode=max)
-    #[arg(long, value_name = "MODE", num_args = 0..=1, default_missing_value = "mode=min", require_equals = true)]
-    provenance: Option<String>,
-    /// Attach a list of what the image contains
-    #[arg(long)]
-    sbom: bool,
+    /// Attach how the image was built; with a value, how much of it (mode=min, mode=max), or false for not
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          value_parser = |text: &str| Attested::Provenance.with(text))]
+    provenance: Option<Attestation>,
+    /// Attach a list of what the image contains; with a value, what makes it (generator=IMAGE), or false for not
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          value_parser = |text: &str| Attested::Sbom.with(text))]
+    sbom: Option<Attestation>,
+    /// Attach what is said of the image: type=provenance or type=sbom, and how
+    #[arg(long = "attest", value_name = "type=KIND[,KEY=VALUE...]")]
+    attestations: Vec<Attestation>,
     /// How to show progress, on stderr; `quiet` prints nothing but the digest
     #[arg(long, value_enum, value_name = "STYLE", default_value = "auto")]
     progress: Style,
@@ -133,8 +138,6 @@ enum UsageError {
     NothingToPush,
     #[error("-t {0} has a digest, which only the build can tell; give a tag")]
     Digest(Box<ImageRef>),
-    #[error("--provenance {0:?} is not known; write mode=min or mode=max")]
-    Provenance(String),
 }
 
 /// A file for the build's results could not be written, although the build went well.
@@ -240,12 +243,6 @@ impl Args {
         if let Some(name) = self.tags.iter().find(|name| name.has_digest()) {
             return Err(usage(UsageError::Digest(Box::new(name.clone()))));
         }
-        let provenance = match self.provenance.as_deref() {
-            None | Some("false") => None,
-            Some("true") => Some("mode=min".to_owned()),
-            Some(mode @ ("mode=min" | "mode=max")) => Some(mode.to_owned()),
-            Some(other) => return Err(usage(UsageError::Provenance(other.to_owned()))),
-        };
         let mut platforms = self.platforms.clone();
         let mut seen = Vec::new();
         platforms.retain(|platform| {
@@ -270,8 +267,13 @@ impl Args {
             steps: self.steps.steps(),
             pull: self.pull,
             push: self.push,
-            provenance,
-            sbom: self.sbom,
+            attestations: self
+                .attestations
+                .iter()
+                .chain(&self.provenance)
+                .chain(&self.sbom)
+                .cloned()
+                .collect(),
         })
     }
 

@@ -42,6 +42,7 @@ fn clap_refuses_what_it_does_not_know_by_name() {
         (&["--platform", "linux/foo bar", "."], "\"linux/foo bar\" is not a platform: write OS/ARCHITECTURE"),
         (&["-t", "Demo", "."], "\"Demo\" is not the name of an image"),
         (&["--progress", "fancy", "."], "invalid value 'fancy'"),
+        (&["--provenance=much", "."], "\"much\" is nothing that provenance is made with; write KEY=VALUE"),
         (&["--network", "bridge", "."], "a build has no network \"bridge\"; write default, none or host"),
         (&["--shm-size", "much", "."], "\"much\" is no size; write a number and b, k, m or g"),
         (&["--no-cache", "--no-cache-filter", "a", "."], "cannot be used with"),
@@ -62,7 +63,6 @@ fn what_cannot_be_meant_is_a_usage_error() {
         (&["-t", &digest, path], "has a digest, which only the build can tell; give a tag"),
         (&["--label", "x", path], "--label \"x\" has no value; write KEY=VALUE"),
         (&["--build-arg", "=x", path], "--build-arg \"=x\" has no key; write KEY=VALUE"),
-        (&["--provenance=much", path], "--provenance \"much\" is not known; write mode=min or mode=max"),
         (&["/nonexistent-context"], "cannot open the build context"),
         (
             &["-f", "/nonexistent-file", path],

@@ -1,0 +1,128 @@
+//! What is said of an image beside it, as `docker buildx build` reads `--attest`, `--sbom` and `--provenance`: each kind once, the
+//! last word counts.
+
+use std::str::FromStr;
+
+/// What can be attested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attested {
+    Provenance,
+    Sbom,
+}
+
+/// Whether it is, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attestation {
+    pub(super) kind: Attested,
+    /// As BuildKit takes them, `KEY=VALUE` with commas between; none where it is not wanted.
+    pub(super) attributes: Option<String>,
+}
+
+/// What BuildKit's provenance knows. A bill of materials is made by a program that may know anything.
+const OF_PROVENANCE: [&str; 6] =
+    ["mode", "version", "inline-only", "reproducible", "filesystem", "builder-id"];
+
+impl Attested {
+    const ALL: [Self; 2] = [Self::Provenance, Self::Sbom];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Provenance => "provenance",
+            Self::Sbom => "sbom",
+        }
+    }
+
+    /// By the value of a flag of its own: `true`, `false`, or attributes.
+    pub fn with(self, text: &str) -> Result<Attestation, String> {
+        let attributes = match text {
+            "false" => None,
+            "true" => Some(Vec::new()),
+            text => Some(text.split(',').collect()),
+        };
+        self.of(attributes)
+    }
+
+    fn of(self, attributes: Option<Vec<&str>>) -> Result<Attestation, String> {
+        let Some(mut attributes) = attributes else {
+            return Ok(Attestation { kind: self, attributes: None });
+        };
+        for attribute in &attributes {
+            let wrong =
+                || format!("{attribute:?} is nothing that {} is made with; write KEY=VALUE", self.name());
+            let (key, value) = attribute.split_once('=').ok_or_else(wrong)?;
+            if self == Self::Provenance && !OF_PROVENANCE.contains(&key) {
+                return Err(format!("provenance has no {key:?}; it has {}", OF_PROVENANCE.join(", ")));
+            }
+            if key.is_empty() || (key == "mode" && !["min", "max"].contains(&value)) {
+                return Err(wrong());
+            }
+        }
+        let has_mode = attributes.iter().any(|attribute| attribute.starts_with("mode="));
+        if self == Self::Provenance && !has_mode {
+            attributes.insert(0, "mode=min");
+        }
+        Ok(Attestation { kind: self, attributes: Some(attributes.join(",")) })
+    }
+}
+
+impl FromStr for Attestation {
+    type Err = String;
+
+    /// `type=KIND[,disabled=true][,KEY=VALUE...]`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<_> = text.split(',').collect();
+        let kind = parts.iter().find_map(|part| part.strip_prefix("type="));
+        let kind = kind.ok_or_else(|| format!("{text:?} has no type; write type=provenance or type=sbom"))?;
+        let unknown = || format!("nothing of the type {kind:?} is attested; there are provenance and sbom");
+        let kind = Attested::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(unknown)?;
+        let is_disabled = parts.contains(&"disabled=true") || parts.contains(&"disabled");
+        let about = |part: &&str| !part.starts_with("type=") && !part.starts_with("disabled");
+        kind.of((!is_disabled).then(|| parts.into_iter().filter(about).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(found: Result<Attestation, String>) -> Option<String> {
+        found.unwrap().attributes
+    }
+
+    #[test]
+    fn every_spelling_is_understood() {
+        let provenance = |text: &str| attributes(Attested::Provenance.with(text));
+        assert_eq!(provenance("true").as_deref(), Some("mode=min"));
+        assert_eq!(provenance("false"), None);
+        assert_eq!(provenance("mode=max,version=v1").as_deref(), Some("mode=max,version=v1"));
+        assert_eq!(provenance("builder-id=x").as_deref(), Some("mode=min,builder-id=x"));
+        let sbom = |text: &str| attributes(Attested::Sbom.with(text));
+        assert_eq!((sbom("true").as_deref(), sbom("false")), (Some(""), None));
+        assert_eq!(sbom("generator=a/b:1").as_deref(), Some("generator=a/b:1"));
+        let attest = |text: &str| text.parse::<Attestation>();
+        assert_eq!(attest("type=sbom"), Attested::Sbom.with("true"));
+        assert_eq!(attest("mode=max,type=provenance"), Attested::Provenance.with("mode=max"));
+        assert_eq!(attest("type=provenance,disabled=true"), Attested::Provenance.with("false"));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_told() {
+        for (error, wanted) in [
+            (
+                Attested::Provenance.with("much"),
+                "\"much\" is nothing that provenance is made with; write KEY=VALUE",
+            ),
+            (Attested::Provenance.with("mode=much"), "\"mode=much\" is nothing that provenance is made with"),
+            (
+                Attested::Provenance.with("made=1"),
+                "provenance has no \"made\"; it has mode, version, inline-only,",
+            ),
+            (Attested::Sbom.with("=x"), "\"=x\" is nothing that sbom is made with"),
+            ("sbom".parse(), "\"sbom\" has no type; write type=provenance or type=sbom"),
+            ("type=slsa".parse(), "nothing of the type \"slsa\" is attested; there are provenance and sbom"),
+        ] {
+            let error = error.unwrap_err();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}
