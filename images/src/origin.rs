@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
 
 use oci_spec::image::Digest;
 
@@ -150,14 +149,9 @@ impl<'a> Origins<'a> {
     ) -> Result<Images<'a>, Error> {
         packages.fetch(&self.packages()?)?;
         let make = |(name, origin): (&&'a str, &Origin<'a>)| {
-            let tree = || self.unpack(name, origin, packages, spool);
-            let tree = match reuse {
-                Reuse::Nothing => tree()?,
-                Reuse::Kept | Reuse::AndKeep => {
-                    let piece = packages.directories.pieces().join(origin.piece(name, packages)?);
-                    kept(name, &piece, packages, reuse, tree)?
-                }
-            };
+            let (piece, unpack) =
+                (origin.piece(name, packages)?, || self.unpack(name, origin, packages, spool));
+            let tree = kept((name, &piece), packages, reuse, unpack)?;
             let made = match origin {
                 Origin::Component(component) => Made {
                     tree,
@@ -177,18 +171,11 @@ impl<'a> Origins<'a> {
         let unpacked = self.all.iter().map(make).collect::<Result<_, Error>>()?;
         let whole = |(volume, image): (&&'a str, &Whole)| {
             let failed = |source| failed(&image.name, source);
+            let key = whole_key(Key::default().with(build::CODE).with(&image.name), image, self.layout)?;
+            let piece = format!("image-{}", key.short());
             let unpack = || image.unpack(self.layout, spool).map_err(failed);
-            let tree = match reuse {
-                Reuse::Nothing => unpack()?,
-                Reuse::Kept | Reuse::AndKeep => {
-                    let key =
-                        whole_key(Key::default().with(build::CODE).with(&image.name), image, self.layout)?;
-                    let piece = packages.directories.pieces().join(format!("image-{}", key.short()));
-                    kept(&image.name, &piece, packages, reuse, unpack)?
-                }
-            };
             let made = Made {
-                tree,
+                tree: kept((&image.name, &piece), packages, reuse, unpack)?,
                 config: OwnConfig::default(),
                 id: image.id(),
                 listed: image.listed(self.layout).map_err(failed)?,
@@ -242,12 +229,16 @@ pub(crate) fn pieces(definition: &Definition, packages: &Packages<'_>) -> Result
 /// The tree that is kept as `piece`, or a new one, kept if that is wanted. What cannot be kept, or read again, is told and made
 /// again the next time: nothing but time is lost.
 fn kept(
-    name: &str,
-    piece: &Path,
+    (name, piece): (&str, &str),
     packages: &Packages<'_>,
     reuse: Reuse,
     unpack: impl FnOnce() -> Result<Tree, Error>,
 ) -> Result<Tree, Error> {
+    if reuse == Reuse::Nothing {
+        return unpack();
+    }
+    let directory = packages.directories.pieces();
+    let piece = &directory.join(piece);
     let title = format!("{name}: compress");
     let stage = || Stage::start(packages.progress, &title, None, Unit::Files);
     let lost = |stage: &Stage<'_>, action: &str, error: io::Error| {
@@ -256,12 +247,15 @@ fn kept(
     match piece::read(piece) {
         Ok(Some(tree)) => return Ok(tree),
         Ok(None) => {}
-        Err(error) => lost(&stage(), "read", error),
+        Err(error) => {
+            let stage = stage();
+            lost(&stage, "read", error);
+            stage.end();
+        }
     }
     let mut tree = unpack()?;
     if reuse == Reuse::AndKeep {
         let stage = stage();
-        let directory = packages.directories.pieces();
         let packed = Scratch::below(&directory)
             .and_then(|scratch| pack::pack(&mut tree, tempfile::tempfile_in(scratch.path())?))
             .and_then(|()| piece::keep(&tree, piece));

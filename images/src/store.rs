@@ -1,7 +1,8 @@
 //! Appliances at rest: an OCI image layout with one artifact manifest for each appliance.
 //!
-//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from, the bill of
-//! materials, and the part of the lock that it was made with, in that order, uncompressed, so that a machine starts from the blobs themselves. `index.json`
+//! The manifest's layers are the kernel, the root image, the kernel's command line, where all of the root comes from, the
+//! bill of materials, and the part of the lock that it was made with, in that order, uncompressed, so that a machine starts
+//! from the blobs themselves. `index.json`
 //! names each by `org.opencontainers.image.ref.name`; the annotation [`INPUTS`] of the manifest holds the key of everything
 //! that went in, and a build whose inputs have the same key returns what is there.
 

@@ -202,10 +202,10 @@ impl<R: Read> Archive<R> {
                 key => {
                     let Some(name) = key.strip_prefix(XATTR) else { continue };
                     let name = self::name(name.as_bytes().to_vec())?;
-                    // Archives from other systems have such as com.apple.provenance; Linux would not take them, and nobody misses them.
                     if value.len() > LONGEST_ATTRIBUTE {
                         return Err(Fault::Extension);
                     }
+                    // Archives of other systems have such as com.apple.provenance, which Linux would not take.
                     if has_attribute(&name) {
                         extensions.xattrs.insert(name, value.to_owned());
                     }

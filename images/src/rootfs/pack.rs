@@ -21,9 +21,8 @@ pub(crate) const BLOCK: usize = 4096;
 pub(crate) const LARGEST: usize = 16;
 /// The most of a file that is one extent: of what compresses well, a read of one byte would unpack many.
 const LONGEST: usize = 1 << 20;
-/// Higher ones save a few per mille and take three times as long.
+/// Higher ones save a few per mille and take four times as long.
 const LEVEL: i32 = lz4_hc::CLEVEL_DEFAULT;
-
 /// Each has some megabytes of memory.
 const MOST_WORKERS: usize = 8;
 

@@ -20,7 +20,8 @@ pub(super) struct RmArgs {
 /// Remove what no name leads to and what no machine runs from
 #[derive(Debug, clap::Args)]
 pub(super) struct PruneArgs {
-    /// Packages, kernels and programs, too, that mvm's own lock does not name; what is wanted again is fetched or made again
+    /// Packages, kernels, programs and unpacked images, too, that mvm's own lock does not lead to; what is wanted again is
+    /// fetched or made again
     #[arg(long)]
     cache: bool,
     /// Only say what would be removed
