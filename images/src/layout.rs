@@ -73,7 +73,8 @@ impl Layout {
         Ok(layout)
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    /// Where it lies.
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 
@@ -87,6 +88,15 @@ impl Layout {
         let index = self.index()?;
         let named = |name: &str| index.manifests().iter().find(|each| name_of(each) == Some(name)).cloned();
         Ok(named(name).or_else(|| named(&name.parse::<Reference>().ok()?.whole())))
+    }
+
+    /// What is there, if it is one thing.
+    pub fn only(&self) -> Result<Option<Descriptor>, LayoutError> {
+        let index = self.index()?;
+        Ok(match index.manifests().as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        })
     }
 
     /// Something that has a name, by its digest.

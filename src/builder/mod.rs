@@ -2,7 +2,8 @@
 //!
 //! A build is one connection. On it run, at the same time: the session (`session`, carried by `tunnel`), in which the
 //! daemon asks us for files and credentials; the solve (`solve`), which is the build; and its status (`progress`).
-//! `request` is what the user asked for, `failure` what is said about a build that failed.
+//! `request` is what the user asked for, `attach` what of this host goes with it, `export` what comes back; `failure` is what is
+//! said about a build that failed.
 #![cfg_attr(
     not(test),
     deny(
@@ -13,27 +14,30 @@
     )
 )]
 
-mod annotation;
-mod attestation;
+mod attach;
 mod context;
 mod endpoint;
 mod error;
+mod export;
 mod failure;
+mod keyring;
 mod node;
 mod platform;
 pub mod progress;
 mod request;
 mod session;
 mod solve;
-mod steps;
 mod tunnel;
 
-pub use annotation::Annotation;
-pub use attestation::{Attestation, Attested};
+pub use attach::{AttachError, FinishError};
 pub use endpoint::{Endpoint, EndpointError};
+pub use export::{Destination, ExportError};
 pub use failure::Failure;
+pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, check};
-pub use request::{Build, NoCache, Source, SourceError, Store};
+pub use request::{
+    Annotation, Attestation, Attested, Build, Cache, Host, NamedContext, Network, NoCache, Output, Secret,
+    SecretError, ShmSize, Source, SourceError, Ssh, Steps, Store, Ulimit,
+};
 pub use solve::{BuildError, Means, Observer, Outcome, build};
-pub use steps::{Host, Network, ShmSize, Steps, Ulimit};

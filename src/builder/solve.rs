@@ -1,10 +1,11 @@
 //! One build from its request to its end: session, solve and status side by side on one connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{
     SolveRequest, SolveResponse, StatusRequest, StatusResponse,
@@ -15,10 +16,11 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
+use super::attach::{AttachError, Attached, FinishError};
 use super::endpoint::{Endpoint, EndpointError};
 use super::failure::Failure;
 use super::request::{Build, Store};
-use super::session::{self, Session};
+use super::session::{self, Session, Upload};
 use super::tunnel;
 use crate::registry::credentials::Credentials;
 
@@ -26,12 +28,16 @@ use crate::registry::credentials::Credentials;
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// How long the status may go on once the solve has ended, as BuildKit's own client has it.
 const LAST_STATUS: Duration = Duration::from_secs(5);
+/// What is shown of a build's time is never older.
+const TICK: Duration = Duration::from_millis(200);
 /// How long a cancelled build may take to end.
 const CANCELLED: Duration = Duration::from_secs(3);
 
 /// How a build ended that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
+    /// The build's own name, by which its builder remembers it.
+    pub reference: String,
     /// Everything that the exporters said (`containerimage.digest`, `image.name`, ...).
     pub response: HashMap<String, String>,
 }
@@ -41,6 +47,10 @@ pub struct Outcome {
 pub enum BuildError {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error(transparent)]
+    Finish(#[from] FinishError),
     #[error("the build failed: {0}")]
     Failed(Box<Failure>),
     #[error(
@@ -55,6 +65,10 @@ pub enum BuildError {
 pub trait Observer {
     /// Something happened.
     fn update(&mut self, status: &StatusResponse);
+    /// Time has passed.
+    fn tick(&mut self) {}
+    /// Something is not as it was asked for, and the build goes on.
+    fn note(&mut self, text: &str);
     /// Nothing more will.
     fn end(&mut self);
 }
@@ -74,26 +88,49 @@ impl Outcome {
     pub fn digest(&self) -> Option<&str> {
         self.response.get("containerimage.digest").map(String::as_str)
     }
+
+    /// What Docker calls the image's id: the digest of its configuration where the exporter said it, else that of the image.
+    pub fn image_id(&self) -> Option<&str> {
+        self.response.get("containerimage.config.digest").map(String::as_str).or(self.digest())
+    }
+
+    /// What the exporters said, with what is JSON in base64 (descriptors) as JSON.
+    pub fn metadata(&self) -> BTreeMap<String, serde_json::Value> {
+        let decoded = |text: &str| -> Option<serde_json::Value> {
+            let value = serde_json::from_slice(&STANDARD.decode(text).ok()?).ok()?;
+            matches!(value, serde_json::Value::Object(_) | serde_json::Value::Array(_)).then_some(value)
+        };
+        let said = self.response.iter();
+        said.map(|(key, text)| (key.clone(), decoded(text).unwrap_or_else(|| text.clone().into()))).collect()
+    }
 }
 
 /// Builds. When `cancel` completes first, the builder is told to stop.
-pub async fn build<O: Observer>(
+pub async fn build<O: Observer + ?Sized>(
     build: &Build,
     means: Means,
     observer: &mut O,
     cancel: impl Future<Output = ()>,
 ) -> Result<Outcome, BuildError> {
     let channel = means.endpoint.connect().await?;
+    let attached = Attached::to(build, means.store)?;
+    for directory in &attached.without_cache {
+        observer.note(&format!("there is no cache in {directory:?} yet, so nothing is read from there"));
+    }
+    let id = random_id();
+    let request = build.solve_request(&random_id(), &id, &attached.exports, attached.imports);
+    let rest = attached.rest;
     let session = Session {
-        id: random_id(),
-        shared_key: session::shared_key(&build.source.context, &means.node),
-        directories: HashMap::from([
-            ("context", Arc::from(build.source.context.as_path())),
-            ("dockerfile", Arc::from(build.source.dockerfile_directory.as_path())),
-        ]),
+        id,
+        shared_key: session::shared_key(build.source.key(), &means.node),
+        directories: attached.directories,
         credentials: means.credentials,
+        secrets: build.secrets.clone(),
+        agents: attached.agents,
+        upload: Upload::of(attached.upload),
+        results: attached.results,
+        layouts: attached.layouts,
     };
-    let request = build.solve_request(&random_id(), &session.id, means.store);
     let (near, far) = tokio::io::duplex(tunnel::PIPE);
     let tunnel = tunnel::carry(channel.clone(), session.headers(), far);
     let _serving = Abort(tokio::spawn(async move {
@@ -102,7 +139,9 @@ pub async fn build<O: Observer>(
     }));
     let result = Run { client: client(channel), observer: &mut *observer }.run(request, cancel).await;
     observer.end();
-    result
+    let outcome = result?;
+    rest.finish(&outcome.response)?;
+    Ok(outcome)
 }
 
 fn client(channel: Channel) -> ControlClient<Channel> {
@@ -118,12 +157,12 @@ impl Drop for Abort {
     }
 }
 
-struct Run<'a, O> {
+struct Run<'a, O: ?Sized> {
     client: ControlClient<Channel>,
     observer: &'a mut O,
 }
 
-impl<O: Observer> Run<'_, O> {
+impl<O: Observer + ?Sized> Run<'_, O> {
     async fn run(
         mut self,
         request: SolveRequest,
@@ -133,9 +172,11 @@ impl<O: Observer> Run<'_, O> {
         let mut solver = self.client.clone();
         let mut solve = Box::pin(async move { solver.solve(request).await });
         let mut watcher = self.client.clone();
-        let mut watch = Box::pin(async move { watcher.status(StatusRequest { r#ref: reference }).await });
+        let watched = StatusRequest { r#ref: reference.clone() };
+        let mut watch = Box::pin(async move { watcher.status(watched).await });
         let mut cancel = std::pin::pin!(cancel);
         let mut status = Updates::Opening;
+        let mut ticks = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 () = &mut cancel => {
@@ -144,6 +185,7 @@ impl<O: Observer> Run<'_, O> {
                     self.drain(status, CANCELLED).await;
                     return Err(BuildError::Cancelled);
                 }
+                _ = ticks.tick() => self.observer.tick(),
                 opened = &mut watch, if matches!(status, Updates::Opening) => status = Updates::from(opened),
                 update = status.next() => match update {
                     Some(update) => self.observer.update(&update),
@@ -154,7 +196,7 @@ impl<O: Observer> Run<'_, O> {
                         status = tokio::time::timeout(LAST_STATUS, watch).await.map_or(Updates::Over, Updates::from);
                     }
                     self.drain(status, LAST_STATUS).await;
-                    return ended(result.map(tonic::Response::into_inner));
+                    return ended(reference, result.map(tonic::Response::into_inner));
                 }
             }
         }
@@ -194,9 +236,9 @@ impl Updates {
     }
 }
 
-fn ended(result: Result<SolveResponse, Status>) -> Result<Outcome, BuildError> {
+fn ended(reference: String, result: Result<SolveResponse, Status>) -> Result<Outcome, BuildError> {
     match result {
-        Ok(response) => Ok(Outcome { response: response.exporter_response }),
+        Ok(response) => Ok(Outcome { reference, response: response.exporter_response }),
         Err(status) if is_lost(&status) => Err(BuildError::Lost(super::error::root(&status))),
         Err(status) => Err(BuildError::Failed(Box::new(Failure::from_status(&status)))),
     }
@@ -229,6 +271,28 @@ mod tests {
     fn ids_differ() {
         assert_eq!(random_id().len(), 25);
         assert_ne!(random_id(), random_id());
+    }
+
+    #[test]
+    fn descriptors_are_told_as_json() {
+        let said = [
+            ("containerimage.descriptor", STANDARD.encode(r#"{"size": 1}"#)),
+            ("image.name", "docker.io/library/abcd:latest".to_owned()),
+            ("number", "1234".to_owned()),
+            ("containerimage.digest", "sha256:1".to_owned()),
+        ];
+        let response = said.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let mut outcome = Outcome { reference: "r".to_owned(), response };
+        let expected = serde_json::json!({
+            "containerimage.descriptor": {"size": 1},
+            "containerimage.digest": "sha256:1",
+            "image.name": "docker.io/library/abcd:latest",
+            "number": "1234",
+        });
+        assert_eq!(serde_json::to_value(outcome.metadata()).unwrap(), expected);
+        assert_eq!(outcome.image_id(), Some("sha256:1"));
+        outcome.response.insert("containerimage.config.digest".to_owned(), "sha256:2".to_owned());
+        assert_eq!((outcome.image_id(), outcome.digest()), (Some("sha256:2"), Some("sha256:1")));
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub(crate) struct Piece {
     data: Bytes,
 }
 
+impl Piece {
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.data
+    }
+}
+
 /// Opens the session's stream with `headers` and carries it until either side ends it.
 pub(crate) async fn carry(channel: Channel, headers: MetadataMap, pipe: DuplexStream) -> Result<(), Status> {
     let (from_server, to_server) = tokio::io::split(pipe);

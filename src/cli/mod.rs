@@ -52,7 +52,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Build(build::Args),
+    Build(Box<build::Args>),
     Up(up::Args),
     Down(down::Args),
     Run(run::Args),
@@ -121,7 +121,7 @@ fn start(cli: Cli) -> Result<(), Failure> {
 
 async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Build(args) => build::run(&context, args).await,
+        Command::Build(args) => build::run(&context, *args).await,
         Command::Up(args) => up::run(context, args).await,
         Command::Down(args) => down::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,

@@ -89,7 +89,6 @@ impl Packet {
         Self { kind: Kind::Error.into(), data: Bytes::copy_from_slice(message.as_bytes()), ..Self::default() }
     }
 
-    #[cfg(test)]
     pub(crate) fn request(id: u32) -> Self {
         Self { kind: Kind::Request.into(), id, ..Self::default() }
     }

@@ -1,17 +1,21 @@
 //! The steps of a build: numbered in the order in which they start, with the last lines of each.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
-use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex};
+use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexStatus};
 
+use super::transfer::Transfer;
+use super::warning::Warnings;
 use crate::builder::failure::{self, Failure};
 use crate::printable::printable;
 
 /// Lines kept of a step, and bytes kept of a line: what a report of a failure shows.
 const LINES: usize = 20;
 const LINE: usize = 4096;
+/// Transfers kept of a step: an image of more layers is rare, and nobody would read them.
+const TRANSFERS: usize = 200;
 
 /// One step.
 #[derive(Debug, Default)]
@@ -25,6 +29,9 @@ pub(crate) struct Step {
     pub(crate) error: String,
     /// Its end has been told.
     pub(crate) told: bool,
+    /// When we heard of its start.
+    seen: Option<Instant>,
+    transfers: Vec<Transfer>,
     last_lines: VecDeque<String>,
     /// The end of the log so far that is no whole line yet.
     pub(crate) unfinished: Vec<u8>,
@@ -35,6 +42,7 @@ pub(crate) struct Step {
 pub(crate) struct Graph {
     steps: HashMap<String, Step>,
     started: usize,
+    warnings: Warnings,
 }
 
 impl Graph {
@@ -42,8 +50,42 @@ impl Graph {
         for vertex in &status.vertexes {
             self.vertex(vertex);
         }
+        for transfer in &status.statuses {
+            self.transfer(transfer);
+        }
         for log in &status.logs {
             self.log(&log.vertex, &log.msg);
+        }
+        self.warn(status);
+    }
+
+    pub(crate) fn warn(&mut self, status: &StatusResponse) {
+        status.warnings.iter().for_each(|warning| self.warnings.add(warning));
+    }
+
+    /// What is to be said of warnings at the end.
+    pub(crate) fn warned(&self) -> &Warnings {
+        &self.warnings
+    }
+
+    /// The steps that have started, in that order.
+    pub(crate) fn in_order(&self) -> Vec<&Step> {
+        let mut started: Vec<_> = self.steps.values().filter(|step| step.number > 0).collect();
+        started.sort_by_key(|step| step.number);
+        started
+    }
+
+    /// How many steps have ended, and how many there are.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.steps.values().filter(|step| step.completed.is_some()).count(), self.steps.len())
+    }
+
+    fn transfer(&mut self, status: &VertexStatus) {
+        let Some(step) = self.steps.get_mut(&status.vertex) else { return };
+        if let Some(transfer) = step.transfers.iter_mut().find(|transfer| transfer.is(&status.id)) {
+            transfer.update(status);
+        } else if step.transfers.len() < TRANSFERS {
+            step.transfers.push(Transfer::new(status.clone()));
         }
     }
 
@@ -53,6 +95,7 @@ impl Graph {
         if step.number == 0 && vertex.started.is_some() {
             self.started = self.started.saturating_add(1);
             step.number = self.started;
+            step.seen = Some(Instant::now());
         }
         if !vertex.name.is_empty() {
             step.name = printable(&vertex.name);
@@ -125,6 +168,24 @@ impl Step {
 
     pub(crate) fn is_cancelled(&self) -> bool {
         self.error.ends_with("context canceled")
+    }
+
+    pub(crate) fn transfers(&self) -> &[Transfer] {
+        &self.transfers
+    }
+
+    /// The last lines that it printed, `count` at most.
+    pub(crate) fn last_lines(&self, count: usize) -> impl Iterator<Item = &str> {
+        let skipped = self.last_lines.len().saturating_sub(count);
+        self.last_lines.iter().skip(skipped).map(String::as_str)
+    }
+
+    /// By the daemon's clock when it has ended, by ours before.
+    pub(crate) fn runs_for(&self) -> Duration {
+        match self.completed {
+            Some(completed) => elapsed(self.started, Some(completed)),
+            None => self.seen.map_or(Duration::ZERO, |seen| seen.elapsed()),
+        }
     }
 
     /// From the step's start to `until`, in seconds.

@@ -1,14 +1,27 @@
-//! How a build goes on, from the daemon's updates: `graph` collects them, `plain` prints them.
+//! How a build goes on, from the daemon's updates: `graph` collects them; `tty` draws them, `plain` prints them, `rawjson` passes them
+//! on.
 
 mod graph;
 mod plain;
+mod rawjson;
+mod transfer;
+mod tty;
+mod warning;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
 pub use plain::Plain;
+pub use rawjson::RawJson;
+pub use tty::Tty;
 
 use super::failure::Failure;
 use super::solve::Observer;
+
+/// Who shows a build to its user.
+pub trait Display: Observer {
+    /// What a reader needs to see of a failure: the step, its last words, its place.
+    fn report(&self, failure: &Failure) -> String;
+}
 
 /// Prints nothing while the build goes well, but remembers what is needed when it does not.
 #[derive(Debug, Default)]
@@ -19,12 +32,13 @@ impl Observer for Quiet {
         self.0.update(status);
     }
 
+    fn note(&mut self, _: &str) {}
+
     fn end(&mut self) {}
 }
 
-impl Quiet {
-    /// What a reader needs to see of a failure: the step, its last words, its place.
-    pub fn report(&self, failure: &Failure) -> String {
+impl Display for Quiet {
+    fn report(&self, failure: &Failure) -> String {
         self.0.report(failure)
     }
 }

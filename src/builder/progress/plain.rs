@@ -8,9 +8,9 @@ use std::time::Duration;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, VertexLog, VertexStatus};
 
 use super::graph::{Graph, elapsed};
+use super::{Display, transfer};
 use crate::builder::failure::Failure;
 use crate::builder::solve::Observer;
-use crate::printable::printable;
 
 /// A transfer under way is mentioned this often.
 const EVERY: Duration = Duration::from_secs(5);
@@ -38,11 +38,6 @@ struct Transfer {
 impl<W: Write> Plain<W> {
     pub fn new(out: W) -> Self {
         Self { out, graph: Graph::default(), current: None, transfers: HashMap::new(), ending: Vec::new() }
-    }
-
-    /// What a reader needs to see of a failure: the step, its last words, its place.
-    pub fn report(&self, failure: &Failure) -> String {
-        self.graph.report(failure)
     }
 
     fn line(&mut self, number: usize, name: &str, text: &str) {
@@ -107,13 +102,7 @@ impl<W: Write> Plain<W> {
         (transfer.said, transfer.over) = (since, over);
         let Some(step) = self.graph.step(&status.vertex) else { return };
         let (number, name) = (step.number, step.name.clone());
-        let what = if status.id.is_empty() { &status.name } else { &status.id };
-        let mut text = what.clone();
-        if status.total > 0 {
-            text.push_str(&format!(" {} / {}", bytes(status.current), bytes(status.total)));
-        } else if status.current > 0 {
-            text.push_str(&format!(" {}", bytes(status.current)));
-        }
+        let mut text = transfer::amount(status);
         let took = elapsed(status.started, status.completed.or(status.timestamp)).as_secs_f64();
         if took >= 0.05 {
             text.push_str(&format!(" {took:.1}s"));
@@ -147,12 +136,12 @@ impl<W: Write> Observer for Plain<W> {
         self.output(status, |digest| !ending.iter().any(|ended| ended == digest));
         let ended = status.vertexes.iter().filter(|vertex| vertex.completed.is_some());
         self.ending = ended.map(|vertex| vertex.digest.clone()).collect();
-        for warning in &status.warnings {
-            let short = printable(&String::from_utf8_lossy(&warning.short));
-            let _ = writeln!(self.out, "\nwarning: {short}");
-            self.current = None;
-        }
+        self.graph.warn(status);
         let _ = self.out.flush();
+    }
+
+    fn note(&mut self, text: &str) {
+        let _ = writeln!(self.out, "note: {text}");
     }
 
     fn end(&mut self) {
@@ -160,24 +149,15 @@ impl<W: Write> Observer for Plain<W> {
             self.step_end(&digest);
         }
         let _ = writeln!(self.out);
+        let _ = write!(self.out, "{}", self.graph.warned());
         let _ = self.out.flush();
     }
 }
 
-/// In units of a thousand, as BuildKit has them.
-fn bytes(count: i64) -> String {
-    let mut value = f64::from(i32::try_from(count).unwrap_or(i32::MAX));
-    if i64::from(i32::MAX) <= count {
-        // Above 2 GB whole kilobytes are exact enough.
-        value = f64::from(i32::try_from(count / 1000).unwrap_or(i32::MAX)) * 1000.0;
+impl<W: Write> Display for Plain<W> {
+    fn report(&self, failure: &Failure) -> String {
+        self.graph.report(failure)
     }
-    for unit in ["B", "kB", "MB"] {
-        if value < 1000.0 {
-            return if unit == "B" { format!("{value:.0}B") } else { format!("{value:.2}{unit}") };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.2}GB")
 }
 
 #[cfg(test)]
@@ -284,19 +264,5 @@ mod tests {
             update(transfer(2_345, at(1200))),
         ]);
         assert_eq!(text, "\n#1 load\n#1 transferring context: 2.35kB 0.2s done\n\n");
-    }
-
-    #[test]
-    fn sizes() {
-        for (count, wanted) in [
-            (0, "0B"),
-            (999, "999B"),
-            (1_500, "1.50kB"),
-            (12_345_678, "12.35MB"),
-            (5_000_000_000, "5.00GB"),
-            (-1, "-1B"),
-        ] {
-            assert_eq!(bytes(count), wanted);
-        }
     }
 }

@@ -24,8 +24,8 @@ use crate::builder::error::chain;
 /// Packets on their way: with chunks of 32 KiB, 2 MiB at most.
 const QUEUE: usize = 64;
 
-/// The directories that a build may read, by the names that the daemon's frontend uses (`context`, `dockerfile`).
-pub(crate) type Directories = HashMap<&'static str, Arc<Path>>;
+/// The directories that a build may read, by the names that the daemon's frontend uses (`context`, `dockerfile`, and those that the user gave).
+pub(crate) type Directories = HashMap<String, Arc<Path>>;
 
 /// The service.
 #[derive(Debug, Clone)]

@@ -1,38 +1,63 @@
 //! A build session: an HTTP/2 server of ours inside a stream that we open, through which the daemon asks for what
 //! only the host has. BuildKit's `session` package defines it.
 //!
-//! Each service is a file here: `files` (contexts), `auth` (registries), `health`. Secrets, ssh agents, uploads and
-//! results would be further ones; [`METHODS`] is where they are named and [`Session::serve`] where they join.
+//! Each service is a file here: `files` and `upload` (contexts), `auth` (registries), `secrets`, `ssh`, `results` (what comes
+//! back), `content` (image layouts), `health`. [`METHODS`] is where they are named and [`Session::serve`] where they join.
 
-pub(crate) mod auth;
-pub(crate) mod files;
+mod auth;
+mod content;
+mod files;
 mod health;
+mod results;
+mod secrets;
+mod ssh;
+mod upload;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::health::health_server::HealthServer;
+use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
+use bollard_buildkit_proto::moby::upload::v1::upload_server::UploadServer;
 use sha2::{Digest, Sha256};
 use tokio::io::DuplexStream;
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::Server;
 
+use super::request::Secret;
 use crate::registry::credentials::Credentials;
 
-use files::{Directories, Files};
+pub(super) use content::{Layouts, Store as LayoutStore};
+pub(super) use files::Directories;
+pub(super) use results::Results;
+pub(super) use ssh::{Agent, Agents};
+pub(super) use upload::{Reader, Upload};
+
+use content::Contents;
+use files::Files;
 
 /// Windows large enough that the daemon never waits for us to allow it more.
 pub(crate) const WINDOW: u32 = 8 * 1024 * 1024;
 
 /// What the session serves, as `/service/method`. The daemon does not ask for what is not named here.
-const METHODS: [&str; 6] = [
+const METHODS: [&str; 15] = [
     "/grpc.health.v1.Health/Check",
+    "/containerd.services.content.v1.Content/Info",
+    "/containerd.services.content.v1.Content/Read",
+    "/containerd.services.content.v1.Content/Status",
+    "/containerd.services.content.v1.Content/Write",
+    "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+    "/moby.filesync.v1.FileSend/DiffCopy",
     "/moby.filesync.v1.FileSync/DiffCopy",
     "/moby.filesync.v1.Auth/Credentials",
     "/moby.filesync.v1.Auth/FetchToken",
     "/moby.filesync.v1.Auth/GetTokenAuthority",
     "/moby.filesync.v1.Auth/VerifyTokenAuthority",
+    "/moby.sshforward.v1.SSH/CheckAgent",
+    "/moby.sshforward.v1.SSH/ForwardAgent",
+    "/moby.upload.v1.Upload/Pull",
 ];
 
 /// What a build lets the daemon have.
@@ -42,6 +67,11 @@ pub(crate) struct Session {
     pub(crate) shared_key: String,
     pub(crate) directories: Directories,
     pub(crate) credentials: Credentials,
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) agents: Agents,
+    pub(crate) upload: Upload,
+    pub(crate) results: Results,
+    pub(crate) layouts: Layouts,
 }
 
 impl Session {
@@ -74,6 +104,11 @@ impl Session {
             .add_service(HealthServer::new(health::Alive))
             .add_service(Files(Arc::new(self.directories)))
             .add_service(AuthServer::new(auth::Keys(self.credentials)))
+            .add_service(SecretsServer::new(secrets::Given(self.secrets)))
+            .add_service(SshServer::new(self.agents))
+            .add_service(UploadServer::new(self.upload))
+            .add_service(self.results)
+            .add_service(Contents(Arc::new(self.layouts)))
             .serve_with_incoming(connection)
             .await
     }
@@ -114,6 +149,11 @@ mod tests {
             shared_key: "key".to_owned(),
             directories: Directories::new(),
             credentials: Credentials::none(),
+            secrets: Vec::new(),
+            agents: Agents::default(),
+            upload: Upload::of(None),
+            results: Results::to(Vec::new()),
+            layouts: Layouts::new(),
         };
         let headers = session.headers();
         assert_eq!(headers.get("x-docker-expose-session-uuid").unwrap(), "the-id");

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::Args;
-use crate::builder::Source;
+use crate::builder::Build;
 use crate::registry::{ImageRef, loopback_port};
 
 /// The ports, each once.
@@ -18,15 +17,14 @@ pub(super) struct LoopbackPorts {
 
 impl LoopbackPorts {
     /// What cannot be read has none: the build itself will say so.
-    pub(super) fn of(args: &Args) -> Self {
-        let mut asked: Vec<u16> = args.tags.iter().filter_map(loopback_port).collect();
-        let given: HashMap<&str, &str> =
-            args.build_args.iter().filter_map(|argument| argument.split_once('=')).collect();
-        asked.extend(given.values().filter_map(|value| port_of(value)));
-        let text = Source::find(&args.context, args.file.as_deref())
-            .ok()
-            .and_then(|source| std::fs::read(source.dockerfile_directory.join(source.dockerfile_name)).ok());
-        let mut from_dockerfile = match text {
+    pub(super) fn of(build: &Build) -> Self {
+        let caches = build.cache_from.iter().chain(&build.cache_to);
+        let names = build.all_names().into_iter().chain(caches.filter_map(|cache| cache.image()));
+        let mut asked: Vec<u16> = names.filter_map(loopback_port).collect();
+        let given = build.arguments.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        asked.extend(build.arguments.values().filter_map(|value| port_of(value)));
+        asked.extend(build.source.addresses().filter_map(port_of_address));
+        let mut from_dockerfile = match build.source.dockerfile_text() {
             Some(text) => ports_of_dockerfile(&String::from_utf8_lossy(&text), &given),
             None => Vec::new(),
         };
@@ -46,6 +44,28 @@ impl LoopbackPorts {
 /// A name that says its registry's port; `localhost:8080` alone is an image with a tag.
 fn port_of(name: &str) -> Option<u16> {
     loopback_port(&name.parse::<ImageRef>().ok()?)
+}
+
+/// The port of an address on loopback that the builder fetches a context from: an image's, or a file's or repository's.
+fn port_of_address(address: &str) -> Option<u16> {
+    let (scheme, rest) = address.split_once("://")?;
+    if scheme == "docker-image" {
+        return port_of(rest);
+    }
+    let usual = match scheme {
+        "http" => 80,
+        "https" => 443,
+        "git" => 9418,
+        "ssh" => 22,
+        _ => return None,
+    };
+    let host = rest.split(['/', '?', '#']).next()?;
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let (host, port) = match host.split_once(':') {
+        Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
+        None => (host, usual),
+    };
+    ["localhost", "127.0.0.1"].contains(&host).then_some(port)
 }
 
 /// The images that a Dockerfile names: what it is FROM, what it copies and mounts from, defaults of its arguments, and
@@ -149,6 +169,23 @@ mod tests {
             from --platform=$BUILDPLATFORM 127.0.0.1:5003/x:${TAG} AS a\nFROM busybox\n\
             COPY --from=127.0.0.1:5004/y /a /b\nRUN --mount=type=bind,from=127.0.0.1:5005/z,target=/z true\n";
         assert_eq!(ports(dockerfile), [5001, 5002, 5003, 5004, 5005]);
+    }
+
+    #[test]
+    fn addresses_of_contexts_have_ports() {
+        for (address, port) in [
+            ("http://127.0.0.1:8000/r.git#main", Some(8000)),
+            ("https://me:secret@localhost/x", Some(443)),
+            ("git://localhost/x", Some(9418)),
+            ("ssh://git@127.0.0.1/x", Some(22)),
+            ("docker-image://localhost:5000/a", Some(5000)),
+            ("docker-image://alpine", None),
+            ("http://127.0.0.2:80/", None),
+            ("http://localhost:0/", None),
+            ("github.com/a/b", None),
+        ] {
+            assert_eq!(port_of_address(address), port, "{address}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use clap::Parser;
 
+use super::args::arguments;
 use super::*;
 
 #[derive(Debug, Parser)]
@@ -38,7 +39,12 @@ fn platforms_come_in_lists_and_repeated_and_count_once() {
 #[test]
 fn clap_refuses_what_it_does_not_know_by_name() {
     for (words, wanted) in [
-        (&["--secret", "id=x", "."][..], "unexpected argument '--secret' found"),
+        (&["--squash", "."][..], "unexpected argument '--squash' found"),
+        (&["--secret", "x", "."], "\"x\" is no secret; write id=ID"),
+        (&["--ssh", "=x", "."], "\"=x\" is no ssh agent"),
+        (&["-o", "type=zip", "."], "there is no output of the type \"zip\""),
+        (&["--cache-to", "type=s3", "."], "no cache of the type \"s3\" here"),
+        (&["--build-context", "x", "."], "\"x\" is no context"),
         (&["--platform", "linux/foo bar", "."], "\"linux/foo bar\" is not a platform: write OS/ARCHITECTURE"),
         (&["-t", "Demo", "."], "\"Demo\" is not the name of an image"),
         (&["--progress", "fancy", "."], "invalid value 'fancy'"),
@@ -46,7 +52,7 @@ fn clap_refuses_what_it_does_not_know_by_name() {
         (&["--network", "bridge", "."], "a build has no network \"bridge\"; write default, none or host"),
         (&["--shm-size", "much", "."], "\"much\" is no size; write a number and b, k, m or g"),
         (&["--no-cache", "--no-cache-filter", "a", "."], "cannot be used with"),
-        (&[], "<DIRECTORY>"),
+        (&[], "<CONTEXT>"),
     ] {
         let error = parse(words).unwrap_err();
         assert!(error.contains(wanted), "{error}");
@@ -59,7 +65,13 @@ fn what_cannot_be_meant_is_a_usage_error() {
     let path = directory.path().to_str().unwrap();
     let digest = format!("x@sha256:{}", "0".repeat(64));
     for (words, wanted) in [
-        (&["--push", path][..], "--push needs a name to push to; give one with -t"),
+        (&["--push", path][..], "what is pushed needs a name; give one with -t"),
+        (&["-o", "type=registry", path], "what is pushed needs a name; give one with -t"),
+        (&["-o", "type=tar", "-o", "-", path], "standard output can take one output only"),
+        (
+            &["--iidfile", "x", "-o", "out", path],
+            "--iidfile is for the id of an image, and no output here is one",
+        ),
         (&["-t", &digest, path], "has a digest, which only the build can tell; give a tag"),
         (&["--label", "x", path], "--label \"x\" has no value; write KEY=VALUE"),
         (&["--build-arg", "=x", path], "--build-arg \"=x\" has no key; write KEY=VALUE"),
@@ -92,7 +104,7 @@ fn ports_of_names_arguments_and_dockerfile() {
     let directory = context();
     let path = directory.path().to_str().unwrap();
     let words = ["-t", "127.0.0.1:5000/a", "-t", "ghcr.io/a", "--build-arg", "B=localhost:5002/b", path];
-    let ports = LoopbackPorts::of(&parse(&words).unwrap());
+    let ports = LoopbackPorts::of(&parse(&words).unwrap().build().unwrap());
     assert_eq!((ports.asked, ports.from_dockerfile), (vec![5000, 5002], vec![5001]));
 }
 

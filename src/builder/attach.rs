@@ -1,0 +1,250 @@
+//! What a build brings with it and its session serves, made ready before the builder is asked for anything; and what is left to do
+//! here once the builder has done its part.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
+use images::{Layout, LayoutError};
+use oci_spec::image::Descriptor;
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+
+use super::export::{Destination, ExportError, Staged};
+use super::keyring::{Keyring, KeyringError};
+use super::request::{Build, Cache, Export, Local, NamedContext, Place, SecretError, Ssh, Store};
+use super::session::{Agent, Agents, Directories, LayoutStore, Layouts, Reader, Results};
+
+/// The name under which the daemon asks for a layout that an image is written to.
+const EXPORT: &str = "export";
+
+/// Something that a build needs of this host cannot be had.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    #[error("{0}")]
+    Agent(String),
+    #[error("{0:?}, which --ssh names, is neither a socket nor a key")]
+    NoAgent(PathBuf),
+    #[error("cannot use the image layout {directory:?}")]
+    Layout {
+        directory: PathBuf,
+        #[source]
+        source: LayoutError,
+    },
+    #[error("only one image layout can be written at a time; write the others with type=oci,dest=FILE")]
+    TwoLayouts,
+    #[error("{0:?} is a directory; an archive needs the name of a file")]
+    Directory(PathBuf),
+    #[error("there is no directory {0:?} for the output; make it first")]
+    NoDirectory(PathBuf),
+}
+
+/// What the builder's answer should have had.
+#[derive(Debug, Error)]
+pub enum FinishError {
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("the build is done, but the image layout {directory:?} cannot be written")]
+    Layout {
+        directory: PathBuf,
+        #[source]
+        source: LayoutError,
+    },
+    #[error("the build is done, but the builder did not say what it wrote to the image layout {0:?}")]
+    Unsaid(PathBuf),
+}
+
+/// Everything, for one build.
+pub(super) struct Attached {
+    pub(super) exports: Vec<Export>,
+    /// The caches that are there.
+    pub(super) imports: Vec<CacheOptionsEntry>,
+    /// Directories that a cache was to be read from, and that have none yet.
+    pub(super) without_cache: Vec<PathBuf>,
+    pub(super) directories: Directories,
+    pub(super) agents: Agents,
+    pub(super) results: Results,
+    pub(super) layouts: Layouts,
+    /// The context, where it is a stream.
+    pub(super) upload: Option<Reader>,
+    /// What is left to do once the builder has answered.
+    pub(super) rest: Rest,
+}
+
+/// What a build leaves to do here. It keeps what has to last as long as the build.
+pub(super) struct Rest {
+    staged: Arc<Staged>,
+    /// Layouts that get a name: by the key of the answer that has the descriptor.
+    written: Vec<(&'static str, Local)>,
+    _keyrings: Vec<Keyring>,
+}
+
+impl Attached {
+    pub(super) fn to(build: &Build, store: Store) -> Result<Self, AttachError> {
+        // What a step would miss at its end is missed here first. Its contents are read again when it is asked for.
+        for secret in &build.secrets {
+            secret.read()?;
+        }
+        let exports = build.exports(store);
+        for destination in exports.iter().filter_map(|export| export.destination.as_ref()) {
+            check(destination)?;
+        }
+        let (agents, keyrings) = agents(build)?;
+        let results = Results::to(exports.iter().map(|export| export.destination.clone()).collect());
+        let rest = Rest { staged: results.staged(), written: Vec::new(), _keyrings: keyrings };
+        let mut attached = Self {
+            imports: Vec::new(),
+            without_cache: Vec::new(),
+            directories: build
+                .source
+                .directories()
+                .into_iter()
+                .map(|(name, path)| (name, path.into()))
+                .collect(),
+            agents,
+            results,
+            layouts: Layouts::new(),
+            upload: build.source.archive().map(rest_of_stdin),
+            exports,
+            rest,
+        };
+        attached.contexts(build)?;
+        attached.caches(build)?;
+        attached.layout_outputs()?;
+        Ok(attached)
+    }
+
+    fn contexts(&mut self, build: &Build) -> Result<(), AttachError> {
+        for (number, named) in build.source.named().iter().enumerate() {
+            if let Place::Layout { directory, .. } = &named.place {
+                self.serve(NamedContext::store_id(number), directory, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn caches(&mut self, build: &Build) -> Result<(), AttachError> {
+        for (number, cache) in build.cache_from.iter().enumerate() {
+            let mut digest = None;
+            if let Some(Local { directory, tag }) = &cache.local {
+                if !directory.join("index.json").is_file() {
+                    self.without_cache.push(directory.clone());
+                    continue;
+                }
+                let layout = self.serve(Cache::import_store_id(number), directory, false)?;
+                let found = layout.find(tag).map_err(layout_error(directory))?;
+                digest = found.map(|found| found.digest().to_string());
+                if digest.is_none() {
+                    self.without_cache.push(directory.clone());
+                }
+            }
+            self.imports.extend(cache.import(number, digest));
+        }
+        for (number, cache) in build.cache_to.iter().enumerate() {
+            if let Some(local) = &cache.local {
+                self.serve(Cache::export_store_id(number), &local.directory, true)?;
+                self.rest.written.push(("cache.manifest", local.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn layout_outputs(&mut self) -> Result<(), AttachError> {
+        let destinations: Vec<_> =
+            self.exports.iter().filter_map(|export| export.destination.clone()).collect();
+        for destination in destinations {
+            let Destination::Layout(directory) = destination else { continue };
+            if self.layouts.contains_key(EXPORT) {
+                return Err(AttachError::TwoLayouts);
+            }
+            self.serve(EXPORT.to_owned(), &directory, true)?;
+            self.rest
+                .written
+                .push(("containerimage.descriptor", Local { directory, tag: "latest".to_owned() }));
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, id: String, directory: &Path, is_writable: bool) -> Result<Layout, AttachError> {
+        let layout = Layout::open(directory).map_err(layout_error(directory))?;
+        self.layouts.insert(id, LayoutStore { layout: layout.clone(), is_writable });
+        Ok(layout)
+    }
+}
+
+impl Rest {
+    /// Results go to their places, and layouts name what was written.
+    pub(super) fn finish(self, response: &HashMap<String, String>) -> Result<(), FinishError> {
+        self.staged.commit()?;
+        for (key, Local { directory, tag }) in self.written {
+            let descriptor = response.get(key).and_then(|text| descriptor(text));
+            let descriptor = descriptor.ok_or_else(|| FinishError::Unsaid(directory.clone()))?;
+            let named = Layout::open(&directory).and_then(|layout| layout.tag(&tag, descriptor));
+            named.map_err(|source| FinishError::Layout { directory, source })?;
+        }
+        Ok(())
+    }
+}
+
+fn layout_error(directory: &Path) -> impl FnOnce(LayoutError) -> AttachError {
+    let directory = directory.to_owned();
+    move |source| AttachError::Layout { directory, source }
+}
+
+/// A descriptor of an answer: JSON, as it is or in base64.
+fn descriptor(text: &str) -> Option<Descriptor> {
+    let decoded = STANDARD.decode(text).ok();
+    serde_json::from_slice(decoded.as_deref().unwrap_or(text.as_bytes())).ok()
+}
+
+/// Whether something can be written there at all.
+fn check(destination: &Destination) -> Result<(), AttachError> {
+    let Destination::File(path) = destination else { return Ok(()) };
+    if path.is_dir() {
+        return Err(AttachError::Directory(path.clone()));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match parent.filter(|parent| !parent.is_dir()) {
+        Some(parent) => Err(AttachError::NoDirectory(parent.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// The agents that were given; a repository that is fetched through ssh has the user's own in any case.
+fn agents(build: &Build) -> Result<(Agents, Vec<Keyring>), AttachError> {
+    let mut given = build.agents.clone();
+    if given.is_empty() && build.source.needs_ssh() {
+        given.push(Ssh::of_user().map_err(AttachError::Agent)?);
+    }
+    let (mut agents, mut keyrings) = (Agents::default(), Vec::new());
+    for ssh in given {
+        let is_socket = |path: &Path| fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        let socket = match ssh.paths.as_slice() {
+            [socket] if is_socket(socket) => socket.clone(),
+            keys => {
+                if let Some(wrong) = keys.iter().find(|key| ssh.is_raw || !key.is_file()) {
+                    return Err(AttachError::NoAgent(wrong.clone()));
+                }
+                let keyring = Keyring::of(keys)?;
+                let socket = keyring.socket();
+                keyrings.push(keyring);
+                socket
+            }
+        };
+        agents.0.insert(ssh.id, Agent { socket, is_raw: ssh.is_raw });
+    }
+    Ok((agents, keyrings))
+}
+
+fn rest_of_stdin(head: &[u8]) -> Reader {
+    Box::pin(std::io::Cursor::new(head.to_vec()).chain(tokio::io::stdin()))
+}

@@ -1,0 +1,42 @@
+//! `KEY=VALUE,KEY=VALUE`: how one option says several things. It is a line of comma-separated values (RFC 4180), so a field in
+//! quotes may hold commas.
+
+/// Keys with their values, in their order; a key alone has none.
+pub(super) type Fields = Vec<(String, Option<String>)>;
+
+/// Splits `text`. A key has no blanks around it and no capital letters, as `docker buildx build` has it.
+pub(super) fn fields(text: &str) -> Result<Fields, String> {
+    let wrong = || format!("{text:?} is no list of KEY=VALUE with commas between");
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let mut records = reader.records();
+    let record = records.next().and_then(Result::ok).ok_or_else(wrong)?;
+    if records.next().is_some() {
+        return Err(wrong());
+    }
+    let pair = |field: &str| match field.split_once('=') {
+        Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value.to_owned())),
+        None => (field.trim().to_owned(), None),
+    };
+    Ok(record.iter().map(pair).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_values_and_quotes() {
+        let found = fields("type=local, Dest=a=b,\"name=x,y\",flag").unwrap();
+        let found: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+        let wanted = [("type", Some("local")), ("dest", Some("a=b")), ("name", Some("x,y")), ("flag", None)];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn one_line_only() {
+        for text in ["", "a=1\nb=2"] {
+            let error = fields(text).unwrap_err();
+            assert_eq!(error, format!("{text:?} is no list of KEY=VALUE with commas between"));
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! What is to be built, and how BuildKit is told (its `dockerfile.v0` frontend and its exporters). What an option means is in the
+//! file of its name.
+
+mod annotation;
+mod attestation;
+mod cache;
+mod fields;
+mod output;
+mod secret;
+mod source;
+mod ssh;
+mod steps;
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest};
+
+pub use annotation::Annotation;
+pub use attestation::{Attestation, Attested};
+pub use cache::Cache;
+pub(super) use cache::Local;
+pub use output::Output;
+pub use secret::{Secret, SecretError};
+pub(super) use source::Place;
+pub use source::{NamedContext, Source, SourceError};
+pub(super) use ssh::DEFAULT as DEFAULT_AGENT;
+pub use ssh::Ssh;
+pub use steps::{Host, Network, ShmSize, Steps, Ulimit};
+
+use output::Kind;
+
+use super::export::Destination;
+use crate::registry::{ImageRef, Platform};
+
+/// A build. What its source names has been looked at: see [`Source::find`].
+#[derive(Debug, Clone)]
+pub struct Build {
+    pub source: Source,
+    pub names: Vec<ImageRef>,
+    pub platforms: Vec<Platform>,
+    /// `None`: not set here, so the Dockerfile's default counts.
+    pub arguments: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: Vec<Annotation>,
+    pub target: Option<String>,
+    /// What is built anew.
+    pub no_cache: NoCache,
+    pub steps: Steps,
+    /// Ask registries for newer base images.
+    pub pull: bool,
+    pub push: bool,
+    /// The last of a kind counts.
+    pub attestations: Vec<Attestation>,
+    /// Nothing is an image in the builder's store.
+    pub outputs: Vec<Output>,
+    pub secrets: Vec<Secret>,
+    pub agents: Vec<Ssh>,
+    pub cache_from: Vec<Cache>,
+    pub cache_to: Vec<Cache>,
+}
+
+/// An exporter, and where on this host its result goes if it comes here.
+#[derive(Debug, Clone)]
+pub(super) struct Export {
+    pub(super) exporter: Exporter,
+    pub(super) destination: Option<Destination>,
+}
+
+/// What of an earlier build is not used again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoCache {
+    Nothing,
+    /// Everything.
+    All,
+    /// These stages.
+    Stages(Vec<String>),
+}
+
+/// Where a builder keeps the images that it made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// In that of the Docker daemon which it is a part of, where its containers find them.
+    Docker,
+    /// Where its worker does, if it does: a BuildKit of its own.
+    Worker,
+}
+
+impl Store {
+    /// The exporter that makes something of a kind.
+    fn exporter(self, output: &Output) -> &'static str {
+        match (self, output.kind) {
+            (Self::Docker, Kind::Image) => "moby",
+            (Self::Docker, Kind::Docker) if output.destination.is_none() => "moby",
+            (_, kind) => kind.name(),
+        }
+    }
+}
+
+impl Build {
+    /// The request for this build under the name `reference`, with a session's files and credentials. `imports` are the caches
+    /// that are there.
+    pub(super) fn solve_request(
+        &self,
+        reference: &str,
+        session: &str,
+        exports: &[Export],
+        imports: Vec<CacheOptionsEntry>,
+    ) -> SolveRequest {
+        let exporters: Vec<_> = exports.iter().map(|export| export.exporter.clone()).collect();
+        let first = exporters.first().cloned().unwrap_or_default();
+        let mut frontend_attrs = self.attributes();
+        if !imports.is_empty() {
+            frontend_attrs.insert("cache-imports".to_owned(), cache_imports(&imports));
+        }
+        SolveRequest {
+            r#ref: reference.to_owned(),
+            session: session.to_owned(),
+            frontend: "dockerfile.v0".to_owned(),
+            frontend_attrs,
+            entitlements: self.steps.entitlement().map(str::to_owned).into_iter().collect(),
+            // Left out, it crashes BuildKit before v0.22 (moby/buildkit issue 5922).
+            cache: Some(CacheOptions {
+                exports: (0..).zip(&self.cache_to).map(|(number, cache)| cache.export(number)).collect(),
+                imports,
+                ..CacheOptions::default()
+            }),
+            // BuildKit before v0.13 knows only the deprecated two; later ones ignore them beside `exporters`.
+            exporter_deprecated: first.r#type,
+            exporter_attrs_deprecated: first.attrs,
+            exporters,
+            ..SolveRequest::default()
+        }
+    }
+
+    fn attributes(&self) -> HashMap<String, String> {
+        let mut attributes = HashMap::new();
+        let mut set = |key: &str, value: &str| drop(attributes.insert(key.to_owned(), value.to_owned()));
+        for (key, value) in self.source.attributes() {
+            set(&key, &value);
+        }
+        if !self.platforms.is_empty() {
+            let platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
+            set("platform", &platforms.join(","));
+        }
+        for (key, value) in &self.arguments {
+            set(&format!("build-arg:{key}"), value);
+        }
+        for (key, value) in &self.labels {
+            set(&format!("label:{key}"), value);
+        }
+        if let Some(target) = &self.target {
+            set("target", target);
+        }
+        match &self.no_cache {
+            NoCache::Nothing => {}
+            NoCache::All => set("no-cache", ""),
+            NoCache::Stages(stages) => set("no-cache", &stages.join(",")),
+        }
+        for (key, value) in self.steps.attributes() {
+            set(key, &value);
+        }
+        // Else an image of the builder's own store will do, which is what its users mean by a name.
+        set("image-resolve-mode", if self.pull { "pull" } else { "local" });
+        let attested: BTreeMap<_, _> =
+            self.attestations.iter().map(|one| (one.kind, &one.attributes)).collect();
+        for (kind, how) in attested {
+            if let Some(how) = how {
+                set(&format!("attest:{}", kind.name()), how);
+            }
+        }
+        attributes
+    }
+
+    /// Whether the result goes into a Docker daemon.
+    pub fn needs_docker(&self) -> bool {
+        self.outputs.iter().any(Output::needs_docker)
+    }
+
+    /// The names of all images that are made, or pushed.
+    pub fn all_names(&self) -> Vec<&ImageRef> {
+        self.names
+            .iter()
+            .chain(self.outputs.iter().filter_map(|output| output.names.as_ref()).flatten())
+            .collect()
+    }
+
+    /// Whether something has to be pushed that has no name.
+    pub fn lacks_name(&self) -> bool {
+        let outputs = self.outputs();
+        self.names.is_empty() && outputs.iter().any(|output| output.is_pushed() && output.names.is_none())
+    }
+
+    /// What becomes of the result: what was asked for, with `--push`, or else an image in the builder's store.
+    fn outputs(&self) -> Vec<Output> {
+        let mut outputs = self.outputs.clone();
+        if outputs.is_empty() || (self.push && !outputs.iter().any(|output| output.kind == Kind::Image)) {
+            outputs.push(Output::image());
+        }
+        if self.push {
+            for image in outputs.iter_mut().filter(|output| output.kind == Kind::Image) {
+                image.attributes.insert("push".to_owned(), "true".to_owned());
+            }
+        }
+        outputs
+    }
+
+    /// One exporter for each output; but plain http is allowed for registries on loopback only, so pushing to those gets one of
+    /// its own.
+    pub(super) fn exports(&self, store: Store) -> Vec<Export> {
+        let mut exports = Vec::new();
+        for output in self.outputs().iter().filter(|output| output.kind != Kind::CacheOnly) {
+            let names = output.names.as_ref().unwrap_or(&self.names);
+            let (loopback, others): (Vec<_>, Vec<_>) =
+                names.iter().partition(|name| output.is_pushed() && name.speaks_http());
+            if !others.is_empty() || loopback.is_empty() {
+                exports.push(self.export(output, store, &others, false));
+            }
+            if !loopback.is_empty() {
+                exports.push(self.export(output, store, &loopback, true));
+            }
+        }
+        exports
+    }
+
+    fn export(&self, output: &Output, store: Store, names: &[&ImageRef], insecure: bool) -> Export {
+        let mut attrs: HashMap<String, String> = output.attributes.clone().into_iter().collect();
+        let mut set = |key: &str, value: String| drop(attrs.insert(key.to_owned(), value));
+        if output.is_image() {
+            if !names.is_empty() {
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                set("name", names.join(","));
+            }
+            for (key, value) in self.annotations.iter().flat_map(Annotation::attributes) {
+                set(&key, value);
+            }
+        }
+        if output.kind == Kind::Image {
+            // With the containerd store, the digest that counts is the manifest's (or index's), not the configuration's.
+            set("prefer-image-digest", "true".to_owned());
+        }
+        if insecure {
+            set("registry.insecure", "true".to_owned());
+        }
+        let exporter = Exporter { r#type: store.exporter(output).to_owned(), attrs };
+        Export { exporter, destination: output.destination.clone() }
+    }
+}
+
+/// As the frontend wants to know of them as well.
+fn cache_imports(imports: &[CacheOptionsEntry]) -> String {
+    let entry =
+        |import: &CacheOptionsEntry| serde_json::json!({"Type": import.r#type, "Attrs": import.attrs});
+    serde_json::Value::from(imports.iter().map(entry).collect::<Vec<_>>()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::Network;
+
+    fn build(names: &[&str], push: bool) -> Build {
+        let stdin = b"FROM scratch\n".as_slice();
+        Build {
+            source: Source::find(std::path::Path::new("-"), None, Vec::new(), stdin).unwrap(),
+            names: names.iter().map(|name| name.parse().unwrap()).collect(),
+            platforms: vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()],
+            arguments: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+            labels: BTreeMap::new(),
+            annotations: Vec::new(),
+            target: Some("t".to_owned()),
+            no_cache: NoCache::All,
+            steps: Steps::default(),
+            pull: false,
+            push,
+            attestations: Vec::new(),
+            outputs: Vec::new(),
+            secrets: Vec::new(),
+            agents: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+        }
+    }
+
+    fn request(build: &Build) -> SolveRequest {
+        build.solve_request("r", "s", &build.exports(Store::Docker), Vec::new())
+    }
+
+    fn with_outputs(outputs: &[&str], build: Build) -> Build {
+        Build { outputs: outputs.iter().map(|output| output.parse().unwrap()).collect(), ..build }
+    }
+
+    /// Of each exporter the type, the names, and whether it pushes.
+    fn told(build: &Build, store: Store) -> Vec<(String, String, bool)> {
+        let told = |export: Export| {
+            let attrs = export.exporter.attrs;
+            (
+                export.exporter.r#type,
+                attrs.get("name").cloned().unwrap_or_default(),
+                attrs.contains_key("push"),
+            )
+        };
+        build.exports(store).into_iter().map(told).collect()
+    }
+
+    #[test]
+    fn each_output_has_an_exporter() {
+        let all = [
+            "type=oci,dest=a",
+            "type=image,name=y",
+            "out",
+            "type=cacheonly",
+            "type=docker",
+            "type=docker,dest=d",
+        ];
+        let build = with_outputs(&all, build(&["x"], false));
+        let name = |name: &str| format!("docker.io/library/{name}:latest");
+        let row = |kind: &str, name: &str, pushed| (kind.to_owned(), name.to_owned(), pushed);
+        let wanted = |image: &str, load: &str| {
+            [
+                row("oci", &name("x"), false),
+                row(image, &name("y"), false),
+                row("local", "", false),
+                row(load, &name("x"), false),
+                row("docker", &name("x"), false),
+            ]
+        };
+        assert_eq!(told(&build, Store::Docker), wanted("moby", "moby"));
+        assert_eq!(told(&build, Store::Worker), wanted("image", "docker"));
+        let destinations: Vec<_> =
+            build.exports(Store::Docker).into_iter().map(|export| export.destination).collect();
+        assert_eq!(destinations[0], Some(Destination::File("a".into())));
+        assert!(destinations[1].is_none() && destinations[3].is_none());
+
+        let pushed = Build { push: true, ..with_outputs(&["out"], self::build(&["x"], false)) };
+        assert_eq!(told(&pushed, Store::Docker), [row("local", "", false), row("moby", &name("x"), true)]);
+        let pushed = Build { push: true, ..with_outputs(&["type=image"], self::build(&["x"], false)) };
+        assert_eq!(told(&pushed, Store::Docker), [row("moby", &name("x"), true)]);
+        assert!(told(&with_outputs(&["type=cacheonly"], self::build(&[], false)), Store::Docker).is_empty());
+        assert!(with_outputs(&["type=registry"], self::build(&[], false)).lacks_name());
+        assert!(!with_outputs(&["type=registry,name=y"], self::build(&[], false)).lacks_name());
+    }
+
+    #[test]
+    fn caches_are_told_twice() {
+        let import = Cache::from("ghcr.io/a/b:c").unwrap().import(0, None).unwrap();
+        let build =
+            Build { cache_to: vec![Cache::to("type=local,dest=d,mode=max").unwrap()], ..build(&[], false) };
+        let request = build.solve_request("r", "s", &[], vec![import]);
+        let said: serde_json::Value = serde_json::from_str(&request.frontend_attrs["cache-imports"]).unwrap();
+        assert_eq!(said, serde_json::json!([{"Type": "registry", "Attrs": {"ref": "ghcr.io/a/b:c"}}]));
+        let cache = request.cache.unwrap();
+        assert_eq!(
+            (cache.imports[0].r#type.as_str(), cache.exports[0].r#type.as_str()),
+            ("registry", "local")
+        );
+        let attributes =
+            [("dest", "to-0"), ("mode", "max")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(cache.exports[0].attrs, attributes.into());
+    }
+
+    #[test]
+    fn flags_become_attributes() {
+        let request = request(&build(&["x"], false));
+        let attribute = |key: &str| request.frontend_attrs.get(key).map(String::as_str);
+        assert_eq!(attribute("platform"), Some("linux/amd64,linux/arm/v7"));
+        assert_eq!(attribute("build-arg:A"), Some("1"));
+        assert_eq!((attribute("target"), attribute("no-cache")), (Some("t"), Some("")));
+        assert_eq!((attribute("image-resolve-mode"), attribute("attest:provenance")), (Some("local"), None));
+        assert!(request.cache.is_some() && request.entitlements.is_empty());
+        assert_eq!(request.exporter_deprecated, "moby");
+        assert_eq!(request.exporters[0].attrs["name"], "docker.io/library/x:latest");
+        assert!(!request.exporters[0].attrs.contains_key("push"));
+    }
+
+    #[test]
+    fn a_part_of_the_cache_may_be_left_and_steps_may_run_otherwise() {
+        let no_cache = NoCache::Stages(vec!["a".to_owned(), "b".to_owned()]);
+        let steps = Steps { network: Network::Host, ..Steps::default() };
+        let request = request(&Build { no_cache, steps, ..build(&["x"], false) });
+        assert_eq!(request.frontend_attrs["no-cache"], "a,b");
+        assert_eq!(request.frontend_attrs["force-network-mode"], "host");
+        assert_eq!(request.entitlements, ["network.host"]);
+    }
+
+    #[test]
+    fn of_each_attestation_the_last_counts() {
+        let attestations =
+            ["type=sbom", "type=provenance", "type=sbom,disabled=true", "type=provenance,mode=max"];
+        let attestations = attestations.map(|text| text.parse().unwrap()).into();
+        let request = request(&Build { attestations, ..build(&["x"], false) });
+        let mut attested: Vec<_> =
+            request.frontend_attrs.iter().filter(|(key, _)| key.starts_with("attest:")).collect();
+        attested.sort();
+        assert_eq!(attested, [(&"attest:provenance".to_owned(), &"mode=max".to_owned())]);
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only() {
+        let exporters =
+            build(&["127.0.0.1:5000/a", "ghcr.io/x/a", "localhost:5000/b"], true).exports(Store::Docker);
+        let insecure: Vec<_> = exporters
+            .iter()
+            .map(|one| {
+                (one.exporter.attrs["name"].as_str(), one.exporter.attrs.contains_key("registry.insecure"))
+            })
+            .collect();
+        assert_eq!(
+            insecure,
+            [("ghcr.io/x/a:latest", false), ("127.0.0.1:5000/a:latest,localhost:5000/b:latest", true)]
+        );
+        assert_eq!(
+            build(&["127.0.0.1:5000/a", "x"], false).exports(Store::Docker).len(),
+            1,
+            "nothing is pushed"
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! The arguments of `mvm build`, and the build that they mean.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::builder::{Annotation, Attestation, Attested, Host, Network, ShmSize, Steps, Ulimit};
+use crate::builder::{Build, Cache, NamedContext, NoCache, Output, Secret, Source, Ssh};
+use crate::registry::{ImageRef, Platform};
+
+/// The platforms to build for where none is given, as Docker's clients have it.
+const DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
+
+/// Build an image from a Dockerfile, for one platform or several
+///
+/// The image goes into the builder's own store, where `mvm run` finds it; with --push also to its registries.
+/// BUILDKIT_HOST may point at another builder (unix:///PATH); what it keeps of an image without --push is its own matter.
+/// No attestation is added unless --provenance, --sbom or --attest asks for one, so an index lists the platforms and nothing else.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The build context, which holds what the Dockerfile copies: a directory, the address of a git repository or of an archive,
+    /// or - for an archive (or a Dockerfile alone) on standard input
+    #[arg(value_name = "CONTEXT")]
+    context: PathBuf,
+    /// The Dockerfile, or - for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// A further context, that `FROM` and `--from` of the Dockerfile may name: a directory, an address,
+    /// docker-image://IMAGE, or oci-layout://DIRECTORY[:TAG][@DIGEST]
+    #[arg(long = "build-context", value_name = "NAME=CONTEXT")]
+    contexts: Vec<NamedContext>,
+    /// Name of the image; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    tags: Vec<ImageRef>,
+    /// Build for these platforms, as in linux/amd64,linux/arm/v7 [default: the machine's own]
+    #[arg(long = "platform", value_name = "OS/ARCHITECTURE[/VARIANT]", value_delimiter = ',')]
+    platforms: Vec<Platform>,
+    /// Set an argument of the Dockerfile; without a value, the one of this environment
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    build_args: Vec<String>,
+    /// Add a label to the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+    /// Annotate the image's manifests, or what KIND says: index, manifest, index-descriptor, manifest-descriptor
+    #[arg(long = "annotation", value_name = "[KIND[PLATFORM],...:]KEY=VALUE")]
+    annotations: Vec<Annotation>,
+    /// Stop at this stage of the Dockerfile
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Use nothing that was built before
+    #[arg(long)]
+    no_cache: bool,
+    /// Use nothing of these stages that was built before
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', conflicts_with = "no_cache")]
+    no_cache_filter: Vec<String>,
+    /// Read what others have built from here: an image, or type=registry, local or gha with what they need
+    #[arg(long, value_name = "IMAGE | type=TYPE[,KEY=VALUE...]", value_parser = Cache::from)]
+    cache_from: Vec<Cache>,
+    /// Leave what was built here: an image, or type=registry, local, inline or gha with what they need
+    #[arg(long, value_name = "IMAGE | type=TYPE[,KEY=VALUE...]", value_parser = Cache::to)]
+    cache_to: Vec<Cache>,
+    #[command(flatten)]
+    steps: StepArgs,
+    /// Ask the registries for newer base images
+    #[arg(long)]
+    pull: bool,
+    /// Push the image to the registries of its names
+    #[arg(long)]
+    push: bool,
+    /// Put the image into the builder's own store, beside other outputs
+    #[arg(long)]
+    load: bool,
+    /// What becomes of the result: a directory for the last stage's files, - for a tar of them, or
+    /// type=image|registry|docker|oci|local|tar|cacheonly with what they need [default: type=image]
+    #[arg(short, long = "output", value_name = "DIRECTORY | type=TYPE[,KEY=VALUE...]")]
+    outputs: Vec<Output>,
+    /// Attach how the image was built; with a value, how much of it (mode=min, mode=max), or false for not
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          value_parser = |text: &str| Attested::Provenance.with(text))]
+    provenance: Option<Attestation>,
+    /// Attach a list of what the image contains; with a value, what makes it (generator=IMAGE), or false for not
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          value_parser = |text: &str| Attested::Sbom.with(text))]
+    sbom: Option<Attestation>,
+    /// Attach what is said of the image: type=provenance or type=sbom, and how
+    #[arg(long = "attest", value_name = "type=KIND[,KEY=VALUE...]")]
+    attestations: Vec<Attestation>,
+    /// How to show progress, on stderr: `tty` draws, `plain` prints lines, `rawjson` the builder's own reports, `quiet` nothing but
+    /// the digest; `auto` is `tty` on a terminal
+    #[arg(long, value_enum, value_name = "STYLE", env = "BUILDKIT_PROGRESS", default_value = "auto")]
+    pub(super) progress: Style,
+    /// Print nothing but the digest
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) iidfile: Option<PathBuf>,
+    /// Write what the builder says about the image to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<PathBuf>,
+}
+
+/// How the steps run.
+#[derive(Debug, clap::Args)]
+struct StepArgs {
+    /// The network of the steps: default, none (nothing but themselves) or host (that of the builder's machine)
+    #[arg(long, value_name = "MODE", default_value = "default")]
+    network: Network,
+    /// A line more in the steps' /etc/hosts
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    hosts: Vec<Host>,
+    /// How large the steps' /dev/shm is, as in 64m
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<ShmSize>,
+    /// A limit of the steps' processes, as in nofile=1024:4096
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    ulimits: Vec<Ulimit>,
+    /// The control group that the steps' own lie in
+    #[arg(long, value_name = "GROUP")]
+    cgroup_parent: Option<String>,
+    /// What a step may read and no image keeps; without src or env, the variable or the file called ID
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE | ,env=VARIABLE]")]
+    secrets: Vec<Secret>,
+    /// An ssh agent that a step may ask for signatures: the user's own, one at a socket, or one that gets these keys
+    #[arg(long = "ssh", value_name = "default | ID[=SOCKET | =KEY[,KEY...]]")]
+    agents: Vec<Ssh>,
+}
+
+impl StepArgs {
+    fn steps(&self) -> Steps {
+        Steps {
+            network: self.network,
+            hosts: self.hosts.clone(),
+            shm_size: self.shm_size,
+            ulimits: self.ulimits.clone(),
+            cgroup_parent: self.cgroup_parent.clone(),
+        }
+    }
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Style {
+    Auto,
+    Tty,
+    Plain,
+    Rawjson,
+    #[value(alias = "none")]
+    Quiet,
+}
+
+/// An argument that clap lets through and that cannot be meant.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UsageError {
+    #[error("--{flag} {value:?} has no key; write KEY=VALUE")]
+    NoKey { flag: &'static str, value: String },
+    #[error("--label {0:?} has no value; write KEY=VALUE")]
+    NoValue(String),
+    #[error("what is pushed needs a name; give one with -t")]
+    NothingToPush,
+    #[error("standard output is a terminal, which an archive would spoil; write dest=FILE, or send it on")]
+    Terminal,
+    #[error("standard output can take one output only")]
+    StdoutTwice,
+    #[error("--iidfile is for the id of an image, and no output here is one")]
+    NoImage,
+    #[error("DOCKER_DEFAULT_PLATFORM is {value:?}: {source}")]
+    DefaultPlatform { value: String, source: crate::registry::InvalidPlatform },
+    #[error("-t {0} has a digest, which only the build can tell; give a tag")]
+    Digest(Box<ImageRef>),
+}
+
+impl Args {
+    /// The build that is meant, with what it names looked at.
+    pub(super) fn build(&self) -> Result<Build, Failure> {
+        let source =
+            Source::find(&self.context, self.file.as_deref(), self.contexts.clone(), std::io::stdin());
+        let build = Build {
+            source: source.map_err(Failure::usage)?,
+            names: self.tags.clone(),
+            platforms: self.platforms().map_err(Failure::usage)?,
+            arguments: arguments(&self.build_args, |key| std::env::var(key).ok()).map_err(Failure::usage)?,
+            labels: labels(&self.labels).map_err(Failure::usage)?,
+            annotations: self.annotations.clone(),
+            target: self.target.clone(),
+            no_cache: match (self.no_cache, self.no_cache_filter.as_slice()) {
+                (true, _) => NoCache::All,
+                (false, []) => NoCache::Nothing,
+                (false, stages) => NoCache::Stages(stages.to_vec()),
+            },
+            steps: self.steps.steps(),
+            pull: self.pull,
+            push: self.push,
+            attestations: self
+                .attestations
+                .iter()
+                .chain(&self.provenance)
+                .chain(&self.sbom)
+                .cloned()
+                .collect(),
+            outputs: self.outputs(),
+            secrets: self.steps.secrets.clone(),
+            agents: self.steps.agents.clone(),
+            cache_from: self.cache_from.clone(),
+            cache_to: self.cache_to.clone(),
+        };
+        self.check(&build, std::io::stdout().is_terminal()).map_err(Failure::usage)?;
+        Ok(build)
+    }
+
+    /// Standard output has an archive, and nothing else.
+    pub(super) fn is_stdout_taken(&self) -> bool {
+        self.outputs.iter().any(Output::is_stdout)
+    }
+
+    fn check(&self, build: &Build, is_terminal: bool) -> Result<(), UsageError> {
+        if build.lacks_name() {
+            return Err(UsageError::NothingToPush);
+        }
+        if let Some(name) = build.all_names().into_iter().find(|name| name.has_digest()) {
+            return Err(UsageError::Digest(Box::new(name.clone())));
+        }
+        let to_stdout = self.outputs.iter().filter(|output| output.is_stdout()).count();
+        if to_stdout > 1 {
+            return Err(UsageError::StdoutTwice);
+        }
+        if to_stdout == 1 && is_terminal {
+            return Err(UsageError::Terminal);
+        }
+        let has_image = self.push || build.outputs.is_empty() || build.outputs.iter().any(Output::is_image);
+        if self.iidfile.is_some() && !has_image {
+            return Err(UsageError::NoImage);
+        }
+        Ok(())
+    }
+
+    /// `--load` adds what puts an image into the store, unless that is what is done anyway.
+    fn outputs(&self) -> Vec<Output> {
+        let mut outputs = self.outputs.clone();
+        if self.load && !outputs.iter().any(Output::is_loaded) && !(outputs.is_empty() && self.push) {
+            outputs.push(Output::docker());
+        }
+        outputs
+    }
+
+    /// Each once.
+    fn platforms(&self) -> Result<Vec<Platform>, UsageError> {
+        let mut given = self.platforms.clone();
+        if given.is_empty()
+            && let Ok(value) = std::env::var(DEFAULT_PLATFORM)
+            && !value.is_empty()
+        {
+            let parsed: Result<_, _> = value.split(',').map(str::parse).collect();
+            given = parsed.map_err(|source| UsageError::DefaultPlatform { value, source })?;
+        }
+        let mut platforms = Vec::new();
+        for platform in given {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        Ok(platforms)
+    }
+}
+
+/// `KEY=VALUE`, or `KEY` with the value of the environment, or nothing where that has none. SOURCE_DATE_EPOCH of the
+/// environment is always passed on, as other clients do.
+pub(super) fn arguments(
+    given: &[String],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, UsageError> {
+    let mut arguments = BTreeMap::new();
+    let epoch = "SOURCE_DATE_EPOCH".to_owned();
+    for argument in std::iter::once(&epoch).chain(given) {
+        let (key, value) = match argument.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (argument.as_str(), environment(argument)),
+        };
+        if key.is_empty() {
+            return Err(UsageError::NoKey { flag: "build-arg", value: argument.clone() });
+        }
+        if let Some(value) = value {
+            arguments.insert(key.to_owned(), value);
+        }
+    }
+    Ok(arguments)
+}
+
+fn labels(given: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    let pair = |label: &String| match label.split_once('=') {
+        Some(("", _)) => Err(UsageError::NoKey { flag: "label", value: label.clone() }),
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(UsageError::NoValue(label.clone())),
+    };
+    given.iter().map(pair).collect()
+}
