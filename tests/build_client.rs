@@ -7,44 +7,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Base, Instance, Outcome, Registry, Running, context, eventually, page, run, skipped, start};
+use support::{Base, Instance, Registry, Running, Workbench, context, eventually, page, run, skipped, start};
 use tempfile::TempDir;
-
-/// The shared instance, and a base image in a registry.
-struct Bench {
-    instance: &'static Instance,
-    registry: Registry,
-    base: Base,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let (instance, registry) = (Instance::shared(), Registry::open());
-        let base = Base::push(instance, &registry);
-        Self { instance, registry, base }
-    }
-
-    /// A context whose Dockerfile begins with the base image.
-    fn context(&self, dockerfile: &str, files: &[(&str, &str)]) -> TempDir {
-        let dockerfile = format!("FROM {} AS base\n{dockerfile}", self.base.image);
-        context(&[&[("Dockerfile", dockerfile.as_str())], files].concat())
-    }
-
-    fn build(&self, arguments: &[&str], directory: &TempDir) -> Outcome {
-        run(&mut self.command(arguments, directory))
-    }
-
-    fn command(&self, arguments: &[&str], directory: &TempDir) -> Command {
-        let mut command = self.instance.command();
-        command.arg("build").args(arguments).arg(directory.path());
-        command
-    }
-
-    /// What a command prints in a container of the image.
-    fn run(&self, image: &str, script: &str) -> String {
-        self.instance.mvm(&["run", "--rm", image, "sh", "-c", script]).ok()
-    }
-}
 
 /// Whether a process with these arguments runs in the guest.
 fn runs_in_guest(instance: &Instance, arguments: &str) -> bool {
@@ -68,7 +32,7 @@ fn ctrl_c_ends_the_build_in_the_guest() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let (build, _directory) = sleeping_build(bench.instance, &bench.base.image, "86401");
     build.signal("INT");
     let outcome = build.outcome();
@@ -96,7 +60,7 @@ fn only_changed_files_travel() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let large = "0123456789abcdef".repeat(200_000);
     let directory = bench.context("COPY . /data/\n", &[("large", &large), ("small", "one\n")]);
     let transferred = || {
@@ -118,7 +82,7 @@ fn options_do_what_they_say() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let dockerfile = "ARG WHO=nobody\nRUN echo $WHO > /who; cat /proc/uptime > /when\nCOPY . /data/\n\
         FROM base AS last\nRUN echo last > /stage\n";
     let files =
@@ -151,7 +115,7 @@ fn steps_run_as_they_are_asked_to() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let look = "RUN cat /etc/hosts > /hosts; ls /sys/class/net > /networks; ulimit -n > /files; \
         df -k /dev/shm | tail -n 1 > /shm\n";
     let directory = bench.context(look, &[]);
@@ -202,7 +166,7 @@ fn a_stage_may_be_built_anew_alone() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let dockerfile = "RUN cat /proc/uptime > /one\nFROM base AS second\nRUN cat /proc/uptime > /two\n";
     let directory = bench.context(dockerfile, &[]);
     let times = |name: &str, options: &[&str]| {
@@ -221,7 +185,7 @@ fn an_image_is_annotated_where_it_is_asked_for() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let directory = bench.context("", &[]);
     let image = bench.registry.image("annotated:1");
     let options = [
@@ -267,7 +231,7 @@ fn pushes_with_the_login_of_dockers_configuration() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let private = Registry::with_login();
     let image = private.image("private:1");
     let directory = bench.context("", &[]);
@@ -276,7 +240,7 @@ fn pushes_with_the_login_of_dockers_configuration() {
         let auths = login
             .map_or_else(String::new, |login| format!(r#""{}":{{"auth":"{login}"}}"#, private.address()));
         fs::write(configuration.path().join("config.json"), format!(r#"{{"auths":{{{auths}}}}}"#)).unwrap();
-        let mut command = bench.command(&["-t", &image, "--push"], &directory);
+        let mut command = bench.command(&["-t", &image, "--push"], directory.path());
         run(command.env("DOCKER_CONFIG", configuration.path()))
     };
     let refusals = [push(None), push(Some("dXNlcjp3cm9uZw=="))];
@@ -296,7 +260,7 @@ fn a_registry_may_be_at_a_port_that_a_container_publishes() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let publish = format!("{port}:80");
     let serve = ["run", "--rm", "-p", &publish, &bench.base.image, "httpd", "-f", "-p", "80", "-h", "/"];
@@ -315,7 +279,7 @@ fn the_environment_may_point_at_the_instance_itself() {
     if skipped("build-client") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Workbench::open();
     let image = bench.registry.image("env:1");
     let directory = bench.context("RUN uname -m > /machine\n", &[]);
     let environment: serde_json::Value =

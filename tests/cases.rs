@@ -1,4 +1,4 @@
-//! Each folder of tests/cases is one case, in the order of its number (tests/cases/README.md).
+//! Each folder of tests/cases/definitions is one case, in the order of its number (tests/cases/README.md).
 
 mod support;
 
@@ -14,7 +14,7 @@ const REFUSED: &str = "refused.txt";
 const MERGED: &str = "merged.yml";
 
 fn cases() -> Vec<PathBuf> {
-    let entries = fs::read_dir(Path::new(TOP).join("tests/cases")).unwrap();
+    let entries = fs::read_dir(Path::new(TOP).join("tests/cases/definitions")).unwrap();
     let mut cases: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
     cases.sort();
     cases

@@ -7,6 +7,7 @@ use prost::Message;
 use serde::Deserialize;
 use tonic::Status;
 
+use super::platform::Platforms;
 use crate::printable::printable;
 
 /// Lines shown around the ones that failed.
@@ -112,9 +113,35 @@ fn strip_prefixes(message: &str) -> &str {
     rest
 }
 
+/// What is to be said of a step that failed, by its name, its last lines and its error: of a crash under emulation, what
+/// crashed and what can be tried; else what emulates it, since that may matter; else what the lines mean.
+pub(crate) fn explained<'a>(
+    step: &str,
+    lines: impl Iterator<Item = &'a str> + Clone,
+    platforms: &Platforms,
+) -> Option<String> {
+    let hint = || lines.clone().find_map(hint).map(str::to_owned);
+    let Some((platform, emulator)) = platforms.emulated(step) else { return hint() };
+    if lines.clone().any(is_crash) {
+        return Some(format!(
+            "{emulator}, which runs {platform} here, crashed, or the program did in a way that it may not on a real {platform}; \
+             try to build this stage on the builder's own platform (FROM --platform=$BUILDPLATFORM, and cross-compile), \
+             or another version of the program"
+        ));
+    }
+    let more = hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    Some(format!("{emulator} runs {platform} here{more}"))
+}
+
+/// How a crash is told: by QEMU itself, and by a shell's exit status (128 and SIGSEGV, SIGILL, SIGBUS, SIGABRT).
+fn is_crash(text: &str) -> bool {
+    const CRASHES: [&str; 4] = ["exit code: 139", "exit code: 132", "exit code: 135", "exit code: 134"];
+    text.contains("uncaught target signal") || CRASHES.iter().any(|crash| text.contains(crash))
+}
+
 /// Explains an exit status or a sentence that would puzzle.
 pub(crate) fn hint(message: &str) -> Option<&'static str> {
-    if message.contains("uncaught target signal") || message.contains("exit code: 139") {
+    if is_crash(message) {
         Some("the program crashed; if its platform is emulated, the emulator may not know all that it needs")
     } else if message.contains("exec format error") {
         Some("the builder cannot execute programs of that platform; `mvm status` shows which it can")
@@ -158,6 +185,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::builder::platform::Known;
 
     fn status(details: Vec<Any>, message: &str) -> Status {
         let details = rpc::Status { code: 2, message: message.to_owned(), details }.encode_to_vec();
@@ -201,6 +229,29 @@ mod tests {
             serde_json::from_str::<Source>(far).unwrap().excerpt().is_some(),
             "no line is shown, and none is sought"
         );
+    }
+
+    #[test]
+    fn a_crash_names_the_emulator_and_what_to_try() {
+        let known = Known {
+            platform: "linux/arm64".parse().unwrap(),
+            broken: None,
+            emulator: Some("qemu-aarch64 10".to_owned()),
+        };
+        let platforms = Platforms { asked: vec!["linux/arm64".parse().unwrap()], known: vec![known] };
+        let said = |lines: &[&str], platforms: &Platforms| {
+            explained("[2/2] RUN x", lines.iter().copied(), platforms)
+        };
+        for crash in ["qemu: uncaught target signal 11 (Segmentation fault)", "exit code: 132"] {
+            let said = said(&["other", crash], &platforms).unwrap();
+            assert!(said.starts_with("qemu-aarch64 10, which runs linux/arm64 here, crashed"), "{said}");
+            assert!(said.contains("FROM --platform=$BUILDPLATFORM"), "{said}");
+        }
+        assert_eq!(said(&["exit code: 1"], &platforms).unwrap(), "qemu-aarch64 10 runs linux/arm64 here");
+        let full = said(&["cp: No space left on device"], &platforms).unwrap();
+        assert!(full.starts_with("qemu-aarch64 10 runs linux/arm64 here; the data disk is full"), "{full}");
+        assert_eq!(said(&["exit code: 1"], &Platforms::default()), None);
+        assert!(said(&["exit code: 139"], &Platforms::default()).unwrap().starts_with("the program crashed"));
     }
 
     #[test]

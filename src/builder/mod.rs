@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 mod export;
 mod failure;
+mod gateway;
 mod keyring;
 mod node;
 mod platform;
@@ -35,9 +36,9 @@ pub use export::{Destination, ExportError};
 pub use failure::Failure;
 pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
-pub use platform::{CannotRun, Known, check};
+pub use platform::{CannotRun, Known, Platforms};
 pub use request::{
-    Annotation, Attestation, Attested, Build, Cache, Host, NamedContext, Network, NoCache, Output, Secret,
-    SecretError, ShmSize, Source, SourceError, Ssh, Steps, Store, Ulimit,
+    Annotation, Answer, Attestation, Attested, Build, Cache, Call, Host, NamedContext, Network, NoCache,
+    Output, Secret, SecretError, ShmSize, Source, SourceError, Ssh, Steps, Store, Ulimit,
 };
 pub use solve::{BuildError, Means, Observer, Outcome, build};

@@ -18,10 +18,44 @@ pub struct Known {
     pub platform: Platform,
     /// Why it does not run, if it does not.
     pub broken: Option<String>,
+    /// What executes it, "qemu-aarch64 10.0.13"; the processor itself where there is none.
+    pub emulator: Option<String>,
 }
 
-/// Refuses a platform that is known not to run, or not known at all.
-pub fn check(platform: &Platform, known: &[Known]) -> Result<(), CannotRun> {
+/// What is known of the platforms of a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Platforms {
+    /// Those that were asked for; none is the builder's own.
+    pub asked: Vec<Platform>,
+    pub known: Vec<Known>,
+}
+
+impl Platforms {
+    /// Refuses one that is known not to run, or not known at all.
+    pub fn check(&self) -> Result<(), CannotRun> {
+        self.asked.iter().try_for_each(|platform| check(platform, &self.known))
+    }
+
+    /// The platform that a step runs on, and what emulates it. A step is named for its platform where there are several, and behind
+    /// it what it builds for: `[linux/arm64 build 2/3] RUN make`, `[linux/amd64->arm64 build 2/3] RUN make`.
+    pub(super) fn emulated(&self, step: &str) -> Option<(Platform, &str)> {
+        let known = |platform: &Platform| self.known.iter().find(|known| covers(&known.platform, platform));
+        let words = step.strip_prefix('[').and_then(|rest| rest.split([' ', ']']).next());
+        // `2/3` would be a platform too, but none that is known.
+        let named = words
+            .and_then(|word| word.split("->").next()?.parse().ok())
+            .filter(|named| known(named).is_some());
+        let only = match self.asked.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        };
+        let platform = named.or(only)?;
+        let emulator = known(&platform)?.emulator.as_deref()?;
+        Some((platform, emulator))
+    }
+}
+
+fn check(platform: &Platform, known: &[Known]) -> Result<(), CannotRun> {
     let mut reason = "the appliance has no emulator for it".to_owned();
     for candidate in known.iter().filter(|candidate| covers(&candidate.platform, platform)) {
         match &candidate.broken {
@@ -54,11 +88,12 @@ mod tests {
     #[test]
     fn what_does_not_run_is_refused_with_the_reason() {
         let known = [
-            Known { platform: platform("linux/amd64"), broken: None },
-            Known { platform: platform("linux/arm/v7"), broken: None },
+            Known { platform: platform("linux/amd64"), broken: None, emulator: None },
+            Known { platform: platform("linux/arm/v7"), broken: None, emulator: None },
             Known {
                 platform: platform("linux/s390x"),
                 broken: Some("it is not registered in binfmt_misc".to_owned()),
+                emulator: None,
             },
         ];
         for good in ["linux/amd64", "linux/amd64/v2", "linux/arm/v7", "linux/arm/v6"] {
@@ -73,5 +108,34 @@ mod tests {
             "windows/amd64 cannot run here: the appliance has no emulator for it; `mvm status` shows what can"
         );
         assert!(check(&platform("linux/arm/v8"), &known).is_err());
+    }
+
+    #[test]
+    fn a_step_is_emulated_where_its_platform_is() {
+        let known = vec![
+            Known { platform: platform("linux/amd64"), broken: None, emulator: None },
+            Known {
+                platform: platform("linux/arm/v7"),
+                broken: None,
+                emulator: Some("qemu-arm 10".to_owned()),
+            },
+        ];
+        let both = Platforms { asked: vec![platform("linux/amd64"), platform("linux/arm/v6")], known };
+        assert_eq!(
+            both.emulated("[linux/arm/v6 build 2/3] RUN x"),
+            Some((platform("linux/arm/v6"), "qemu-arm 10"))
+        );
+        assert_eq!(both.emulated("[linux/amd64->arm/v6 2/3] RUN x"), None, "it runs where the builder does");
+        for native in [
+            "[linux/amd64 2/3] RUN x",
+            "[2/3] RUN linux/arm/v7",
+            "[build 1/2] RUN x",
+            "exporting",
+            "[internal] x",
+        ] {
+            assert_eq!(both.emulated(native), None, "{native}");
+        }
+        let one = Platforms { asked: vec![platform("linux/arm/v7")], ..both };
+        assert_eq!(one.emulated("[2/3] RUN x"), Some((platform("linux/arm/v7"), "qemu-arm 10")));
     }
 }

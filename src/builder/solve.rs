@@ -7,9 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
-use bollard_buildkit_proto::moby::buildkit::v1::{
-    SolveRequest, SolveResponse, StatusRequest, StatusResponse,
-};
+use bollard_buildkit_proto::moby::buildkit::v1::{StatusRequest, StatusResponse};
 use futures::StreamExt;
 use thiserror::Error;
 use tokio::task::JoinHandle;
@@ -19,7 +17,8 @@ use tonic::{Code, Status, Streaming};
 use super::attach::{AttachError, Attached, FinishError};
 use super::endpoint::{Endpoint, EndpointError};
 use super::failure::Failure;
-use super::request::{Build, Store};
+use super::platform::Platforms;
+use super::request::{Answer, Build, Call, Store};
 use super::session::{self, Session, Upload};
 use super::tunnel;
 use crate::registry::credentials::Credentials;
@@ -81,6 +80,8 @@ pub struct Means {
     /// What tells this machine from others, for good.
     pub node: String,
     pub credentials: Credentials,
+    /// What is known of the platforms, for what is said of a failure.
+    pub platforms: Platforms,
 }
 
 impl Outcome {
@@ -92,6 +93,11 @@ impl Outcome {
     /// What Docker calls the image's id: the digest of its configuration where the exporter said it, else that of the image.
     pub fn image_id(&self) -> Option<&str> {
         self.response.get("containerimage.config.digest").map(String::as_str).or(self.digest())
+    }
+
+    /// What was answered, where something was asked.
+    pub fn answer(&self, call: &Call) -> Option<Answer> {
+        call.answer(|key| self.response.get(key).cloned())
     }
 
     /// What the exporters said, with what is JSON in base64 (descriptors) as JSON.
@@ -118,7 +124,8 @@ pub async fn build<O: Observer + ?Sized>(
         observer.note(&format!("there is no cache in {directory:?} yet, so nothing is read from there"));
     }
     let id = random_id();
-    let request = build.solve_request(&random_id(), &id, &attached.exports, attached.imports);
+    let reference = random_id();
+    let request = build.solve_request(&reference, &id, &attached.exports, attached.imports);
     let rest = attached.rest;
     let session = Session {
         id,
@@ -137,11 +144,20 @@ pub async fn build<O: Observer + ?Sized>(
         // Whatever ends these ends the solve as well, which says more about it.
         let _ = tokio::join!(session.serve(near), tunnel);
     }));
-    let result = Run { client: client(channel), observer: &mut *observer }.run(request, cancel).await;
+    let mut control = client(channel.clone());
+    let run = Run { client: control.clone(), observer: &mut *observer };
+    let result = if build.call.is_some() {
+        run.run(&reference, super::gateway::ask(channel, control, request), cancel).await
+    } else {
+        let solve = async move { Ok(control.solve(request).await?.into_inner().exporter_response) };
+        run.run(&reference, solve, cancel).await
+    };
     observer.end();
-    let outcome = result?;
-    rest.finish(&outcome.response)?;
-    Ok(outcome)
+    let response = result?;
+    if build.call.is_none() {
+        rest.finish(&response)?;
+    }
+    Ok(Outcome { reference, response })
 }
 
 fn client(channel: Channel) -> ControlClient<Channel> {
@@ -163,16 +179,16 @@ struct Run<'a, O: ?Sized> {
 }
 
 impl<O: Observer + ?Sized> Run<'_, O> {
+    /// Follows `solve`, the build called `reference`, to its end.
     async fn run(
         mut self,
-        request: SolveRequest,
+        reference: &str,
+        solve: impl Future<Output = Result<HashMap<String, String>, Status>>,
         cancel: impl Future<Output = ()>,
-    ) -> Result<Outcome, BuildError> {
-        let reference = request.r#ref.clone();
-        let mut solver = self.client.clone();
-        let mut solve = Box::pin(async move { solver.solve(request).await });
+    ) -> Result<HashMap<String, String>, BuildError> {
+        let mut solve = Box::pin(solve);
         let mut watcher = self.client.clone();
-        let watched = StatusRequest { r#ref: reference.clone() };
+        let watched = StatusRequest { r#ref: reference.to_owned() };
         let mut watch = Box::pin(async move { watcher.status(watched).await });
         let mut cancel = std::pin::pin!(cancel);
         let mut status = Updates::Opening;
@@ -196,7 +212,7 @@ impl<O: Observer + ?Sized> Run<'_, O> {
                         status = tokio::time::timeout(LAST_STATUS, watch).await.map_or(Updates::Over, Updates::from);
                     }
                     self.drain(status, LAST_STATUS).await;
-                    return ended(reference, result.map(tonic::Response::into_inner));
+                    return result.map_err(failed);
                 }
             }
         }
@@ -236,11 +252,11 @@ impl Updates {
     }
 }
 
-fn ended(reference: String, result: Result<SolveResponse, Status>) -> Result<Outcome, BuildError> {
-    match result {
-        Ok(response) => Ok(Outcome { reference, response: response.exporter_response }),
-        Err(status) if is_lost(&status) => Err(BuildError::Lost(super::error::root(&status))),
-        Err(status) => Err(BuildError::Failed(Box::new(Failure::from_status(&status)))),
+fn failed(status: Status) -> BuildError {
+    if is_lost(&status) {
+        BuildError::Lost(super::error::root(&status))
+    } else {
+        BuildError::Failed(Box::new(Failure::from_status(&status)))
     }
 }
 

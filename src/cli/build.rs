@@ -8,10 +8,11 @@ use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::builder::progress::{Display, Plain, Quiet, RawJson, Tty};
-use crate::builder::{self, Build, BuildError, Endpoint, Known, Means, Outcome, Store};
+use crate::builder::{self, Build, BuildError, Call, Endpoint, Known, Means, Outcome, Platforms, Store};
 use crate::instance::Paths;
 use crate::registry::Platform;
 use crate::registry::credentials::Credentials;
+use crate::supervisor;
 
 mod args;
 mod ports;
@@ -36,20 +37,30 @@ struct ResultFileError {
 )]
 struct NoDocker;
 
+/// The Dockerfile's own frontend, or an old one.
+#[derive(Debug, thiserror::Error)]
+#[error("the frontend that this Dockerfile is for does not answer that")]
+struct NoAnswer;
+
 /// What the guest's self-test found; waits for it right after a boot, and while it is done again because a registration
 /// has changed.
-async fn known_platforms(paths: &Paths) -> Result<Vec<Known>, Failure> {
+async fn platforms(paths: &Paths, asked: Vec<Platform>) -> Result<Platforms, Failure> {
+    if asked.is_empty() {
+        return Ok(Platforms::default());
+    }
     let found = async { Agent::at(&paths.agent_socket()).await?.platforms(false).await };
     let found = found.await.map_err(|error| match error {
         error if error.is_no_machine() => Failure::no_machine(error),
         error => error.into(),
     })?;
-    let known = |found: protocol::agent::Platform| {
-        let reason = if found.reason.is_empty() { "its self-test failed".to_owned() } else { found.reason };
+    let known = |found: supervisor::protocol::Platform| {
+        let reason = found.reason.unwrap_or_else(|| "its self-test failed".to_owned());
         // A platform of a spelling that we do not know is none that can be asked for.
-        Some(Known { platform: found.platform.parse().ok()?, broken: (!found.works).then_some(reason) })
+        let platform = found.platform.parse().ok()?;
+        Some(Known { platform, broken: (!found.works).then_some(reason), emulator: found.emulator })
     };
-    Ok(found.into_iter().filter_map(known).collect())
+    let known = found.into_iter().map(Into::into).filter_map(known).collect();
+    Ok(Platforms { asked, known })
 }
 
 /// Builds with the builder that is meant.
@@ -58,34 +69,30 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let build = args.build()?;
     let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
     let node = builder::node_id(&context.home.state)?;
-    let store = match &target {
+    let (store, platforms) = match &target {
         Target::Instance(paths) => {
-            if !build.platforms.is_empty() {
-                refuse_unknown(&build.platforms, &known_platforms(paths).await?)?;
-            }
-            Store::Docker
+            let platforms = platforms(paths, build.platforms.clone()).await?;
+            // Before anything is sent.
+            platforms.check().map_err(Failure::usage)?;
+            (Store::Docker, platforms)
         }
         Target::Other(_) if build.needs_docker() => return Err(Failure::usage(NoDocker)),
-        Target::Other(_) => Store::Worker,
+        Target::Other(_) => (Store::Worker, Platforms::default()),
     };
     let ports = LoopbackPorts::of(&build);
-    for port in ports.from_dockerfile.iter().filter(|_| !args.is_quiet()) {
+    for port in ports.from_dockerfile.iter().filter(|_| !args.is_quiet() && args.progress != Style::Rawjson) {
         eprintln!(
             "the Dockerfile names a registry at 127.0.0.1:{port}: the build can reach that port of this machine"
         );
     }
     let _ports = target.open_ports(ports.all()).await?;
     let endpoint = Endpoint::unix(target.socket(&BUILDKIT));
-    run_with(&args, &build, Means { endpoint, store, node, credentials: Credentials::from_env() }).await
-}
-
-/// Refuses a platform that does not run before anything is sent.
-fn refuse_unknown(platforms: &[Platform], known: &[Known]) -> Result<(), Failure> {
-    platforms.iter().try_for_each(|platform| builder::check(platform, known)).map_err(Failure::usage)
+    let means = Means { endpoint, store, node, credentials: Credentials::from_env(), platforms };
+    run_with(&args, &build, means, &target.name()).await
 }
 
 /// Builds, prints the digest to stdout, and everything else to stderr.
-async fn run_with(args: &Args, build: &Build, means: Means) -> Result<(), Failure> {
+async fn run_with(args: &Args, build: &Build, means: Means, builder: &str) -> Result<(), Failure> {
     let cancel = async {
         // Without a handler Ctrl-C would end the process: that is an end too.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -96,10 +103,11 @@ async fn run_with(args: &Args, build: &Build, means: Means) -> Result<(), Failur
         // One of an earlier build would be taken for this one's.
         let _ = std::fs::remove_file(path);
     }
+    let platforms = means.platforms.clone();
     let mut display = args.display();
     let result = builder::build(build, means, display.as_mut(), cancel).await;
     if let Err(BuildError::Failed(failure)) = &result {
-        eprint!("{}", display.report(failure));
+        eprint!("{}", display.graph().report(failure, &platforms));
     }
     let outcome = result.map_err(|error| match error {
         BuildError::Endpoint(_) | BuildError::Lost(_) => Failure::no_machine(error),
@@ -107,7 +115,17 @@ async fn run_with(args: &Args, build: &Build, means: Means) -> Result<(), Failur
         BuildError::Attach(_) => Failure::usage(error),
         BuildError::Failed(_) | BuildError::Finish(_) => Failure::from(error),
     })?;
-    args.finish(&outcome)
+    match &build.call {
+        Some(call) => answer(call, &outcome),
+        None => args.finish(&outcome, builder),
+    }
+}
+
+/// Prints what the frontend was asked; that it found something is a failure.
+fn answer(call: &Call, outcome: &Outcome) -> Result<(), Failure> {
+    let answer = outcome.answer(call).ok_or(NoAnswer)?;
+    print_line(answer.text.trim_end())?;
+    if answer.is_bad { Err(Failure::Status(1)) } else { Ok(()) }
 }
 
 impl Args {
@@ -126,7 +144,7 @@ impl Args {
         }
     }
 
-    fn finish(&self, outcome: &Outcome) -> Result<(), Failure> {
+    fn finish(&self, outcome: &Outcome, builder: &str) -> Result<(), Failure> {
         if let Some(digest) = outcome.digest().filter(|_| !self.is_stdout_taken()) {
             print_line(digest)?;
         }
@@ -134,7 +152,11 @@ impl Args {
             write(path, id.as_bytes())?;
         }
         if let Some(path) = &self.metadata_file {
-            write(path, serde_json::to_string_pretty(&outcome.metadata())?.as_bytes())?;
+            let mut metadata = outcome.metadata();
+            // Builder, node and build, under the name that tools of buildx look for.
+            let reference = format!("{builder}/{builder}/{}", outcome.reference);
+            metadata.insert("buildx.build.ref".to_owned(), reference.into());
+            write(path, serde_json::to_string_pretty(&metadata)?.as_bytes())?;
         }
         Ok(())
     }

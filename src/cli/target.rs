@@ -56,6 +56,16 @@ impl Target {
         Ok(ours.map_or_else(|| Self::Other(socket.to_owned()), Self::Instance))
     }
 
+    /// What it is called where it is told from others.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Instance(paths) => {
+                paths.directory().file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
+            Self::Other(_) => "remote".to_owned(),
+        }
+    }
+
     pub(super) fn socket(&self, interface: &Interface) -> PathBuf {
         match self {
             Self::Instance(paths) => (interface.socket)(paths),

@@ -1,7 +1,7 @@
 //! Programs that a test runs: with a deadline, and with their whole output in the message of a failure.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -110,12 +110,30 @@ pub fn run(command: &mut Command) -> Outcome {
     start(command).outcome()
 }
 
-/// Starts a program with its output caught. Its stdin is closed unless the command says otherwise.
+/// Runs a program to its end, and lets it read this.
+#[track_caller]
+pub fn run_with_input(command: &mut Command, input: &[u8]) -> Outcome {
+    let mut running = start_with(command, Stdio::piped());
+    let mut stdin = running.child.stdin.take().expect("stdin is a pipe");
+    let input = input.to_vec();
+    // One that ends without reading it all is no failure of ours.
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+    let outcome = running.outcome();
+    writer.join().expect("the input was written");
+    outcome
+}
+
+/// Starts a program with its output caught and its stdin closed.
 #[track_caller]
 pub fn start(command: &mut Command) -> Running {
+    start_with(command, Stdio::null())
+}
+
+#[track_caller]
+fn start_with(command: &mut Command, stdin: Stdio) -> Running {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let spawned = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
     let stdout = child.stdout.take().map(collect).expect("stdout is a pipe");
     let stderr = child.stderr.take().map(collect).expect("stderr is a pipe");

@@ -9,8 +9,10 @@ mod appliance;
 mod artifact;
 mod command;
 mod eventually;
+mod file_server;
 mod images;
 mod instance;
+mod keys;
 mod kvm_instance;
 mod layout;
 mod page;
@@ -22,13 +24,16 @@ mod rig;
 mod skip;
 mod tools;
 mod vsock_bench;
+mod workbench;
 
 pub use appliance::{Appliance, unpacked};
 pub use artifact::{STATIC, built};
-pub use command::{Outcome, Running, run, start};
+pub use command::{Outcome, Running, run, run_with_input, start};
 pub use eventually::eventually;
+pub use file_server::FileServer;
 pub use images::{Base, PLATFORMS, context, steps};
 pub use instance::{Instance, Options};
+pub use keys::Keys;
 pub use kvm_instance::KvmInstance;
 pub use layout::{layout, layout_of, layout_with, put};
 pub use page::page;
@@ -40,6 +45,7 @@ pub use rig::Rig;
 pub use skip::{left_out, skipped, there_is_kvm};
 pub use tools::{docker, old_qemu, rig_files, tool};
 pub use vsock_bench::VsockBench;
+pub use workbench::Workbench;
 
 /// The program under test.
 pub const MVM: &str = env!("CARGO_BIN_EXE_mvm");

@@ -1,5 +1,6 @@
 //! A result that is one stream: an archive.
 
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,16 @@ pub(crate) fn receive(
         Destination::Directory(_) | Destination::Layout(_) => Err(ExportError::Unasked),
         Destination::File(place) => {
             let failed = |source| ExportError::Write { path: place.clone(), source };
-            let mut temporary = beside(place).map_err(failed)?;
+            // What a link leads to is written, and not the link.
+            let place = fs::canonicalize(place).unwrap_or_else(|_| place.clone());
+            // A pipe or a device is there to be written to, not to be replaced.
+            if fs::metadata(&place).is_ok_and(|found| !found.is_file()) {
+                let mut device = File::options().write(true).open(&place).map_err(failed)?;
+                return copy(&mut device, &failed).map(|()| None);
+            }
+            let mut temporary = beside(&place).map_err(failed)?;
             copy(temporary.as_file_mut(), &failed)?;
-            Ok(Some(Arrived::File(Written { temporary, place: place.clone() })))
+            Ok(Some(Arrived::File(Written { temporary, place })))
         }
     }
 }
@@ -80,6 +88,22 @@ mod tests {
         written.commit().unwrap();
         assert_eq!(std::fs::read(&place).unwrap(), b"ab");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_by_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        fs::write(&real, "before").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let Some(Arrived::File(written)) = receive_all(&link, vec![Ok(Bytes::from_static(b"a"))]).unwrap()
+        else {
+            panic!("no file");
+        };
+        written.commit().unwrap();
+        assert!(link.is_symlink() && fs::read(&real).unwrap() == b"a");
+        let null = receive_all(Path::new("/dev/null"), vec![Ok(Bytes::from_static(b"a"))]).unwrap();
+        assert!(null.is_none(), "it is written already");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexS
 use super::transfer::Transfer;
 use super::warning::Warnings;
 use crate::builder::failure::{self, Failure};
+use crate::builder::platform::Platforms;
 use crate::printable::printable;
 
 /// Lines kept of a step, and bytes kept of a line: what a report of a failure shows.
@@ -39,7 +40,7 @@ pub(crate) struct Step {
 
 /// All steps so far.
 #[derive(Debug, Default)]
-pub(crate) struct Graph {
+pub struct Graph {
     steps: HashMap<String, Step>,
     started: usize,
     warnings: Warnings,
@@ -64,7 +65,7 @@ impl Graph {
     }
 
     /// What is to be said of warnings at the end.
-    pub(crate) fn warned(&self) -> &Warnings {
+    pub(super) fn warned(&self) -> &Warnings {
         &self.warnings
     }
 
@@ -126,8 +127,8 @@ impl Graph {
         lines
     }
 
-    /// What a reader needs to see of a failure.
-    pub(crate) fn report(&self, failure: &Failure) -> String {
+    /// What a reader needs to see of a failure: the step, its last words, its place in the Dockerfile, and what emulated it.
+    pub fn report(&self, failure: &Failure, platforms: &Platforms) -> String {
         let mut report = String::new();
         let by_digest = failure.vertex.as_ref().and_then(|digest| self.steps.get(digest));
         let failed = by_digest
@@ -138,14 +139,18 @@ impl Graph {
                 report.push_str(line);
                 report.push('\n');
             }
-            if let Some(hint) = step.last_lines.iter().find_map(|line| failure::hint(line)) {
-                report.push_str(&format!(" ({hint})\n"));
-            }
             report.push_str("------\n");
         }
         if let Some(excerpt) = &failure.excerpt {
             report.push_str(excerpt);
             report.push('\n');
+        }
+        if let Some(step) = failed {
+            let lines = step.last_lines.iter().map(String::as_str);
+            if let Some(said) = failure::explained(&step.name, lines.chain([step.error.as_str()]), platforms)
+            {
+                report.push_str(&format!("{said}\n"));
+            }
         }
         report
     }
@@ -170,7 +175,7 @@ impl Step {
         self.error.ends_with("context canceled")
     }
 
-    pub(crate) fn transfers(&self) -> &[Transfer] {
+    pub(super) fn transfers(&self) -> &[Transfer] {
         &self.transfers
     }
 
@@ -218,6 +223,7 @@ pub(crate) fn elapsed(from: Option<Timestamp>, until: Option<Timestamp>) -> Dura
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::builder::platform::Known;
 
     fn vertex(digest: &str, name: &str) -> Vertex {
         let started = Some(Timestamp::default());
@@ -257,9 +263,11 @@ mod tests {
     }
 
     #[test]
-    fn a_report_names_step_lines_and_place() {
+    fn a_report_names_step_lines_place_and_emulator() {
         let mut graph = Graph::default();
-        graph.vertex(&vertex("a", "[linux/arm64 2/2] RUN false"));
+        let crashed =
+            Vertex { error: "exit code: 139".to_owned(), ..vertex("a", "[linux/arm64 2/2] RUN false") };
+        graph.vertex(&crashed);
         graph.log("a", b"qemu: uncaught target signal 11 (Segmentation fault) - core dumped\n");
         let failure = Failure {
             message: "exit code: 139".to_owned(),
@@ -267,10 +275,19 @@ mod tests {
             excerpt: Some("Dockerfile:2".to_owned()),
             hint: None,
         };
-        let report = graph.report(&failure);
+        let report = graph.report(&failure, &Platforms::default());
         assert!(report.starts_with("------\n > [linux/arm64 2/2] RUN false:\nqemu: uncaught"), "{report}");
-        assert!(report.contains("(the program crashed; if its platform is emulated"), "{report}");
-        assert!(report.ends_with("------\nDockerfile:2\n"), "{report}");
+        assert!(report.contains("------\nDockerfile:2\nthe program crashed"), "{report}");
+        let arm64 = Known {
+            platform: "linux/arm64".parse().unwrap(),
+            broken: None,
+            emulator: Some("qemu-aarch64 10.0.13".to_owned()),
+        };
+        let report = graph.report(&failure, &Platforms { asked: Vec::new(), known: vec![arm64] });
+        assert!(
+            report.contains("Dockerfile:2\nqemu-aarch64 10.0.13, which runs linux/arm64 here, crashed"),
+            "{report}"
+        );
     }
 
     #[test]

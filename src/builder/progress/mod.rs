@@ -10,22 +10,22 @@ mod warning;
 
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
+pub use graph::Graph;
 pub use plain::Plain;
 pub use rawjson::RawJson;
 pub use tty::Tty;
 
-use super::failure::Failure;
 use super::solve::Observer;
 
 /// Who shows a build to its user.
 pub trait Display: Observer {
-    /// What a reader needs to see of a failure: the step, its last words, its place.
-    fn report(&self, failure: &Failure) -> String;
+    /// The steps as they are known now, for what is to be said of them at the end.
+    fn graph(&self) -> &Graph;
 }
 
 /// Prints nothing while the build goes well, but remembers what is needed when it does not.
 #[derive(Debug, Default)]
-pub struct Quiet(graph::Graph);
+pub struct Quiet(Graph);
 
 impl Observer for Quiet {
     fn update(&mut self, status: &StatusResponse) {
@@ -38,7 +38,7 @@ impl Observer for Quiet {
 }
 
 impl Display for Quiet {
-    fn report(&self, failure: &Failure) -> String {
-        self.0.report(failure)
+    fn graph(&self) -> &Graph {
+        &self.0
     }
 }

@@ -9,7 +9,6 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, VertexLog, Vert
 
 use super::graph::{Graph, elapsed};
 use super::{Display, transfer};
-use crate::builder::failure::Failure;
 use crate::builder::solve::Observer;
 
 /// A transfer under way is mentioned this often.
@@ -155,8 +154,8 @@ impl<W: Write> Observer for Plain<W> {
 }
 
 impl<W: Write> Display for Plain<W> {
-    fn report(&self, failure: &Failure) -> String {
-        self.graph.report(failure)
+    fn graph(&self) -> &Graph {
+        &self.graph
     }
 }
 

@@ -15,7 +15,6 @@ use serde_json::{Map, Value, json};
 
 use super::Display;
 use super::graph::Graph;
-use crate::builder::failure::Failure;
 use crate::builder::solve::Observer;
 
 /// Prints to any writer; a writer that fails is not a reason to fail the build.
@@ -44,8 +43,8 @@ impl<W: Write> Observer for RawJson<W> {
 }
 
 impl<W: Write> Display for RawJson<W> {
-    fn report(&self, failure: &Failure) -> String {
-        self.graph.report(failure)
+    fn graph(&self) -> &Graph {
+        &self.graph
     }
 }
 

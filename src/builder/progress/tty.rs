@@ -10,7 +10,6 @@ use console::{Style, Term, measure_text_width, truncate_str};
 
 use super::Display;
 use super::graph::{Graph, Step};
-use crate::builder::failure::Failure;
 use crate::builder::solve::Observer;
 use crate::printable::printable;
 
@@ -114,8 +113,8 @@ impl<W: Write> Observer for Tty<W> {
 }
 
 impl<W: Write> Display for Tty<W> {
-    fn report(&self, failure: &Failure) -> String {
-        self.graph.report(failure)
+    fn graph(&self) -> &Graph {
+        &self.graph
     }
 }
 

@@ -4,6 +4,7 @@
 mod annotation;
 mod attestation;
 mod cache;
+mod call;
 mod fields;
 mod output;
 mod secret;
@@ -19,6 +20,7 @@ pub use annotation::Annotation;
 pub use attestation::{Attestation, Attested};
 pub use cache::Cache;
 pub(super) use cache::Local;
+pub use call::{Answer, Call};
 pub use output::Output;
 pub use secret::{Secret, SecretError};
 pub(super) use source::Place;
@@ -43,6 +45,8 @@ pub struct Build {
     pub labels: BTreeMap<String, String>,
     pub annotations: Vec<Annotation>,
     pub target: Option<String>,
+    /// What is asked, where nothing is to be built.
+    pub call: Option<Call>,
     /// What is built anew.
     pub no_cache: NoCache,
     pub steps: Steps,
@@ -137,6 +141,14 @@ impl Build {
         let mut set = |key: &str, value: &str| drop(attributes.insert(key.to_owned(), value.to_owned()));
         for (key, value) in self.source.attributes() {
             set(&key, &value);
+        }
+        let mut capabilities = self.source.capabilities();
+        if let Some(call) = &self.call {
+            set("requestid", call.id);
+            capabilities.push("moby.buildkit.frontend.subrequests");
+        }
+        if !capabilities.is_empty() {
+            set("frontend.caps", &capabilities.join(","));
         }
         if !self.platforms.is_empty() {
             let platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
@@ -268,6 +280,7 @@ mod tests {
             labels: BTreeMap::new(),
             annotations: Vec::new(),
             target: Some("t".to_owned()),
+            call: None,
             no_cache: NoCache::All,
             steps: Steps::default(),
             pull: false,

@@ -155,14 +155,8 @@ impl Source {
     pub(super) fn attributes(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut set = |key: &str, value: &str| all.push((key.to_owned(), value.to_owned()));
-        let mut capabilities = Vec::new();
         match &self.context {
-            Context::Remote(address) => {
-                set("context", address);
-                if address.contains('?') {
-                    capabilities.push("moby.buildkit.frontend.gitquerystring");
-                }
-            }
+            Context::Remote(address) => set("context", address),
             Context::Archive(_) => set("context", Upload::URL),
             Context::Directory(_) | Context::Nothing(_) => {}
         }
@@ -180,13 +174,17 @@ impl Source {
         for (number, named) in self.named.iter().enumerate() {
             set(&format!("context:{}", named.name), &named.address(number));
         }
-        if !self.named.is_empty() {
-            capabilities.push("moby.buildkit.frontend.contexts+forward");
-        }
-        if !capabilities.is_empty() {
-            set("frontend.caps", &capabilities.join(","));
-        }
         all
+    }
+
+    /// What the frontend has to be able to do for it.
+    pub(super) fn capabilities(&self) -> Vec<&'static str> {
+        let queried = matches!(&self.context, Context::Remote(address) if address.contains('?'));
+        let needed = [
+            (queried, "moby.buildkit.frontend.gitquerystring"),
+            (!self.named.is_empty(), "moby.buildkit.frontend.contexts+forward"),
+        ];
+        needed.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, name)| name).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use crate::builder::{Annotation, Attestation, Attested, Host, Network, ShmSize, Steps, Ulimit};
-use crate::builder::{Build, Cache, NamedContext, NoCache, Output, Secret, Source, Ssh};
+use crate::builder::{Build, Cache, Call, NamedContext, NoCache, Output, Secret, Source, Ssh};
 use crate::registry::{ImageRef, Platform};
 
 /// The platforms to build for where none is given, as Docker's clients have it.
@@ -86,6 +86,13 @@ pub struct Args {
     /// Attach what is said of the image: type=provenance or type=sbom, and how
     #[arg(long = "attest", value_name = "type=KIND[,KEY=VALUE...]")]
     attestations: Vec<Attestation>,
+    /// Build nothing, but say what is not as it should be with the Dockerfile (check), which arguments (outline) or which stages
+    /// (targets) it has
+    #[arg(long, value_name = "METHOD[,format=json]", value_parser = Method::parse)]
+    call: Option<Method>,
+    /// The same as --call check
+    #[arg(long, conflicts_with = "call")]
+    check: bool,
     /// How to show progress, on stderr: `tty` draws, `plain` prints lines, `rawjson` the builder's own reports, `quiet` nothing but
     /// the digest; `auto` is `tty` on a terminal
     #[arg(long, value_enum, value_name = "STYLE", env = "BUILDKIT_PROGRESS", default_value = "auto")]
@@ -99,6 +106,16 @@ pub struct Args {
     /// Write what the builder says about the image to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,
+}
+
+/// What is called; `build` is nothing but what is done anyway.
+#[derive(Debug, Clone)]
+struct Method(Option<Call>);
+
+impl Method {
+    fn parse(text: &str) -> Result<Self, String> {
+        Call::parse(text).map(Self)
+    }
 }
 
 /// How the steps run.
@@ -184,6 +201,11 @@ impl Args {
             labels: labels(&self.labels).map_err(Failure::usage)?,
             annotations: self.annotations.clone(),
             target: self.target.clone(),
+            call: if self.check {
+                Some(Call::check())
+            } else {
+                self.call.clone().and_then(|method| method.0)
+            },
             no_cache: match (self.no_cache, self.no_cache_filter.as_slice()) {
                 (true, _) => NoCache::All,
                 (false, []) => NoCache::Nothing,

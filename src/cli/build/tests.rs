@@ -108,27 +108,19 @@ fn ports_of_names_arguments_and_dockerfile() {
     assert_eq!((ports.asked, ports.from_dockerfile), (vec![5000, 5002], vec![5001]));
 }
 
-#[test]
-fn a_platform_that_does_not_run_is_refused_before_anything_is_sent() {
-    let directory = context();
-    let args = parse(&["--platform", "linux/s390x", directory.path().to_str().unwrap()]).unwrap();
-    let known = Known { platform: "linux/s390x".parse().unwrap(), broken: Some("why".to_owned()) };
-    match refuse_unknown(&args.build().unwrap().platforms, &[known]) {
-        Err(Failure::Usage(cause)) => {
-            assert_eq!(cause.to_string(), "linux/s390x cannot run here: why; `mvm status` shows what can");
-        }
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn without_a_builder_the_exit_status_is_3() {
     let directory = context();
     let args = parse(&[directory.path().to_str().unwrap()]).unwrap();
     let endpoint = Endpoint::unix(directory.path().join("none.sock"));
-    let means =
-        Means { endpoint, store: Store::Docker, node: "n".to_owned(), credentials: Credentials::from_env() };
-    let result = run_with(&args, &args.build().unwrap(), means).await;
+    let means = Means {
+        endpoint,
+        store: Store::Docker,
+        node: "n".to_owned(),
+        credentials: Credentials::from_env(),
+        platforms: Platforms::default(),
+    };
+    let result = run_with(&args, &args.build().unwrap(), means, "x").await;
     assert!(
         matches!(&result, Err(Failure::NoMachine(cause)) if cause.to_string().ends_with("start it with `mvm up`")),
         "{result:?}"

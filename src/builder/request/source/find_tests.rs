@@ -100,7 +100,7 @@ fn addresses_are_told_from_directories() {
         assert_eq!(source.needs_ssh(), ssh, "{address}");
     }
     let query = find(Path::new("https://h/r.git?branch=x"), None, b"").unwrap();
-    assert_eq!(attributes(&query)["frontend.caps"], "moby.buildkit.frontend.gitquerystring");
+    assert_eq!(query.capabilities(), ["moby.buildkit.frontend.gitquerystring"]);
     for path in ["a:b", "@a:b", "a b@c:d", "a@b", "ftp://x"] {
         assert!(
             find(Path::new(path), None, b"").unwrap_err().starts_with("cannot open the build context"),

@@ -1,0 +1,105 @@
+//! Each folder of tests/cases/builds is built twice in one builder, by `mvm build` and by Debian's `docker buildx build`, with the
+//! same arguments (tests/cases/README.md): the images are the same to the last bit.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use support::{Keys, Outcome, TOP, Workbench, docker, run, run_with_input, skipped, steps};
+use tempfile::TempDir;
+
+/// A case, in a directory of its own.
+struct Case {
+    name: String,
+    directory: TempDir,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        let entries = fs::read_dir(Path::new(TOP).join("tests/cases/builds")).unwrap();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths.iter().map(|path| Self::of(path)).collect()
+    }
+
+    /// A copy, since some are completed here: names that no repository can hold, links, modes.
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let directory = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
+        run(Command::new("cp").arg("--recursive").arg(path.join(".")).arg(directory.path())).ok();
+        let case = Self { name, directory };
+        fs::create_dir_all(case.context()).unwrap();
+        let make = case.directory.path().join("make");
+        if make.exists() {
+            run(Command::new("sh").arg("-e").arg(make).current_dir(case.context())).ok();
+        }
+        case
+    }
+
+    fn context(&self) -> PathBuf {
+        self.directory.path().join("context")
+    }
+
+    fn lines(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.directory.path().join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Builds with a client; the image's digest, and how it went.
+    fn build(&self, mut client: Command, base: &str) -> (String, Outcome) {
+        let metadata = self.directory.path().join("metadata.json");
+        let _ = fs::remove_file(&metadata);
+        let mut arguments: Vec<_> =
+            self.lines("arguments").iter().map(|argument| argument.replace("${BASE}", base)).collect();
+        if arguments.is_empty() {
+            arguments.push(".".to_owned());
+        }
+        client.args(["--progress", "plain", "--provenance=false", "--build-arg", &format!("BASE={base}")]);
+        client.arg("--metadata-file").arg(&metadata).args(arguments);
+        client.current_dir(self.context()).env("SOURCE_DATE_EPOCH", "1000000000");
+        client.envs(self.lines("environment").iter().filter_map(|line| line.split_once('=')));
+        let input = fs::read(self.directory.path().join("stdin"));
+        let outcome = match input {
+            Ok(input) => run_with_input(&mut client, &input),
+            Err(_) => run(&mut client),
+        };
+        assert_eq!(outcome.status, 0, "{}: {outcome}", self.name);
+        let said: Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+        (said["containerimage.digest"].as_str().unwrap().to_owned(), outcome)
+    }
+}
+
+#[test]
+fn mvm_and_buildx_make_the_same_images() {
+    if skipped("build-cases") {
+        return;
+    }
+    let bench = Workbench::open();
+    let keys = Keys::make();
+    let home = tempfile::tempdir().unwrap();
+    let cases = Case::all();
+    assert!(cases.len() >= 30, "only {} are there", cases.len());
+    let mut different = Vec::new();
+    for (number, case) in (1..).zip(&cases) {
+        assert!(case.name.starts_with(&format!("{number:03}-")), "{} has not the number {number}", case.name);
+        let mut buildx = docker(&bench.instance.docker_socket());
+        buildx.env("BUILDX_CONFIG", home.path()).args(["buildx", "build"]);
+        let mut mvm = bench.instance.command();
+        mvm.arg("build");
+        for client in [&mut buildx, &mut mvm] {
+            client.env("SSH_AUTH_SOCK", keys.socket()).env_remove("BUILDKIT_PROGRESS");
+        }
+        let (theirs, _) = case.build(buildx, &bench.base.image);
+        let (ours, outcome) = case.build(mvm, &bench.base.image);
+        // What they sent is what we send, so nothing is built again.
+        let built: Vec<_> = steps(&outcome.stderr).into_iter().filter(|(_, cached)| !cached).collect();
+        if ours != theirs || !built.is_empty() {
+            different
+                .push(format!("{}: {theirs} of buildx, {ours} of mvm; built again: {built:?}", case.name));
+        }
+    }
+    assert!(different.is_empty(), "{} of {}:\n{}", different.len(), cases.len(), different.join("\n"));
+}

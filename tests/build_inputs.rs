@@ -1,0 +1,271 @@
+//! What a build is made from: contexts of every kind, secrets, ssh agents.
+
+mod support;
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use support::{
+    FileServer, Keys, Outcome, Running, Workbench, context, eventually, run, run_with_input, skipped, start,
+};
+
+const COPY: &str = "COPY . /data/\n";
+
+/// An archive of these files.
+fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn with_input(bench: &Workbench, arguments: &[&str], context: &str, input: &[u8]) -> Outcome {
+    run_with_input(&mut bench.command(arguments, Path::new(context)), input)
+}
+
+#[test]
+fn a_context_comes_through_standard_input() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let dockerfile = bench.dockerfile(COPY);
+    let large = "0123456789".repeat(300_000);
+    let archive = tar(&[("sub/D", &dockerfile), ("a", "archive\n"), ("large", &large)]);
+    with_input(&bench, &["-t", "stdin:1", "-f", "sub/D"], "-", &archive).ok();
+    assert_eq!(bench.run("stdin:1", "cat /data/a; wc -c < /data/large"), "archive\n3000000\n");
+
+    let compressed = run_with_input(Command::new("gzip").arg("--stdout"), b"");
+    assert_eq!(compressed.status, 0, "gzip is there");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("c.tar");
+    fs::write(&file, tar(&[("Dockerfile", &dockerfile), ("a", "compressed\n")])).unwrap();
+    run(Command::new("gzip").arg(&file)).ok();
+    let archive = fs::read(directory.path().join("c.tar.gz")).unwrap();
+    with_input(&bench, &["-t", "stdin:2"], "-", &archive).ok();
+    assert_eq!(bench.run("stdin:2", "cat /data/a"), "compressed\n");
+
+    // A Dockerfile alone has an empty context.
+    let alone = bench.dockerfile("COPY . /data/\nRUN ls -A /data > /seen; echo alone >> /seen\n");
+    with_input(&bench, &["-t", "stdin:3"], "-", alone.as_bytes()).ok();
+    assert_eq!(bench.run("stdin:3", "cat /seen"), "alone\n");
+    let directory = context(&[("a", "directory\n")]);
+    let path = directory.path().to_str().unwrap();
+    with_input(&bench, &["-t", "stdin:4", "-f", "-"], path, dockerfile.as_bytes()).ok();
+    assert_eq!(bench.run("stdin:4", "cat /data/a"), "directory\n");
+
+    with_input(&bench, &[], "-", b"").refused(2, "there is nothing on standard input");
+    with_input(&bench, &["-f", "-"], "-", b"x").refused(2, "`-` is the context, and `-f -` the Dockerfile");
+}
+
+/// `git daemon` for the repositories in a directory.
+fn git_daemon(directory: &Path) -> (Running, u16) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let mut command = Command::new("git");
+    command.args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"]);
+    command.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.display())).arg(directory);
+    let daemon = start(&mut command);
+    eventually("git daemon listens", 30, || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| error.to_string())
+    });
+    (daemon, port)
+}
+
+#[test]
+fn a_context_is_fetched_from_git_and_from_the_web() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = tempfile::tempdir().unwrap();
+    let repository = directory.path().join("r.git");
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        command
+            .arg("-C")
+            .arg(&repository)
+            .args(["-c", "user.name=t", "-c", "user.email=t@t"])
+            .args(arguments);
+        run(&mut command).ok()
+    };
+    fs::create_dir_all(repository.join("sub")).unwrap();
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    for (name, text) in
+        [("Dockerfile", "FROM scratch\n"), ("sub/Dockerfile", &bench.dockerfile(COPY)), ("sub/a", "one\n")]
+    {
+        fs::write(repository.join(name), text).unwrap();
+    }
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "-m", "one"]);
+    git(&["tag", "v1"]);
+    fs::write(repository.join("sub/a"), "two\n").unwrap();
+    git(&["commit", "--quiet", "--all", "-m", "two"]);
+    let (_daemon, port) = git_daemon(directory.path());
+    for (reference, name, wanted) in [("main:sub", "git:1", "two\n"), ("v1:sub", "git:2", "one\n")] {
+        let address = format!("git://127.0.0.1:{port}/r.git#{reference}");
+        run(&mut bench.command(&["-t", name], Path::new(&address))).ok();
+        assert_eq!(bench.run(name, "cat /data/a"), wanted);
+    }
+    let address = format!("git://127.0.0.1:{port}/r.git#nowhere");
+    run(&mut bench.command(&[], Path::new(&address))).refused(1, "nowhere");
+
+    let server = FileServer::of(directory.path());
+    let archive = tar(&[("Dockerfile", &bench.dockerfile(COPY)), ("a", "web\n")]);
+    fs::write(directory.path().join("c.tar"), archive).unwrap();
+    run(&mut bench.command(&["-t", "web:1"], Path::new(&server.url("c.tar")))).ok();
+    assert_eq!(bench.run("web:1", "cat /data/a"), "web\n");
+    run(&mut bench.command(&[], Path::new(&server.url("missing")))).refused(1, "404");
+}
+
+#[test]
+fn contexts_have_names() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let other = context(&[("a", "other\n"), ("ignored", ""), (".dockerignore", "ignored\n")]);
+    // An image that the builder does not have, in a layout.
+    let made = context(&[("Dockerfile", "FROM scratch\nCOPY a /of-layout\n"), ("a", "layout\n")]);
+    let layout = tempfile::tempdir().unwrap();
+    let output = format!("type=oci,tar=false,dest={}", layout.path().display());
+    bench.build(&["-o", &output], &made).ok();
+    bench.forget();
+    let dockerfile = "COPY --from=other . /data/\nCOPY --from=replaced /bin/busybox /replaced\nCOPY --from=layout /of-layout /\nCOPY --from=context a /main\n\
+        COPY --from=mine a /mine\n";
+    let directory = bench.context(dockerfile, &[("a", "main\n")]);
+    let contexts = [
+        format!("other={}", other.path().display()),
+        format!("replaced=docker-image://{}", bench.base.image),
+        format!("layout=oci-layout://{}", layout.path().display()),
+        format!("context={}", directory.path().display()),
+        format!("mine={}", directory.path().display()),
+    ];
+    let mut arguments = vec!["-t", "named:1"];
+    for context in &contexts {
+        arguments.extend(["--build-context", context]);
+    }
+    bench.build(&arguments, &directory).ok();
+    let seen = "ls -A /data; cat /data/a /of-layout /main /mine; test -x /replaced && echo executable";
+    assert_eq!(bench.run("named:1", seen), ".dockerignore\na\nother\nlayout\nmain\nmain\nexecutable\n");
+}
+
+#[test]
+fn secrets_are_there_for_the_step_and_for_nothing_else() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let step = "RUN --mount=type=secret,id=file --mount=type=secret,id=TOKEN,env=TOKEN \
+        --mount=type=secret,id=missing cat /run/secrets/file > /copy; echo $TOKEN >> /copy; \
+        ls /run/secrets >> /copy\nRUN ls -A /run/secrets >> /copy 2>&1 || true\n";
+    let directory = bench.context(step, &[]);
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    fs::write(secret.path(), "from a file\n").unwrap();
+    let file = format!("id=file,src={}", secret.path().display());
+    let mut command =
+        bench.command(&["-t", "secret:1", "--secret", &file, "--secret", "id=TOKEN"], directory.path());
+    run(command.env("TOKEN", "from a variable")).ok();
+    let seen = bench.run("secret:1", "cat /copy");
+    assert!(seen.starts_with("from a file\nfrom a variable\nfile\n"), "{seen}");
+    assert!(!seen.contains("missing"), "{seen}");
+
+    let required = bench.context("RUN --mount=type=secret,id=needed,required=true true\n", &[]);
+    bench.build(&[], &required).refused(1, "needed");
+    bench
+        .build(&["--secret", "id=x,src=/nowhere"], &required)
+        .refused(2, "\"/nowhere\", which --secret names");
+}
+
+/// A program of this host with what it is linked with, for a root that has none of it.
+fn with_libraries(program: &str, root: &Path) {
+    let listed = run(Command::new("ldd").arg(program)).ok();
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    for file in libraries.chain([program]) {
+        let target = root.join(file.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(fs::canonicalize(file).unwrap(), target).unwrap();
+    }
+}
+
+#[test]
+fn a_step_may_ask_an_ssh_agent_and_change_nothing_of_it() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let keys = Keys::make();
+    let step = "COPY root/ /\nCOPY key.pub /\nRUN --mount=type=ssh PATH=$PATH:/usr/bin; ssh-add -l > /listed && ssh-add -T /key.pub && \
+        ! ssh-add -D && ! ssh-add -x < /dev/null && ssh-add -l >> /listed && echo signed >> /listed\n\
+        RUN --mount=type=ssh,id=other test -z \"$SSH_AUTH_SOCK\" && echo none >> /listed\n";
+    let directory = bench.context(step, &[]);
+    with_libraries("/usr/bin/ssh-add", &directory.path().join("root"));
+    let public = keys.key().with_extension("pub");
+    fs::copy(&public, directory.path().join("key.pub")).unwrap();
+    let fingerprint = keys.ask(&["-l"]);
+    let wanted = format!("{fingerprint}{fingerprint}signed\nnone\n");
+    // As the user's own agent, at a socket, and as a key in a file.
+    let mut command = bench.command(&["-t", "ssh:1", "--ssh", "default"], directory.path());
+    run(command.env("SSH_AUTH_SOCK", keys.socket())).ok();
+    assert_eq!(bench.run("ssh:1", "cat /listed"), wanted);
+    for (name, path) in [("ssh:2", keys.socket()), ("ssh:3", keys.key())] {
+        let ssh = format!("default={}", path.display());
+        bench.build(&["-t", name, "--no-cache", "--ssh", &ssh], &directory).ok();
+        let listed = bench.run(name, "cat /listed");
+        assert_eq!(listed.lines().count(), 4, "{listed}");
+        assert!(listed.contains("(ED25519)") && listed.contains("signed"), "{listed}");
+    }
+    assert_eq!(keys.ask(&["-l"]), fingerprint, "the agent has its key still");
+    let agents = run(Command::new("ps").args(["-eo", "args"])).ok();
+    assert!(
+        !agents.lines().any(|line| line.starts_with("ssh-agent -a ")),
+        "no agent of ours is left:\n{agents}"
+    );
+
+    let file = directory.path().join("Dockerfile");
+    bench
+        .build(&["--ssh", &format!("default={}", file.display())], &directory)
+        .refused(2, "ssh-add does not take");
+    let nowhere = bench.build(&["--ssh", "default=/nowhere"], &directory);
+    nowhere.refused(2, "\"/nowhere\", which --ssh names, is neither a socket nor a key");
+    let mut command = bench.command(&["--ssh", "default"], directory.path());
+    run(command.env_remove("SSH_AUTH_SOCK")).refused(2, "SSH_AUTH_SOCK is not set");
+}
+
+#[test]
+fn a_context_that_changes_while_it_is_sent_ends_the_build_or_is_sent() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = bench.context(COPY, &[]);
+    let many = directory.path().join("many");
+    fs::create_dir(&many).unwrap();
+    for number in 0..3000 {
+        fs::write(many.join(number.to_string()), "x").unwrap();
+    }
+    let build = start(&mut bench.command(&[], directory.path()));
+    // Whatever has been told of by now: the rest goes, becomes unreadable, or something else.
+    std::thread::sleep(Duration::from_millis(300));
+    for number in 0..3000 {
+        let path = many.join(number.to_string());
+        match number % 3 {
+            0 => fs::remove_file(&path).unwrap(),
+            1 => fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap(),
+            _ => fs::write(&path, "longer than it was").unwrap(),
+        }
+    }
+    let outcome = build.outcome();
+    assert!(
+        outcome.status == 0 || (outcome.status == 1 && outcome.stderr.contains("of the build context")),
+        "{outcome}"
+    );
+    bench.build(&[], &directory).ok();
+}

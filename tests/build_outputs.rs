@@ -1,0 +1,329 @@
+//! What becomes of a build: files and archives on this host, images, caches, and what is shown of it meanwhile.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use support::{Outcome, Workbench, context, run, skipped, start, steps};
+use tempfile::TempDir;
+
+/// Everything below a directory, by its path.
+fn listed(directory: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            found.insert(path.strip_prefix(directory).unwrap().display().to_string());
+            if path.is_dir() && !path.is_symlink() {
+                open.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The paths in an archive.
+fn archived(bytes: &[u8]) -> BTreeSet<String> {
+    let mut archive = tar::Archive::new(bytes);
+    let entries =
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    entries.map(|path| path.trim_end_matches('/').to_owned()).collect()
+}
+
+/// A last stage with files of several kinds.
+fn files_stage(bench: &Workbench) -> TempDir {
+    let dockerfile = "RUN mkdir -p /out/dir && cd /out && uname -m > machine && ln -s machine link && \
+        ln machine dir/hard && echo x > dir/program && chmod 4750 dir/program && touch -t 202001020304.05 dir/program && \
+        dd if=/dev/zero of=large bs=1M count=5 2> /dev/null\nFROM scratch\nCOPY --from=base /out /\n";
+    bench.context(dockerfile, &[])
+}
+
+#[test]
+fn the_last_stages_files_go_to_a_directory() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = files_stage(&bench);
+    let out = tempfile::tempdir().unwrap();
+    fs::write(out.path().join("kept"), "mine").unwrap();
+    fs::write(out.path().join("machine"), "old").unwrap();
+    let path = out.path().to_str().unwrap();
+    assert_eq!(bench.build(&["-o", path], &directory).ok(), "", "no image, so no digest");
+    let wanted = ["dir", "dir/hard", "dir/program", "kept", "large", "link", "machine"].map(str::to_owned);
+    assert_eq!(listed(out.path()), wanted.into());
+    assert_eq!(fs::read_to_string(out.path().join("link")).unwrap(), "x86_64\n");
+    assert_eq!(fs::metadata(out.path().join("large")).unwrap().len(), 5 << 20);
+    let program = fs::metadata(out.path().join("dir/program")).unwrap();
+    assert_eq!((program.mode() & 0o7777, program.mtime()), (0o4750, 1_577_934_245));
+
+    // Each platform has a directory of its own.
+    let several = tempfile::tempdir().unwrap();
+    let output = format!("type=local,dest={}", several.path().join("new/place").display());
+    bench.build(&["--platform", "linux/amd64,linux/arm/v7", "-o", &output], &directory).ok();
+    let machine = |platform: &str| {
+        fs::read_to_string(several.path().join("new/place").join(platform).join("machine")).unwrap()
+    };
+    assert_eq!((machine("linux_amd64").as_str(), machine("linux_arm_v7").as_str()), ("x86_64\n", "armv7l\n"));
+}
+
+#[test]
+fn an_output_appears_whole_or_not_at_all() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = files_stage(&bench);
+    let out = tempfile::tempdir().unwrap();
+    fs::create_dir(out.path().join("machine")).unwrap();
+    let refused = bench.build(&["-o", out.path().to_str().unwrap()], &directory);
+    refused.refused(1, "machine\", where a directory is; move it away, or name another place");
+    fs::remove_dir(out.path().join("machine")).unwrap();
+    assert!(listed(out.path()).iter().all(|path| !path.contains(".mvm-")), "{:?}", listed(out.path()));
+
+    // One of two outputs that cannot be written: the other is not there either.
+    let out = tempfile::tempdir().unwrap();
+    let file = |name: &str| format!("type=tar,dest={}", out.path().join(name).display());
+    let failing = bench.context("RUN false\n", &[]);
+    bench.build(&["-o", &file("a.tar"), "-o", &file("b.tar")], &failing).refused(1, "exit code: 1");
+    assert_eq!(listed(out.path()), BTreeSet::new());
+    bench.build(&["-o", &file("none/a.tar")], &directory).refused(2, "none\" for the output; make it first");
+    let full = bench.build(&["-o", "type=tar,dest=/dev/full"], &directory);
+    assert_eq!(full.status, 1, "{full}");
+    let read_only = tempfile::tempdir().unwrap();
+    fs::write(read_only.path().join("f"), "").unwrap();
+    let below_a_file = read_only.path().join("f/out");
+    bench.build(&["-o", below_a_file.to_str().unwrap()], &directory).refused(1, "cannot write ");
+
+    // Ctrl-C in the middle.
+    let slow = bench.context("RUN sleep 86403\n", &[]);
+    let place = out.path().join("interrupted");
+    let build = start(&mut bench.command(&["-o", place.to_str().unwrap()], slow.path()));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    build.signal("INT");
+    assert_eq!(build.outcome().status, 130);
+    assert!(!place.exists());
+}
+
+/// What a command writes to standard output, byte for byte.
+fn bytes_of(command: &mut Command) -> Vec<u8> {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn archives_go_to_files_and_to_standard_output() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = files_stage(&bench);
+    let wanted = ["dir", "dir/hard", "dir/program", "large", "link", "machine"].map(str::to_owned);
+    assert_eq!(
+        archived(&bytes_of(&mut bench.command(&["-o", "-"], directory.path()))),
+        wanted.clone().into()
+    );
+    let out = tempfile::tempdir().unwrap();
+    let at = |name: &str| out.path().join(name);
+    let to = |kind: &str, name: &str| format!("type={kind},dest={}", at(name).display());
+    let image = bench.registry.image("several:1");
+    let metadata = at("metadata.json");
+    let printed = bench.build(
+        &[
+            "-t",
+            &image,
+            "--metadata-file",
+            metadata.to_str().unwrap(),
+            "--iidfile",
+            at("id").to_str().unwrap(),
+            "-o",
+            &to("tar", "files.tar"),
+            "-o",
+            &to("oci", "oci.tar"),
+            "-o",
+            &to("docker", "docker.tar"),
+            "-o",
+            at("files").to_str().unwrap(),
+            "--push",
+        ],
+        &directory,
+    );
+    let digest = printed.ok();
+    assert_eq!(archived(&fs::read(at("files.tar")).unwrap()), wanted.into());
+    assert_eq!(fs::metadata(at("files.tar")).unwrap().mode() & 0o777, 0o644, "as any new file here");
+    assert!(at("files/machine").exists());
+    let oci = archived(&fs::read(at("oci.tar")).unwrap());
+    assert!(oci.contains("index.json") && oci.contains("oci-layout"), "{oci:?}");
+    assert!(archived(&fs::read(at("docker.tar")).unwrap()).contains("manifest.json"));
+    assert!(bench.registry.blob(digest.trim()).exists(), "it is pushed as well");
+    let id = fs::read_to_string(at("id")).unwrap();
+    assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
+    let said: Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+    assert_eq!(said["containerimage.digest"], digest.trim());
+    assert_eq!(said["containerimage.descriptor"]["digest"], digest.trim(), "a descriptor is JSON: {said}");
+    assert!(said["buildx.build.ref"].as_str().is_some_and(|name| name.split('/').count() == 3), "{said}");
+
+    // What stays in the cache alone is no output; an image in the store and files beside it are two.
+    assert_eq!(bench.build(&["-o", "type=cacheonly"], &directory).ok(), "");
+    let loaded = bench.build(&["-t", "loaded:1", "--load", "-o", at("again").to_str().unwrap()], &directory);
+    assert!(loaded.ok().starts_with("sha256:"));
+    assert!(at("again/machine").exists());
+    assert!(bench.instance.mvm(&["exec", "true"]).status == 0);
+}
+
+fn cached(outcome: &Outcome) -> Vec<bool> {
+    steps(&outcome.stderr).into_iter().map(|(_, cached)| cached).collect()
+}
+
+#[test]
+fn what_was_built_is_kept_elsewhere_and_used_again() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = bench.context("RUN cat /proc/uptime > /one\nRUN echo two > /two\n", &[]);
+    let place = tempfile::tempdir().unwrap();
+    let local = place.path().join("cache").display().to_string();
+    let reference = bench.registry.image("cache:1");
+    let inline = bench.registry.image("inline:1");
+    let build = |arguments: &[&str]| {
+        let outcome = bench.build(&[&["--progress", "plain"], arguments].concat(), &directory);
+        assert_eq!(outcome.status, 0, "{outcome}");
+        outcome
+    };
+    let first = build(&[
+        "--cache-from",
+        &format!("type=local,src={local}"),
+        "--cache-to",
+        &format!("type=local,dest={local},mode=max"),
+        "--cache-to",
+        &format!("type=registry,ref={reference}"),
+    ]);
+    assert!(first.stderr.contains("note: there is no cache in "), "{first}");
+    assert_eq!(cached(&first), [false, false], "{first}");
+    build(&["-t", &inline, "--push", "--cache-to", "type=inline"]);
+    for from in [format!("type=local,src={local}"), format!("type=registry,ref={reference}"), inline.clone()]
+    {
+        bench.forget();
+        let again = build(&["--cache-from", &from]);
+        assert_eq!(cached(&again), [true, true], "from {from}: {again}");
+        assert_eq!(again.stdout, first.stdout, "from {from}");
+    }
+    bench.forget();
+    assert_eq!(cached(&build(&[])), [false, false]);
+    // It is an image layout, whole, with nothing left over.
+    let index: Value = serde_json::from_slice(&fs::read(format!("{local}/index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "latest");
+    let names = fs::read_dir(&local).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(
+        names.collect::<BTreeSet<_>>(),
+        ["blobs", "index.json", "oci-layout"].map(str::to_owned).into()
+    );
+}
+
+/// Runs a command whose standard error is a terminal of this size; what it wrote there.
+fn on_terminal(command: &mut Command, rows: u16, columns: u16) -> (i32, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&main).unwrap();
+    unlockpt(&main).unwrap();
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&main, size).unwrap();
+    let name = ptsname(&main, Vec::new()).unwrap();
+    let terminal: OwnedFd = fs::File::options().write(true).open(name.to_str().unwrap()).unwrap().into();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
+    // The last writer's end is an error here.
+    command.stderr(Stdio::null());
+    let mut written = Vec::new();
+    let _ = fs::File::from(main).read_to_end(&mut written);
+    (child.wait().unwrap().code().unwrap(), String::from_utf8_lossy(&written).into_owned())
+}
+
+#[test]
+fn progress_is_drawn_on_a_terminal_and_reported_to_programs() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do echo line $i; sleep 0.2; done";
+    let directory = bench.context(&format!("RUN {script}\nRUN echo last\n"), &[]);
+    let mut command = bench.command(&["--no-cache"], directory.path());
+    let (status, written) = on_terminal(command.env_remove("BUILDKIT_PROGRESS"), 30, 70);
+    assert_eq!(status, 0, "{written}");
+    assert!(written.contains(" => => # line 9") && written.contains("[+] Building "), "{written}");
+    // At the end all steps stay, and nothing of their output.
+    let end = console::strip_ansi_codes(written.rsplit("[+] Building ").next().unwrap()).into_owned();
+    assert!(
+        end.contains(" FINISHED") && end.contains("] RUN for i in 1") && end.contains("] RUN echo last"),
+        "{end}"
+    );
+    assert!(!end.contains("# line"), "{end}");
+    assert!(end.lines().all(|line| line.trim_end_matches('\r').chars().count() <= 70), "{end}");
+
+    let mut command = bench.command(&["--no-cache"], directory.path());
+    let (status, written) = on_terminal(command.env("BUILDKIT_PROGRESS", "plain"), 30, 70);
+    assert!(status == 0 && written.contains(" line 9") && !written.contains("[+] Building"), "{written}");
+
+    let mut command = bench.command(&["--no-cache"], directory.path());
+    let outcome = run(command.env("BUILDKIT_PROGRESS", "rawjson"));
+    let reports: Vec<Value> =
+        outcome.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<_> =
+        reports.iter().flat_map(|report| report["vertexes"].as_array().into_iter().flatten()).collect();
+    assert!(
+        names.iter().any(|vertex| vertex["name"].as_str().unwrap().contains("RUN echo last")),
+        "{outcome}"
+    );
+    assert!(names.iter().any(|vertex| vertex["completed"].is_string()), "{outcome}");
+    assert!(bench.build(&["--progress", "fancy"], &directory).status == 2);
+}
+
+#[test]
+fn what_a_linter_would_say_is_said_at_the_end() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let dockerfile = format!("FROM {} as base\nMAINTAINER nobody\nRUN true\n", bench.base.image);
+    let directory = context(&[("Dockerfile", &dockerfile)]);
+    let outcome = bench.build(&["--progress", "plain"], &directory);
+    let end = outcome.stderr.split("2 warnings found:\n").nth(1).unwrap_or_else(|| panic!("{outcome}"));
+    assert!(end.contains(" - FromAsCasing: ") && end.contains(" (line 1); see https://"), "{outcome}");
+    assert!(end.contains(" - MaintainerDeprecated: ") && end.contains(" (line 2)"), "{outcome}");
+    let permissions = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(directory.path().join("Dockerfile"), permissions).unwrap();
+}
+
+#[test]
+fn a_dockerfile_is_asked_instead_of_built() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let dockerfile = "# What it says\nARG WHO=nobody\nRUN echo $WHO\nFROM base AS last\nRUN false\n";
+    let directory = bench.context(dockerfile, &[]);
+    let ask = |arguments: &[&str]| bench.build(arguments, &directory);
+    assert_eq!(ask(&["--check"]).ok(), "Check complete, no warnings found.\n");
+    let outline = ask(&["--call", "outline", "--target", "base"]).ok();
+    assert!(outline.contains("WHO") && outline.contains("nobody"), "{outline}");
+    let targets: Value = serde_json::from_str(&ask(&["--call", "targets,format=json"]).ok()).unwrap();
+    let names: Vec<_> = targets["targets"].as_array().unwrap().iter().map(|target| &target["name"]).collect();
+    assert_eq!(names, ["base", "last"]);
+    let bad = format!("FROM {} as base\nMAINTAINER nobody\n", bench.base.image);
+    let bad = context(&[("Dockerfile", &bad)]);
+    let checked = bench.build(&["--call", "check"], &bad);
+    assert!(checked.status == 1 && checked.stdout.contains("FromAsCasing"), "{checked}");
+    assert_eq!(bench.build(&["--call", "check,ignorestatus=true"], &bad).status, 0);
+    assert!(bench.build(&["--call", "build"], &bad).ok().starts_with("sha256:"));
+    let broken = context(&[("Dockerfile", "FROM x\nFLY away\n")]);
+    bench.build(&["--check"], &broken).refused(1, "unknown instruction: FLY");
+}

@@ -1,0 +1,55 @@
+//! What tests of `mvm build` stand on.
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::{Base, Instance, Outcome, Registry, context, docker, run};
+
+/// The shared instance, and a base image in a registry.
+#[derive(Debug)]
+pub struct Workbench {
+    pub instance: &'static Instance,
+    pub registry: Registry,
+    pub base: Base,
+}
+
+impl Workbench {
+    pub fn open() -> Self {
+        let (instance, registry) = (Instance::shared(), Registry::open());
+        let base = Base::push(instance, &registry);
+        Self { instance, registry, base }
+    }
+
+    /// A context whose Dockerfile begins with the base image.
+    pub fn context(&self, dockerfile: &str, files: &[(&str, &str)]) -> TempDir {
+        let dockerfile = self.dockerfile(dockerfile);
+        context(&[&[("Dockerfile", dockerfile.as_str())], files].concat())
+    }
+
+    /// A Dockerfile that begins with the base image.
+    pub fn dockerfile(&self, rest: &str) -> String {
+        format!("FROM {} AS base\n{rest}", self.base.image)
+    }
+
+    pub fn build(&self, arguments: &[&str], directory: &TempDir) -> Outcome {
+        run(&mut self.command(arguments, directory.path()))
+    }
+
+    pub fn command(&self, arguments: &[&str], directory: &Path) -> Command {
+        let mut command = self.instance.command();
+        command.arg("build").args(arguments).arg(directory);
+        command
+    }
+
+    /// What a command prints in a container of the image.
+    pub fn run(&self, image: &str, script: &str) -> String {
+        self.instance.mvm(&["run", "--rm", image, "sh", "-c", script]).ok()
+    }
+
+    /// Takes everything from the builder that it could use again.
+    pub fn forget(&self) {
+        run(docker(&self.instance.docker_socket()).args(["builder", "prune", "--all", "--force"])).ok();
+    }
+}
