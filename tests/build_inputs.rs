@@ -40,7 +40,7 @@ fn a_context_comes_through_standard_input() {
     let dockerfile = bench.dockerfile(COPY);
     let large = "0123456789".repeat(300_000);
     let archive = tar(&[("sub/D", &dockerfile), ("a", "archive\n"), ("large", &large)]);
-    with_input(&bench, &["-t", "stdin:1", "-f", "sub/D"], "-", &archive).ok();
+    with_input(bench, &["-t", "stdin:1", "-f", "sub/D"], "-", &archive).ok();
     assert_eq!(bench.run("stdin:1", "cat /data/a; wc -c < /data/large"), "archive\n3000000\n");
 
     let compressed = run_with_input(Command::new("gzip").arg("--stdout"), b"");
@@ -50,20 +50,20 @@ fn a_context_comes_through_standard_input() {
     fs::write(&file, tar(&[("Dockerfile", &dockerfile), ("a", "compressed\n")])).unwrap();
     run(Command::new("gzip").arg(&file)).ok();
     let archive = fs::read(directory.path().join("c.tar.gz")).unwrap();
-    with_input(&bench, &["-t", "stdin:2"], "-", &archive).ok();
+    with_input(bench, &["-t", "stdin:2"], "-", &archive).ok();
     assert_eq!(bench.run("stdin:2", "cat /data/a"), "compressed\n");
 
     // A Dockerfile alone has an empty context.
     let alone = bench.dockerfile("COPY . /data/\nRUN ls -A /data > /seen; echo alone >> /seen\n");
-    with_input(&bench, &["-t", "stdin:3"], "-", alone.as_bytes()).ok();
+    with_input(bench, &["-t", "stdin:3"], "-", alone.as_bytes()).ok();
     assert_eq!(bench.run("stdin:3", "cat /seen"), "alone\n");
     let directory = context(&[("a", "directory\n")]);
     let path = directory.path().to_str().unwrap();
-    with_input(&bench, &["-t", "stdin:4", "-f", "-"], path, dockerfile.as_bytes()).ok();
+    with_input(bench, &["-t", "stdin:4", "-f", "-"], path, dockerfile.as_bytes()).ok();
     assert_eq!(bench.run("stdin:4", "cat /data/a"), "directory\n");
 
-    with_input(&bench, &[], "-", b"").refused(2, "there is nothing on standard input");
-    with_input(&bench, &["-f", "-"], "-", b"x").refused(2, "`-` is the context, and `-f -` the Dockerfile");
+    with_input(bench, &[], "-", b"").refused(2, "there is nothing on standard input");
+    with_input(bench, &["-f", "-"], "-", b"x").refused(2, "`-` is the context, and `-f -` the Dockerfile");
 }
 
 /// `git daemon` for the repositories in a directory.
@@ -204,7 +204,7 @@ fn a_step_may_ask_an_ssh_agent_and_change_nothing_of_it() {
     let keys = Keys::make();
     let step = "COPY root/ /\nCOPY key.pub /\nRUN --mount=type=ssh PATH=$PATH:/usr/bin; ssh-add -l > /listed && ssh-add -T /key.pub && \
         ! ssh-add -D && ! ssh-add -x < /dev/null && ssh-add -l >> /listed && echo signed >> /listed\n\
-        RUN --mount=type=ssh,id=other test -z \"$SSH_AUTH_SOCK\" && echo none >> /listed\n";
+        RUN --mount=type=ssh,id=other ! test -S \"$SSH_AUTH_SOCK\" && echo none >> /listed\n";
     let directory = bench.context(step, &[]);
     with_libraries("/usr/bin/ssh-add", &directory.path().join("root"));
     let public = keys.key().with_extension("pub");
@@ -258,7 +258,7 @@ fn a_context_that_changes_while_it_is_sent_ends_the_build_or_is_sent() {
         let path = many.join(number.to_string());
         match number % 3 {
             0 => fs::remove_file(&path).unwrap(),
-            1 => fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap(),
+            1 => fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap(),
             _ => fs::write(&path, "longer than it was").unwrap(),
         }
     }

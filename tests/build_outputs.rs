@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use support::{Outcome, Workbench, context, run, skipped, start, steps};
+use support::{Outcome, Workbench, browse, context, run, skipped, start, steps};
 use tempfile::TempDir;
 
 /// Everything below a directory, by its path.
@@ -52,7 +52,7 @@ fn the_last_stages_files_go_to_a_directory() {
         return;
     }
     let bench = Workbench::open();
-    let directory = files_stage(&bench);
+    let directory = files_stage(bench);
     let out = tempfile::tempdir().unwrap();
     fs::write(out.path().join("kept"), "mine").unwrap();
     fs::write(out.path().join("machine"), "old").unwrap();
@@ -81,7 +81,7 @@ fn an_output_appears_whole_or_not_at_all() {
         return;
     }
     let bench = Workbench::open();
-    let directory = files_stage(&bench);
+    let directory = files_stage(bench);
     let out = tempfile::tempdir().unwrap();
     fs::create_dir(out.path().join("machine")).unwrap();
     let refused = bench.build(&["-o", out.path().to_str().unwrap()], &directory);
@@ -126,7 +126,7 @@ fn archives_go_to_files_and_to_standard_output() {
         return;
     }
     let bench = Workbench::open();
-    let directory = files_stage(&bench);
+    let directory = files_stage(bench);
     let wanted = ["dir", "dir/hard", "dir/program", "large", "link", "machine"].map(str::to_owned);
     assert_eq!(
         archived(&bytes_of(&mut bench.command(&["-o", "-"], directory.path()))),
@@ -325,5 +325,67 @@ fn a_dockerfile_is_asked_instead_of_built() {
     assert_eq!(bench.build(&["--call", "check,ignorestatus=true"], &bad).status, 0);
     assert!(bench.build(&["--call", "build"], &bad).ok().starts_with("sha256:"));
     let broken = context(&[("Dockerfile", "FROM x\nFLY away\n")]);
-    bench.build(&["--check"], &broken).refused(1, "unknown instruction: FLY");
+    let checked = bench.build(&["--check"], &broken);
+    assert!(
+        checked.status == 1 && checked.stdout.contains("ERROR: ") && checked.stdout.contains("FLY"),
+        "{checked}"
+    );
+}
+
+#[test]
+fn a_timeline_is_a_page_that_a_browser_shows() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let dockerfile = "RUN echo '<b>markup</b>' && sleep 1\nRUN sleep 1; uname -m > /machine\nCOPY . /data/\n";
+    let directory = bench.context(dockerfile, &[("a", &"x".repeat(100_000))]);
+    let out = tempfile::tempdir().unwrap();
+    let (page, data) = (out.path().join("t.html"), out.path().join("t.json"));
+    let image = bench.registry.image("timeline:1");
+    let build = |arguments: &[&str], file: &Path| {
+        let platforms = ["--platform", "linux/amd64,linux/arm64", "-t", &image, "--push", "--timeline"];
+        bench.build(&[&platforms[..], &[file.to_str().unwrap()], arguments].concat(), &directory)
+    };
+    build(&["--no-cache"], &page).ok();
+    let seen = browse(
+        &page,
+        "const bars = [...document.querySelectorAll('.step')].map(row => ({
+            name: row.querySelector('.name').textContent, bars: row.querySelectorAll('b').length,
+            kind: row.querySelector('b').className, width: row.querySelector('b').getBoundingClientRect().width }));
+        const edges = [...document.querySelectorAll('body *')].map(element => element.getBoundingClientRect());
+        return { bars, width: Math.max(document.documentElement.scrollWidth, ...edges.map(edge => edge.right)),
+            left: Math.min(...edges.map(edge => edge.left)), titles: [...document.querySelectorAll('h2')].map(h => h.textContent),
+            summary: document.querySelector('.summary').textContent };",
+    );
+    let bars = seen["bars"].as_array().unwrap();
+    assert!(bars.len() >= 10, "{seen}");
+    assert!(bars.iter().all(|row| row["bars"] == 1 && row["width"].as_f64().unwrap() >= 2.0), "{seen}");
+    assert!(seen["width"].as_f64().unwrap() <= 1280.0 && seen["left"].as_f64().unwrap() >= 0.0, "{seen}");
+    let has = |kind: &str, name: &str| {
+        bars.iter().any(|row| row["kind"] == kind && row["name"].as_str().unwrap().contains(name))
+    };
+    assert!(has("emulated", "[linux/arm64 base 2/4] RUN echo '<b>markup</b>'"), "{seen}");
+    assert!(
+        has("native", "[linux/amd64 base 2/4] RUN echo") && has("transfer", "load build context"),
+        "{seen}"
+    );
+    assert!(has("export", "exporting to image"), "{seen}");
+    assert_eq!(seen["titles"], serde_json::json!(["the whole build", "linux/amd64", "linux/arm64"]));
+    assert!(seen["summary"].as_str().unwrap().contains("run by an emulator: "), "{seen}");
+
+    build(&[], &data).ok();
+    let timeline: Value = serde_json::from_slice(&fs::read(&data).unwrap()).unwrap();
+    let rows = timeline["steps"].as_array().unwrap();
+    let cached = rows.iter().filter(|row| row["kind"] == "cached").count();
+    assert!(cached >= 6, "{timeline}");
+    let long = timeline["took_ms"].as_u64().unwrap();
+    assert!(rows.iter().all(|row| row["started_ms"].as_u64().unwrap() <= long), "{timeline}");
+    // One of a build that fails is written too: it is what is looked at then.
+    let failing = bench.context("RUN false\n", &[]);
+    bench.build(&["--timeline", page.to_str().unwrap()], &failing).refused(1, "exit code: 1");
+    assert!(fs::read_to_string(&page).unwrap().contains("class=\"failed\""));
+    bench
+        .build(&["--timeline", "x.txt"], &failing)
+        .refused(2, "should end in .html for a page, or in .json for data");
 }

@@ -117,7 +117,7 @@ fn strip_prefixes(message: &str) -> &str {
 /// crashed and what can be tried; else what emulates it, since that may matter; else what the lines mean.
 pub(crate) fn explained<'a>(
     step: &str,
-    lines: impl Iterator<Item = &'a str> + Clone,
+    lines: &(impl Iterator<Item = &'a str> + Clone),
     platforms: &Platforms,
 ) -> Option<String> {
     let hint = || lines.clone().find_map(hint).map(str::to_owned);
@@ -240,7 +240,7 @@ mod tests {
         };
         let platforms = Platforms { asked: vec!["linux/arm64".parse().unwrap()], known: vec![known] };
         let said = |lines: &[&str], platforms: &Platforms| {
-            explained("[2/2] RUN x", lines.iter().copied(), platforms)
+            explained("[2/2] RUN x", &lines.iter().copied(), platforms)
         };
         for crash in ["qemu: uncaught target signal 11 (Segmentation fault)", "exit code: 132"] {
             let said = said(&["other", crash], &platforms).unwrap();

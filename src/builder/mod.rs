@@ -2,8 +2,8 @@
 //!
 //! A build is one connection. On it run, at the same time: the session (`session`, carried by `tunnel`), in which the
 //! daemon asks us for files and credentials; the solve (`solve`), which is the build; and its status (`progress`).
-//! `request` is what the user asked for, `attach` what of this host goes with it, `export` what comes back; `failure` is what is
-//! said about a build that failed.
+//! `request` is what the user asked for, `attach` what of this host goes with it, `export` what comes back; `keep` is what a builder
+//! remembers, `failure` what is said about a build that failed.
 #![cfg_attr(
     not(test),
     deny(
@@ -21,6 +21,7 @@ mod error;
 mod export;
 mod failure;
 mod gateway;
+mod keep;
 mod keyring;
 mod node;
 mod platform;
@@ -28,17 +29,19 @@ pub mod progress;
 mod request;
 mod session;
 mod solve;
+pub mod timeline;
 mod tunnel;
 
 pub use attach::{AttachError, FinishError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use export::{Destination, ExportError};
 pub use failure::Failure;
+pub use keep::{Change, Filter, KeepError, Keeper, Limits, Past, State as PastState, Usage};
 pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, Platforms};
 pub use request::{
-    Annotation, Answer, Attestation, Attested, Build, Cache, Call, Host, NamedContext, Network, NoCache,
-    Output, Secret, SecretError, ShmSize, Source, SourceError, Ssh, Steps, Store, Ulimit,
+    Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, Host, NamedContext, Network,
+    NoCache, Output, Secret, SecretError, Source, SourceError, Ssh, Steps, Store, Ulimit,
 };
 pub use solve::{BuildError, Means, Observer, Outcome, build};

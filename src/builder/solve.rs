@@ -160,7 +160,7 @@ pub async fn build<O: Observer + ?Sized>(
     Ok(Outcome { reference, response })
 }
 
-fn client(channel: Channel) -> ControlClient<Channel> {
+pub(super) fn client(channel: Channel) -> ControlClient<Channel> {
     ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }
 
@@ -212,7 +212,7 @@ impl<O: Observer + ?Sized> Run<'_, O> {
                         status = tokio::time::timeout(LAST_STATUS, watch).await.map_or(Updates::Over, Updates::from);
                     }
                     self.drain(status, LAST_STATUS).await;
-                    return result.map_err(failed);
+                    return result.map_err(|status| failed(&status));
                 }
             }
         }
@@ -252,11 +252,11 @@ impl Updates {
     }
 }
 
-fn failed(status: Status) -> BuildError {
-    if is_lost(&status) {
-        BuildError::Lost(super::error::root(&status))
+fn failed(status: &Status) -> BuildError {
+    if is_lost(status) {
+        BuildError::Lost(super::error::root(status))
     } else {
-        BuildError::Failed(Box::new(Failure::from_status(&status)))
+        BuildError::Failed(Box::new(Failure::from_status(status)))
     }
 }
 

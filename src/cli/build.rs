@@ -8,6 +8,7 @@ use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::builder::progress::{Display, Plain, Quiet, RawJson, Tty};
+use crate::builder::timeline::{self, Timeline};
 use crate::builder::{self, Build, BuildError, Call, Endpoint, Known, Means, Outcome, Platforms, Store};
 use crate::instance::Paths;
 use crate::registry::Platform;
@@ -21,9 +22,9 @@ pub use args::Args;
 use args::Style;
 use ports::LoopbackPorts;
 
-/// A file for the build's results could not be written, although the build went well.
+/// A file about the build could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("the image is built, but {path:?} cannot be written")]
+#[error("the build is over, but {path:?} cannot be written")]
 struct ResultFileError {
     path: PathBuf,
     #[source]
@@ -106,6 +107,12 @@ async fn run_with(args: &Args, build: &Build, means: Means, builder: &str) -> Re
     let platforms = means.platforms.clone();
     let mut display = args.display();
     let result = builder::build(build, means, display.as_mut(), cancel).await;
+    if let Some(file) = &args.timeline {
+        let timeline = Timeline::of(&build.title(), display.graph(), &platforms);
+        let text =
+            if file.is_page { timeline::html(&timeline) } else { serde_json::to_string_pretty(&timeline)? };
+        write(&file.path, text.as_bytes())?;
+    }
     if let Err(BuildError::Failed(failure)) = &result {
         eprint!("{}", display.graph().report(failure, &platforms));
     }

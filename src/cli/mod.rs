@@ -5,17 +5,22 @@
 
 mod appliance;
 pub mod build;
+pub mod completions;
 pub mod doctor;
 pub mod down;
+pub mod du;
 pub mod env;
 pub mod exec;
 pub mod failure;
+pub mod history;
 pub mod image;
 pub mod imagetools;
 pub mod logs;
 pub mod ls;
+pub mod man;
 mod output;
 pub(crate) mod progress;
+pub mod prune;
 pub mod rm;
 pub mod run;
 pub(crate) mod size;
@@ -57,6 +62,9 @@ enum Command {
     Down(down::Args),
     Run(run::Args),
     Imagetools(imagetools::Args),
+    History(history::Args),
+    Du(du::Args),
+    Prune(prune::Args),
     Status(status::Args),
     Ls(ls::Args),
     Logs(logs::Args),
@@ -72,6 +80,8 @@ enum Command {
         arguments: Vec<OsString>,
     },
     Version(version::Args),
+    Completions(completions::Args),
+    Man(man::Args),
     #[command(hide = true)]
     Supervise,
 }
@@ -126,6 +136,9 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
         Command::Down(args) => down::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Imagetools(args) => imagetools::run(&context, args).await,
+        Command::History(args) => history::run(&context, args).await,
+        Command::Du(args) => du::run(&context, &args).await,
+        Command::Prune(args) => prune::run(&context, &args).await,
         Command::Status(args) => status::run(&context, args).await,
         Command::Ls(args) => ls::run(&context, &args).await,
         Command::Logs(args) => logs::run(&context, args).await,
@@ -139,6 +152,8 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
             Err(Failure::usage("vmm has no instance, and has to be the first word: `mvm vmm --help`"))
         }
         Command::Version(args) => version::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Supervise => {
             supervise::run(&context).await;
             Ok(())

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Context, Failure};
+use crate::builder::{Endpoint, Keeper};
 use crate::instance::Paths;
 use crate::supervisor::client::{OpenPorts, open_ports};
 
@@ -71,6 +72,11 @@ impl Target {
             Self::Instance(paths) => (interface.socket)(paths),
             Self::Other(socket) => socket.clone(),
         }
+    }
+
+    /// The builder itself, asked about what it keeps.
+    pub(super) async fn keeper(&self) -> Result<Keeper, Failure> {
+        Keeper::at(&Endpoint::unix(self.socket(&BUILDKIT))).await.map_err(Failure::no_machine)
     }
 
     /// Opens ports of this host's loopback to the guest, as long as the answer lives.

@@ -7,6 +7,7 @@
 
 mod appliance;
 mod artifact;
+mod browser;
 mod command;
 mod eventually;
 mod file_server;
@@ -28,6 +29,7 @@ mod workbench;
 
 pub use appliance::{Appliance, unpacked};
 pub use artifact::{STATIC, built};
+pub use browser::{browse, picture};
 pub use command::{Outcome, Running, run, run_with_input, start};
 pub use eventually::eventually;
 pub use file_server::FileServer;

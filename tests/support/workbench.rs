@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -16,10 +17,14 @@ pub struct Workbench {
 }
 
 impl Workbench {
-    pub fn open() -> Self {
-        let (instance, registry) = (Instance::shared(), Registry::open());
-        let base = Base::push(instance, &registry);
-        Self { instance, registry, base }
+    /// The one that the tests of a program share.
+    pub fn open() -> &'static Self {
+        static SHARED: OnceLock<Workbench> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let (instance, registry) = (Instance::shared(), Registry::open());
+            let base = Base::push(instance, &registry);
+            Self { instance, registry, base }
+        })
     }
 
     /// A context whose Dockerfile begins with the base image.

@@ -44,6 +44,10 @@ pub(crate) enum SendError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{0:?} of the build context has a name that is not UTF-8, which builders do not take; rename it, or name it in .dockerignore"
+    )]
+    NotUtf8(PathBuf),
     #[error("the build context has more entries than the protocol can number")]
     TooMany,
     #[error("the builder asked for entry {0} of the build context, which is not a file it may ask for")]
@@ -122,6 +126,10 @@ impl Sender {
         let filter = Filter::new(&self.root, selection)?;
         for entry in Walk::new(&self.root, &filter)? {
             let entry = entry?;
+            // BuildKit since v0.18 ends the whole stream for one, and says nothing of which it was.
+            if [&entry.path, &entry.link].into_iter().any(|text| std::str::from_utf8(text).is_err()) {
+                return Err(SendError::NotUtf8(self.root.join(OsStr::from_bytes(&entry.path))));
+            }
             let has_contents = stat::has_contents(entry.mode);
             let known =
                 self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(&entry.path, has_contents);

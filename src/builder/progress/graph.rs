@@ -21,9 +21,12 @@ const TRANSFERS: usize = 200;
 /// One step.
 #[derive(Debug, Default)]
 pub(crate) struct Step {
+    pub(crate) digest: String,
     /// Given when it starts; 0 before.
     pub(crate) number: usize,
     pub(crate) name: String,
+    /// When it started first: one that is looked up in the cache starts anew.
+    pub(crate) began: Option<Timestamp>,
     pub(crate) started: Option<Timestamp>,
     pub(crate) completed: Option<Timestamp>,
     pub(crate) cached: bool,
@@ -51,9 +54,7 @@ impl Graph {
         for vertex in &status.vertexes {
             self.vertex(vertex);
         }
-        for transfer in &status.statuses {
-            self.transfer(transfer);
-        }
+        self.transfers(status);
         for log in &status.logs {
             self.log(&log.vertex, &log.msg);
         }
@@ -81,6 +82,10 @@ impl Graph {
         (self.steps.values().filter(|step| step.completed.is_some()).count(), self.steps.len())
     }
 
+    pub(super) fn transfers(&mut self, status: &StatusResponse) {
+        status.statuses.iter().for_each(|transfer| self.transfer(transfer));
+    }
+
     fn transfer(&mut self, status: &VertexStatus) {
         let Some(step) = self.steps.get_mut(&status.vertex) else { return };
         if let Some(transfer) = step.transfers.iter_mut().find(|transfer| transfer.is(&status.id)) {
@@ -97,6 +102,8 @@ impl Graph {
             self.started = self.started.saturating_add(1);
             step.number = self.started;
             step.seen = Some(Instant::now());
+            step.began = vertex.started;
+            step.digest.clone_from(&vertex.digest);
         }
         if !vertex.name.is_empty() {
             step.name = printable(&vertex.name);
@@ -146,9 +153,8 @@ impl Graph {
             report.push('\n');
         }
         if let Some(step) = failed {
-            let lines = step.last_lines.iter().map(String::as_str);
-            if let Some(said) = failure::explained(&step.name, lines.chain([step.error.as_str()]), platforms)
-            {
+            let lines = step.last_lines.iter().map(String::as_str).chain([step.error.as_str()]);
+            if let Some(said) = failure::explained(&step.name, &lines, platforms) {
                 report.push_str(&format!("{said}\n"));
             }
         }
@@ -175,7 +181,7 @@ impl Step {
         self.error.ends_with("context canceled")
     }
 
-    pub(super) fn transfers(&self) -> &[Transfer] {
+    pub(in crate::builder) fn transfers(&self) -> &[Transfer] {
         &self.transfers
     }
 

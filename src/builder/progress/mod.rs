@@ -11,6 +11,7 @@ mod warning;
 use bollard_buildkit_proto::moby::buildkit::v1::StatusResponse;
 
 pub use graph::Graph;
+pub(super) use graph::Step;
 pub use plain::Plain;
 pub use rawjson::RawJson;
 pub use tty::Tty;

@@ -135,6 +135,7 @@ impl<W: Write> Observer for Plain<W> {
         self.output(status, |digest| !ending.iter().any(|ended| ended == digest));
         let ended = status.vertexes.iter().filter(|vertex| vertex.completed.is_some());
         self.ending = ended.map(|vertex| vertex.digest.clone()).collect();
+        self.graph.transfers(status);
         self.graph.warn(status);
         let _ = self.out.flush();
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::VertexStatus;
 
 use super::graph::elapsed;
@@ -9,7 +10,7 @@ use crate::printable::printable;
 
 /// One transfer, as it was last told of.
 #[derive(Debug)]
-pub(super) struct Transfer {
+pub(in crate::builder) struct Transfer {
     status: VertexStatus,
     seen: Instant,
 }
@@ -29,6 +30,24 @@ impl Transfer {
 
     pub(super) fn text(&self) -> String {
         printable(&amount(&self.status))
+    }
+
+    pub(in crate::builder) fn name(&self) -> String {
+        printable(if self.status.id.is_empty() { &self.status.name } else { &self.status.id })
+    }
+
+    /// Bytes.
+    pub(in crate::builder) fn amount(&self) -> u64 {
+        u64::try_from(self.status.current).unwrap_or_default()
+    }
+
+    pub(in crate::builder) fn started(&self) -> Option<Timestamp> {
+        self.status.started
+    }
+
+    /// When it was over, or was last told of.
+    pub(in crate::builder) fn ended(&self) -> Option<Timestamp> {
+        self.status.completed.or(self.status.timestamp)
     }
 
     /// By the daemon's clock when it is over, by ours before.

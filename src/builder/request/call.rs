@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use super::fields::fields;
+use crate::printable::printable;
 
 /// `METHOD[,format=json][,ignorestatus=true]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +48,23 @@ impl Call {
     pub(in crate::builder) fn answer(&self, said: impl Fn(&str) -> Option<String>) -> Option<Answer> {
         let mut text = said(if self.is_json { "result.json" } else { "result.txt" })?;
         if text.is_empty() && self.id == LINT {
-            "Check complete, no warnings found.".clone_into(&mut text);
+            let wrong = said("result.json").and_then(|json| build_error(&json));
+            text = wrong.unwrap_or_else(|| "Check complete, no warnings found.".to_owned());
         }
         let status = said("result.statuscode");
         let is_bad = !self.ignores_status && status.is_some_and(|status| status != "0");
         Some(Answer { text, is_bad })
     }
+}
+
+/// What is so wrong with a Dockerfile that it was not looked at any further.
+fn build_error(json: &str) -> Option<String> {
+    let found: serde_json::Value = serde_json::from_str(json).ok()?;
+    let error = found.get("buildError")?;
+    let message = printable(error.get("message")?.as_str()?);
+    let line = error.pointer("/location/ranges/0/start/line").and_then(serde_json::Value::as_u64);
+    let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+    Some(format!("ERROR: {message}{place}"))
 }
 
 impl FromStr for Call {
@@ -99,6 +111,22 @@ mod tests {
         assert_eq!(call.answer(said), Some(Answer { text: "result.json".to_owned(), is_bad: false }));
         assert_eq!(Call::check().answer(said), Some(Answer { text: "result.txt".to_owned(), is_bad: true }));
         assert_eq!(Call::check().answer(|_| None), None);
+    }
+
+    #[test]
+    fn a_dockerfile_that_is_none_is_told() {
+        let json =
+            r#"{"buildError": {"message": "unknown", "location": {"ranges": [{"start": {"line": 2}}]}}}"#;
+        let answer = |json: &str| {
+            let said = |key: &str| match key {
+                "result.txt" => Some(String::new()),
+                "result.json" => Some(json.to_owned()),
+                _ => None,
+            };
+            Call::check().answer(said).unwrap().text
+        };
+        assert_eq!(answer(json), "ERROR: unknown (line 2)");
+        assert_eq!(answer("{}"), "Check complete, no warnings found.");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) use source::Place;
 pub use source::{NamedContext, Source, SourceError};
 pub(super) use ssh::DEFAULT as DEFAULT_AGENT;
 pub use ssh::Ssh;
-pub use steps::{Host, Network, ShmSize, Steps, Ulimit};
+pub use steps::{ByteSize, Host, Network, Steps, Ulimit};
 
 use output::Kind;
 
@@ -181,6 +181,12 @@ impl Build {
             }
         }
         attributes
+    }
+
+    /// What it may be called: by its names, or else by its context.
+    pub fn title(&self) -> String {
+        let names: Vec<_> = self.all_names().into_iter().map(ToString::to_string).collect();
+        if names.is_empty() { self.source.key().display().to_string() } else { names.join(", ") }
     }
 
     /// Whether the result goes into a Docker daemon.

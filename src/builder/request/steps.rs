@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub struct Steps {
     pub network: Network,
     pub hosts: Vec<Host>,
-    pub shm_size: Option<ShmSize>,
+    pub shm_size: Option<ByteSize>,
     pub ulimits: Vec<Ulimit>,
     pub cgroup_parent: Option<String>,
 }
@@ -34,9 +34,9 @@ pub struct Host {
     address: IpAddr,
 }
 
-/// Of `/dev/shm`, in bytes.
+/// So many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShmSize(u64);
+pub struct ByteSize(u64);
 
 /// A limit of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Steps {
         let all = [
             ("force-network-mode", network),
             ("add-hosts", listed(self.hosts.iter().map(ToString::to_string).collect())),
-            ("shm-size", self.shm_size.map(|size| size.0.to_string())),
+            ("shm-size", self.shm_size.map(|size| size.bytes().to_string())),
             ("ulimit", listed(self.ulimits.iter().map(ToString::to_string).collect())),
             ("cgroup-parent", self.cgroup_parent.clone()),
         ];
@@ -128,7 +128,13 @@ impl fmt::Display for Host {
     }
 }
 
-impl FromStr for ShmSize {
+impl ByteSize {
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for ByteSize {
     type Err = String;
 
     /// As Docker reads a size: a number, with a fraction or not, and a unit of powers of 1024.
@@ -211,10 +217,10 @@ mod tests {
     fn sizes_are_those_of_docker() {
         for (text, bytes) in [("0", 0), ("1024", 1024), ("1k", 1024), ("1.5 GiB", 3 << 29), ("2MB", 2 << 20)]
         {
-            assert_eq!(text.parse(), Ok(ShmSize(bytes)), "{text}");
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "m", "1x", "1.2.3", ".5g", "9999999999g", "-1"] {
-            let error = text.parse::<ShmSize>().unwrap_err();
+            let error = text.parse::<ByteSize>().unwrap_err();
             assert!(error.ends_with("is no size; write a number and b, k, m or g, as in 64m"), "{error}");
         }
     }

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::builder::{Annotation, Attestation, Attested, Host, Network, ShmSize, Steps, Ulimit};
+use crate::builder::{Annotation, Attestation, Attested, ByteSize, Host, Network, Steps, Ulimit};
 use crate::builder::{Build, Cache, Call, NamedContext, NoCache, Output, Secret, Source, Ssh};
 use crate::registry::{ImageRef, Platform};
 
@@ -103,6 +103,9 @@ pub struct Args {
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     pub(super) iidfile: Option<PathBuf>,
+    /// Write when each step ran, and where, to this file: a page for FILE.html, data for FILE.json
+    #[arg(long, value_name = "FILE", value_parser = TimelineFile::parse)]
+    pub(super) timeline: Option<TimelineFile>,
     /// Write what the builder says about the image to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,
@@ -118,6 +121,25 @@ impl Method {
     }
 }
 
+/// Where a timeline goes, and as what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TimelineFile {
+    pub(super) path: PathBuf,
+    pub(super) is_page: bool,
+}
+
+impl TimelineFile {
+    fn parse(text: &str) -> Result<Self, String> {
+        let path = PathBuf::from(text);
+        let is_page = match path.extension().and_then(|end| end.to_str()) {
+            Some("html" | "htm") => true,
+            Some("json") => false,
+            _ => return Err(format!("{text:?} should end in .html for a page, or in .json for data")),
+        };
+        Ok(Self { path, is_page })
+    }
+}
+
 /// How the steps run.
 #[derive(Debug, clap::Args)]
 struct StepArgs {
@@ -129,7 +151,7 @@ struct StepArgs {
     hosts: Vec<Host>,
     /// How large the steps' /dev/shm is, as in 64m
     #[arg(long, value_name = "SIZE")]
-    shm_size: Option<ShmSize>,
+    shm_size: Option<ByteSize>,
     /// A limit of the steps' processes, as in nofile=1024:4096
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     ulimits: Vec<Ulimit>,

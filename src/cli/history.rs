@@ -1,0 +1,176 @@
+//! `mvm history`: the builds that the builder remembers.
+
+use super::du::moment;
+use super::output::{print, print_line};
+use super::target::{BUILDKIT, Target};
+use super::{Context, Failure};
+use crate::builder::progress::{Display, Plain, RawJson};
+use crate::builder::{Change, KeepError, Keeper, Past};
+
+/// Look at the builds that the builder remembers
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List them, the newest first
+    Ls {
+        /// As one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is known of one
+    Inspect {
+        /// Its name, or as much of it as no other begins with [default: the newest]
+        #[arg(value_name = "BUILD")]
+        build: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show its progress again
+    Logs {
+        /// Its name, or as much of it as no other begins with [default: the newest]
+        #[arg(value_name = "BUILD")]
+        build: Option<String>,
+        /// As the builder's own reports, one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget some, or all
+    Rm {
+        #[arg(value_name = "BUILD", required_unless_present = "all")]
+        builds: Vec<String>,
+        /// All of them
+        #[arg(long, conflicts_with = "builds")]
+        all: bool,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the builder remembers no build")]
+struct Nothing;
+
+pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
+    let mut keeper = target.keeper().await?;
+    match args.verb {
+        Verb::Ls { json: true } => print_line(serde_json::to_string(&keeper.history().await?)?),
+        Verb::Ls { json: false } => print(table(&keeper.history().await?)),
+        Verb::Inspect { build, json } => {
+            let past = meant(&mut keeper, build).await?;
+            if json { print_line(serde_json::to_string_pretty(&past)?) } else { print(details(&past)) }
+        }
+        Verb::Logs { build, json } => {
+            let past = meant(&mut keeper, build).await?;
+            let stdout = std::io::stdout();
+            let mut display: Box<dyn Display> =
+                if json { Box::new(RawJson::new(stdout)) } else { Box::new(Plain::new(stdout)) };
+            Ok(keeper.replay(&past.id, display.as_mut()).await?)
+        }
+        Verb::Rm { builds, all } => {
+            let mut ids = Vec::new();
+            if all {
+                ids.extend(keeper.history().await?.into_iter().map(|past| past.id));
+            }
+            // All are found before the first goes.
+            for build in builds {
+                ids.push(keeper.build(&build).await.map_err(usage)?.id);
+            }
+            for id in ids {
+                keeper.change(&id, Change::Forget).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn meant(keeper: &mut Keeper, build: Option<String>) -> Result<Past, Failure> {
+    match build {
+        Some(name) => keeper.build(&name).await.map_err(usage),
+        None => keeper.history().await?.into_iter().next().ok_or_else(|| Failure::from(Nothing)),
+    }
+}
+
+fn usage(error: KeepError) -> Failure {
+    match error {
+        KeepError::NoBuild(_) | KeepError::Ambiguous(_) => Failure::usage(error),
+        KeepError::Endpoint(_) => Failure::no_machine(error),
+        KeepError::Refused(_) => Failure::from(error),
+    }
+}
+
+fn table(builds: &[Past]) -> String {
+    let line = |id: &str, status: &str, created: &str, took: &str, name: &str| {
+        format!("{id:<26} {status:<10} {created:<20} {took:>9}  {name}").trim_end().to_owned() + "\n"
+    };
+    let mut text = line("BUILD", "STATUS", "CREATED", "TOOK", "NAME");
+    for past in builds {
+        text.push_str(&line(&past.id, past.status.as_str(), &moment(past.created), &took(past), &past.name));
+    }
+    text
+}
+
+fn took(past: &Past) -> String {
+    let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
+    past.took_ms.map(seconds).unwrap_or_default()
+}
+
+fn details(past: &Past) -> String {
+    let mut rows = vec![
+        ("Build", past.id.clone()),
+        ("Name", past.name.clone()),
+        ("Status", past.status.as_str().to_owned()),
+        ("Created", moment(past.created)),
+        ("Took", took(past)),
+        ("Steps", format!("{}, of which {} were cached", past.steps, past.cached_steps)),
+        ("Warnings", past.warnings.to_string()),
+        ("Error", past.error.clone().unwrap_or_default()),
+    ];
+    rows.retain(|(_, value)| !value.is_empty());
+    let mut text: String = rows.iter().map(|(key, value)| format!("{key:<10} {value}\n")).collect();
+    for (title, values) in [("Attributes", &past.attributes), ("Result", &past.response)] {
+        if !values.is_empty() {
+            text.push_str(&format!("\n{title}\n"));
+            text.extend(values.iter().map(|(key, value)| format!("  {key} = {value}\n")));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::builder::PastState;
+
+    #[test]
+    fn builds_are_listed_with_what_became_of_them() {
+        let past = Past {
+            id: "abc".to_owned(),
+            name: "docker.io/library/x:1".to_owned(),
+            status: PastState::Completed,
+            created: DateTime::from_timestamp(1_700_000_000, 0),
+            completed: None,
+            took_ms: Some(12_345),
+            steps: 5,
+            cached_steps: 2,
+            warnings: 0,
+            pinned: false,
+            error: None,
+            attributes: [("target".to_owned(), "t".to_owned())].into(),
+            response: [].into(),
+        };
+        let table = table(std::slice::from_ref(&past));
+        let wanted =
+            "abc                        completed  2023-11-14 22:13:20     12.3 s  docker.io/library/x:1";
+        assert_eq!(table.lines().nth(1), Some(wanted));
+        let details = details(&past);
+        assert!(details.contains("Steps      5, of which 2 were cached\n"), "{details}");
+        assert!(details.ends_with("\nAttributes\n  target = t\n"), "{details}");
+    }
+}

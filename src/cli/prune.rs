@@ -1,0 +1,83 @@
+//! `mvm prune`: takes from the builder's cache.
+
+use std::io::{IsTerminal, Write};
+
+use super::du;
+use super::output::{print, print_line};
+use super::size::human;
+use super::target::{BUILDKIT, Target};
+use super::{Context, Failure};
+use crate::builder::{ByteSize, Filter, Limits};
+
+/// Take what no build needs from the builder's cache
+///
+/// What was built is not lost by that: images stay, and a build that needs what has gone makes it again. `mvm image prune` is for
+/// appliances.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Everything that is not in use, also what images and the builder itself share
+    #[arg(short, long)]
+    all: bool,
+    /// Only records of this kind, as in type=exec.cachemount or until=24h (not used since then)
+    #[arg(long = "filter", value_name = "KEY[=VALUE]")]
+    filters: Vec<Filter>,
+    /// Leave at most so much
+    #[arg(long, value_name = "SIZE", alias = "keep-storage")]
+    max_used_space: Option<ByteSize>,
+    /// Leave at least so much
+    #[arg(long, value_name = "SIZE")]
+    reserved_space: Option<ByteSize>,
+    /// Go on until so much of the disk is free
+    #[arg(long, value_name = "SIZE")]
+    min_free_space: Option<ByteSize>,
+    /// Do not ask first
+    #[arg(short, long)]
+    force: bool,
+    /// One JSON object for each record that has gone
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("nobody can be asked here whether that is meant; say --force")]
+struct NobodyToAsk;
+
+pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+    let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
+    if !args.force && !is_meant(&target.name())? {
+        return Err(Failure::Status(1));
+    }
+    let bytes = |size: Option<ByteSize>| size.map_or(0, ByteSize::bytes);
+    let limits = Limits {
+        all: args.all,
+        reserved: bytes(args.reserved_space),
+        max_used: bytes(args.max_used_space),
+        min_free: bytes(args.min_free_space),
+    };
+    let mut keeper = target.keeper().await?;
+    let (mut lines, mut freed) = (Vec::new(), 0_u64);
+    keeper
+        .prune(&args.filters, limits, |record| {
+            freed = freed.saturating_add(record.size);
+            lines.push(if args.json { serde_json::to_string(&record) } else { Ok(du::row(&record)) });
+        })
+        .await?;
+    if !args.json && !lines.is_empty() {
+        print_line(du::HEAD)?;
+    }
+    for line in lines {
+        print_line(line?.trim_end())?;
+    }
+    if args.json { Ok(()) } else { print(format_args!("Freed {}\n", human(freed))) }
+}
+
+fn is_meant(builder: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(NobodyToAsk));
+    }
+    eprint!("Take what no build needs from the cache of {builder}? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
