@@ -365,9 +365,9 @@ fn a_timeline_is_a_page_that_a_browser_shows() {
     let has = |kind: &str, name: &str| {
         bars.iter().any(|row| row["kind"] == kind && row["name"].as_str().unwrap().contains(name))
     };
-    assert!(has("emulated", "[linux/arm64 base 2/4] RUN echo '<b>markup</b>'"), "{seen}");
+    assert!(has("emulated", "2/4] RUN echo '<b>markup</b>'"), "{seen}");
     assert!(
-        has("native", "[linux/amd64 base 2/4] RUN echo") && has("transfer", "load build context"),
+        has("native", "2/4] RUN echo '<b>markup</b>'") && has("transfer", "load build context"),
         "{seen}"
     );
     assert!(has("export", "exporting to image"), "{seen}");

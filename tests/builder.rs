@@ -1,9 +1,9 @@
-//! What a builder keeps: its cache and its history, as seen by mvm.
+//! What a builder keeps: its cache and its history; and what registries hold of its work.
 
 mod support;
 
 use serde_json::Value;
-use support::{Workbench, docker, run, skipped};
+use support::{Registry, Workbench, docker, run, skipped};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -121,4 +121,74 @@ fn the_cache_is_shown_and_pruned_as_dockers_client_sees_it() {
     let gone = mvm(&["prune", "--force", "--all", "--json"]).ok();
     assert!(gone.lines().count() >= 2 && gone.lines().all(|line| json(line)["size"].is_u64()), "{gone}");
     assert!(ids(&[]).len() < 2, "{:?}", ids(&[]));
+}
+
+#[test]
+fn images_are_joined_and_copied_under_names() {
+    if skipped("builder") {
+        return;
+    }
+    let bench = Workbench::open();
+    let there = Registry::open();
+    let mvm = |arguments: &[&str]| bench.instance.mvm(&[&["imagetools"], arguments].concat());
+    let raw = |image: &str| mvm(&["inspect", "--raw", image]).ok();
+    let platforms = |image: &str| -> Vec<String> {
+        let found = json(&mvm(&["inspect", "--json", image]).ok());
+        let all = found["manifests"].as_array().unwrap().iter();
+        all.map(|entry| entry["platform"]["architecture"].as_str().unwrap().to_owned()).collect()
+    };
+    // To another registry, as it is.
+    let copy = there.image("copies/base:1");
+    let digest = mvm(&["create", "-t", &copy, &bench.base.image]).ok();
+    assert_eq!(raw(&copy), raw(&bench.base.image));
+    assert!(there.blob(digest.trim()).exists());
+    assert_eq!(platforms(&copy), ["amd64", "arm64", "arm"]);
+    let run_there = bench.instance.mvm(&["run", "--rm", "--pull", "always", &copy, "uname", "-m"]);
+    assert_eq!(run_there.ok(), "x86_64\n", "all of it is there");
+
+    // Two of one platform each become one, in a repository of its own.
+    let one = |platform: &str, name: &str| {
+        let directory = bench.context(&format!("RUN echo {name} > /name\n"), &[]);
+        let image = bench.registry.image(name);
+        bench.build(&["--platform", platform, "-t", &image, "--push"], &directory).ok();
+        image
+    };
+    let (amd64, arm64) = (one("linux/amd64", "one:1"), one("linux/arm64", "two:1"));
+    let joined = bench.registry.image("joined:1");
+    let dry = mvm(&["create", "-t", &joined, "--dry-run", &amd64, &arm64]).ok();
+    mvm(&["inspect", &joined]).refused(1, "is not in the registry");
+    let theirs = run(docker(&bench.instance.docker_socket())
+        .args(["buildx", "imagetools", "create", "--dry-run", "-t"])
+        .args([&joined, &amd64, &arm64]));
+    assert_eq!(json(&dry), json(&theirs.ok()), "it is what buildx would make");
+    mvm(&["create", "-t", &joined, &amd64, &arm64]).ok();
+    assert_eq!(json(&raw(&joined)), json(&dry));
+    assert_eq!(platforms(&joined), ["amd64", "arm64"]);
+    let seen = bench.instance.mvm(&["run", "--rm", "--platform", "linux/arm64", &joined, "cat", "/name"]);
+    assert_eq!(seen.ok(), "two:1\n");
+
+    // More is added to it, and something said of it.
+    let arm = one("linux/arm/v7", "three:1");
+    let annotations =
+        ["--annotation", "index:what=all", "--annotation", "manifest-descriptor[linux/arm/v7]:what=arm"];
+    mvm(&[&["create", "-t", &joined, "--append"], &annotations[..], &[&arm, &amd64]].concat()).ok();
+    assert_eq!(platforms(&joined), ["amd64", "arm64", "arm"]);
+    let index = json(&raw(&joined));
+    assert_eq!(index["annotations"]["what"], "all");
+    assert_eq!(index["manifests"][2]["annotations"]["what"], "arm");
+    // And less.
+    let less = bench.registry.image("less:1");
+    mvm(&["create", "-t", &less, "--platform", "linux/arm64", &joined]).ok();
+    assert_eq!(platforms(&less), ["arm64"]);
+    // One manifest alone gets an index, unless it is not to.
+    let alone = bench.registry.image("alone:1");
+    mvm(&["create", "-t", &alone, &amd64]).ok();
+    assert_eq!(platforms(&alone), ["amd64"]);
+    mvm(&["create", "-t", &alone, "--prefer-index=false", &amd64]).ok();
+    assert_eq!(raw(&alone), raw(&amd64));
+
+    mvm(&["create", "-t", &less, "--platform", "linux/s390x", &joined])
+        .refused(1, "nothing of what was named is for linux/s390x");
+    mvm(&["create", "-t", &less, &there.image("nothing:1")]).refused(1, "nothing:1");
+    mvm(&["create", "-t", &format!("{less}@{}", digest.trim()), &joined]).refused(2, "has a digest");
 }

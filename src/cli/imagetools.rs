@@ -4,12 +4,12 @@ use std::io::Write;
 
 use clap::Subcommand;
 
-use super::output::written;
-use super::{Context, Failure};
+use super::output::{print, print_line, written};
+use super::{Context, Failure, progress};
 use crate::registry::credentials::Credentials;
-use crate::registry::{ImageRef, Inspection, Registry};
+use crate::registry::{ImageRef, IndexAnnotation, Inspection, Join, JoinOptions, Platform, Registry};
 
-/// Look at images in a registry
+/// Look at images in registries, and give them names
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,6 +19,37 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(Inspect),
+    Create(Create),
+}
+
+/// Join images into one that has all their platforms, or give an image another name
+///
+/// What is missing in a name's repository is brought there: nothing travels within a registry that can do without, and nothing is
+/// kept on this machine.
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// What is joined: NAME, NAME:TAG or NAME@sha256:DIGEST
+    #[arg(value_name = "IMAGE", required = true)]
+    sources: Vec<ImageRef>,
+    /// The name that it gets; may be given several times
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]", required_unless_present = "dry_run")]
+    tags: Vec<ImageRef>,
+    /// Keep what the first name stands for now, and add to it
+    #[arg(long, requires = "tags")]
+    append: bool,
+    /// Say something of the index, or of its entries
+    #[arg(long = "annotation", value_name = "index:KEY=VALUE | manifest-descriptor[PLATFORM]:KEY=VALUE")]
+    annotations: Vec<IndexAnnotation>,
+    /// Only these platforms
+    #[arg(long = "platform", value_name = "OS/ARCHITECTURE[/VARIANT]", value_delimiter = ',')]
+    platforms: Vec<Platform>,
+    /// Whether one image of one platform gets an index around it
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    prefer_index: bool,
+    /// Print what would get the name, and send nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// List the platforms of an image, each with the name and digest to pull or run it by
@@ -37,7 +68,36 @@ struct Inspect {
 pub async fn run(_: &Context, args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Inspect(args) => inspect(args).await,
+        Command::Create(args) => create(args).await,
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("-t {0} has a digest, which follows from what it names; give a tag")]
+struct DigestError(Box<ImageRef>);
+
+async fn create(args: Create) -> Result<(), Failure> {
+    if let Some(tag) = args.tags.iter().find(|tag| tag.has_digest()) {
+        return Err(Failure::usage(DigestError(Box::new(tag.clone()))));
+    }
+    let credentials = Credentials::from_env();
+    let progress = progress::to_stderr();
+    let join = Join { credentials: &credentials, progress: progress.as_ref() };
+    let options = JoinOptions {
+        annotations: args.annotations,
+        platforms: args.platforms,
+        keeps_manifest: !args.prefer_index,
+    };
+    let before = args.tags.first().filter(|_| args.append).cloned();
+    let sources: Vec<_> = before.into_iter().chain(args.sources).collect();
+    let joined = join.of(&sources, &options).await?;
+    if args.dry_run {
+        return print(format_args!("{}\n", String::from_utf8_lossy(&joined.bytes).trim_end()));
+    }
+    for tag in &args.tags {
+        join.push(&joined, tag).await?;
+    }
+    print_line(joined.digest())
 }
 
 async fn inspect(args: Inspect) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! Speaks with a registry (OCI distribution 1.1).
 
 use bytes::Bytes;
-use futures::Stream;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use oci_client::RegistryOperation;
 use oci_client::client::BlobResponse;
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -110,6 +110,36 @@ impl Registry {
             BlobResponse::Full(all) => Content { goes_on: false, bytes: all.stream },
             BlobResponse::Partial(rest) => Content { goes_on: true, bytes: rest.stream },
         })
+    }
+
+    /// A content that is read whole, as a configuration is.
+    pub(super) async fn document(
+        &self,
+        image: &ImageRef,
+        digest: &str,
+        longest: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let failed = |source| explain(image, source);
+        let mut content = self.content(image, digest, 0).await.map_err(failed)?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = content.bytes.next().await {
+            bytes.extend_from_slice(&piece.map_err(|error| failed(error.into()))?);
+            if bytes.len() > longest {
+                let error = std::io::Error::other("it is longer than such a document can be");
+                return Err(failed(error.into()));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Asks to have a content of another repository of the registry in this one; an error where it is not done.
+    pub(super) async fn mount(
+        &self,
+        to: &ImageRef,
+        from: &ImageRef,
+        digest: &str,
+    ) -> Result<(), OciDistributionError> {
+        self.client.mount_blob(to.full(), from.full(), digest).await
     }
 
     /// Asks to be let in, for all that is sent afterwards.

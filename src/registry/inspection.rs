@@ -47,13 +47,20 @@ struct Kind {
     manifests: Option<serde_json::Value>,
 }
 
+/// What a manifest calls itself, and whether it lists others.
+pub(super) fn kind(image: &ImageRef, manifest: &Manifest) -> Result<(String, bool), UnreadableManifest> {
+    let unreadable = |source| UnreadableManifest { image: image.to_string(), source };
+    let kind: Kind = serde_json::from_slice(&manifest.bytes).map_err(|error| unreadable(error.into()))?;
+    let is_list = kind.manifests.is_some();
+    // "mediaType [...] SHOULD be used" (OCI image-spec 1.1, image index): where it is left out, the shape tells.
+    let default = if is_list { MediaType::ImageIndex } else { MediaType::ImageManifest };
+    Ok((kind.media_type.unwrap_or_else(|| default.to_string()), is_list))
+}
+
 impl Inspection {
     pub fn new(image: &ImageRef, manifest: &Manifest) -> Result<Self, UnreadableManifest> {
         let unreadable = |source| UnreadableManifest { image: image.to_string(), source };
-        let kind: Kind = serde_json::from_slice(&manifest.bytes).map_err(|error| unreadable(error.into()))?;
-        let is_list = kind.manifests.is_some();
-        // "mediaType [...] SHOULD be used" (OCI image-spec 1.1, image index): where it is left out, the shape tells.
-        let default = if is_list { MediaType::ImageIndex } else { MediaType::ImageManifest };
+        let (media_type, is_list) = kind(image, manifest)?;
         let manifests = if is_list {
             let index = ImageIndex::from_reader(manifest.bytes.as_slice()).map_err(unreadable)?;
             index.manifests().iter().map(|entry| Entry::new(image, entry)).collect()
@@ -62,7 +69,7 @@ impl Inspection {
         };
         Ok(Self {
             name: image.to_string(),
-            media_type: kind.media_type.unwrap_or_else(|| default.to_string()),
+            media_type,
             digest: manifest.digest.clone(),
             size: manifest.bytes.len().try_into().unwrap_or(u64::MAX),
             manifests,

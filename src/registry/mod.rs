@@ -3,6 +3,7 @@
 mod client;
 pub mod credentials;
 mod inspection;
+mod join;
 mod mirror;
 mod platform;
 mod reference;
@@ -10,6 +11,7 @@ mod transfer;
 
 pub use client::{Error, Manifest, Registry};
 pub use inspection::{Entry, Inspection, UnreadableManifest};
+pub use join::{IndexAnnotation, Join, JoinError, Joined, Options as JoinOptions};
 pub use mirror::{InvalidMirror, Mirror};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{ImageRef, InvalidImageRef, loopback_port};

@@ -43,6 +43,11 @@ impl ImageRef {
         self.full.digest().is_some()
     }
 
+    /// Whether both are names in one repository.
+    pub(super) fn is_in_repository_of(&self, other: &Self) -> bool {
+        (self.registry(), self.full.repository()) == (other.registry(), other.full.repository())
+    }
+
     /// Whether plain HTTP is spoken with its registry.
     pub fn speaks_http(&self) -> bool {
         speaks_http(self.registry())

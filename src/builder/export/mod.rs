@@ -51,6 +51,8 @@ pub enum ExportError {
     Special(PathBuf),
     #[error("the builder sent {0:?} as a part of the output, which is no path below it")]
     Path(PathBuf),
+    #[error("the build's output has more files than a directory takes from a builder; write type=tar")]
+    TooMany,
     #[error("the builder sent contents that it was not asked for")]
     Unasked,
     #[error("the builder gave the output's transfer up: {0}")]

@@ -19,6 +19,9 @@ use crate::builder::context::{Kind, Outbound, Packet, Stat, go_mode, has_content
 
 /// Files that a sender may fill at the same time; BuildKit's fills four.
 const OPEN: usize = 64;
+/// Entries of one output, and files of it that wait for their contents: a guest may not have this host count for ever.
+const ENTRIES: u32 = 1 << 23;
+const WAITING: usize = 1 << 20;
 /// What may be set as an extended attribute: the rest is for the kernel's own use.
 const ATTRIBUTES: [&str; 2] = ["user.", "security.capability"];
 
@@ -137,6 +140,9 @@ impl Receiver<'_> {
     /// Makes an entry, in a directory that we have made.
     fn entry(&mut self, stat: &Stat) -> Result<(), ExportError> {
         let id = self.entries;
+        if id >= ENTRIES || self.pending.len() >= WAITING {
+            return Err(ExportError::TooMany);
+        }
         self.entries = id.saturating_add(1);
         self.enter_parent(&stat.path)?;
         let relative = Path::new(OsStr::from_bytes(&stat.path));

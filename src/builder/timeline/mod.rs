@@ -140,7 +140,7 @@ fn kind(step: &Step, is_emulated: bool, has_transfers: bool) -> Kind {
         Kind::Export
     } else if has_transfers {
         Kind::Transfer
-    } else if name.starts_with("[internal]") || !name.starts_with('[') {
+    } else if name.contains("internal]") || !name.starts_with('[') {
         Kind::Internal
     } else if is_emulated && name.contains("] RUN ") {
         Kind::Emulated

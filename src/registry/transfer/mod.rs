@@ -9,11 +9,12 @@ use std::sync::{Mutex, PoisonError};
 use images::progress::{Progress, Stage, Unit};
 use oci_spec::image::Descriptor;
 
+pub(super) use patience::{Patience, may_pass};
 pub use pull::{Pull, PullError};
 pub use push::{Push, PushError};
 
 /// How many contents are on their way at once.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 /// How many bytes have been transferred, of how many.
 struct Tally<'a> {

@@ -10,13 +10,13 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 /// Counts the tries of one thing that came to nothing.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(in crate::registry) struct Patience {
     failed: u32,
 }
 
 impl Patience {
     /// Waits before the next try, a while longer each time; false when there is to be none.
-    pub(super) async fn wait(&mut self) -> bool {
+    pub(in crate::registry) async fn wait(&mut self) -> bool {
         match self.next() {
             Some(wait) => tokio::time::sleep(wait).await,
             None => return false,
@@ -37,7 +37,7 @@ impl Patience {
 }
 
 /// Whether the same question may have another answer a moment later.
-pub(super) fn may_pass(error: &OciDistributionError) -> bool {
+pub(in crate::registry) fn may_pass(error: &OciDistributionError) -> bool {
     match error {
         OciDistributionError::RequestError(error) => {
             error.status().is_none_or(|status| is_overworked(status.as_u16()))
