@@ -16,7 +16,7 @@ build:           ## target/release/mvm
 	@scripts/install-deps build demo
 	$(CARGO) build --release --locked
 
-test:            ## every test; starts real machines (about 37 minutes on two cores, and two kernels once)
+test:            ## every test; starts real machines (about 50 minutes on two cores, and two kernels once)
 	@scripts/install-deps build test
 	@CARGO="$(CARGO)" scripts/run-tests
 

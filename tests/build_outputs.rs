@@ -9,9 +9,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
-use support::{Outcome, Workbench, browse, context, run, skipped, start, steps};
+use support::{Outcome, Workbench, browse, context, eventually, run, skipped, start, steps};
 use tempfile::TempDir;
 
 /// Everything below a directory, by its path.
@@ -103,14 +104,29 @@ fn an_output_appears_whole_or_not_at_all() {
     let below_a_file = read_only.path().join("f/out");
     bench.build(&["-o", below_a_file.to_str().unwrap()], &directory).refused(1, "cannot write ");
 
-    // Ctrl-C in the middle.
+    // Ctrl-C before and in the middle of the transfer.
     let slow = bench.context("RUN sleep 86403\n", &[]);
     let place = out.path().join("interrupted");
     let build = start(&mut bench.command(&["-o", place.to_str().unwrap()], slow.path()));
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     build.signal("INT");
     assert_eq!(build.outcome().status, 130);
     assert!(!place.exists());
+    let large = bench.context("RUN dd if=/dev/zero of=/large bs=1M count=600 2> /dev/null\n", &[]);
+    for (name, output) in [("tree", "type=local,dest="), ("file", "type=tar,dest=")] {
+        let place = out.path().join(name);
+        let mut build =
+            start(&mut bench.command(&["-o", &format!("{output}{}", place.display())], large.path()));
+        eventually("the output is on its way", 300, || {
+            assert!(build.is_running(), "the build has ended");
+            let staged = listed(out.path()).into_iter().find(|path| path.contains(".mvm-output-"));
+            staged.map(drop).ok_or_else(|| "nothing has come".to_owned())
+        });
+        build.signal("INT");
+        let outcome = build.outcome();
+        assert_eq!(outcome.status, 130, "{outcome}");
+        assert_eq!(listed(out.path()), BTreeSet::new(), "{outcome}");
+    }
 }
 
 /// What a command writes to standard output, byte for byte.

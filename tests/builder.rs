@@ -11,7 +11,7 @@ fn json(text: &str) -> Value {
 
 /// When dockerd was started, by the guest's kernel.
 fn dockerd(bench: &Workbench) -> String {
-    let script = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2> /dev/null) in */dockerd*) \
+    let script = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' < $p/cmdline 2> /dev/null) in /usr/sbin/dockerd*) \
         echo $p $(cut -d ' ' -f 22 $p/stat);; esac; done";
     bench.instance.mvm(&["exec", "sh", "-c", script]).ok()
 }

@@ -182,6 +182,11 @@ impl Attached {
 }
 
 impl Rest {
+    /// Nothing of what has come is kept.
+    pub(super) async fn give_up(self) {
+        self.staged.settle().await;
+    }
+
     /// Results go to their places, and layouts name what was written.
     pub(super) fn finish(self, response: &HashMap<String, String>) -> Result<(), FinishError> {
         self.staged.commit()?;

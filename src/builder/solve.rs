@@ -140,7 +140,7 @@ pub async fn build<O: Observer + ?Sized>(
     };
     let (near, far) = tokio::io::duplex(tunnel::PIPE);
     let tunnel = tunnel::carry(channel.clone(), session.headers(), far);
-    let _serving = Abort(tokio::spawn(async move {
+    let serving = Abort(tokio::spawn(async move {
         // Whatever ends these ends the solve as well, which says more about it.
         let _ = tokio::join!(session.serve(near), tunnel);
     }));
@@ -153,7 +153,14 @@ pub async fn build<O: Observer + ?Sized>(
         run.run(&reference, solve, cancel).await
     };
     observer.end();
-    let response = result?;
+    let response = match result {
+        Ok(response) => response,
+        Err(error) => {
+            drop(serving);
+            rest.give_up().await;
+            return Err(error);
+        }
+    };
     if build.call.is_none() {
         rest.finish(&response)?;
     }

@@ -7,7 +7,8 @@ mod tree;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -16,6 +17,9 @@ pub(crate) use tree::receive as receive_tree;
 
 use file::Written;
 use tree::Tree;
+
+/// How long a writer may need to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +85,16 @@ pub(crate) enum Arrived {
 impl Staged {
     pub(crate) fn add(&self, arrived: Arrived) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(arrived);
+    }
+
+    /// Waits until nobody writes any more, so that what they had staged is gone. Their stream has ended, which they notice at once.
+    pub(crate) async fn settle(self: &Arc<Self>) {
+        let writers_end = async {
+            while Arc::strong_count(self) > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, writers_end).await;
     }
 
     /// Moves everything to its place.
