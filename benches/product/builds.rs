@@ -6,21 +6,21 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::report::Figure;
-use crate::support::{Base, Instance, PLATFORMS, Registry, context, docker, run};
+use crate::support::{Base, Instance, PLATFORMS, Registry, buildx, context, run};
 
 const NOOP_RUNS: usize = 15;
 const BUILD_RUNS: usize = 3;
 
 /// A machine with a base image, and what both clients need to build on it.
-struct Bench {
-    instance: Instance,
+pub(crate) struct Bench {
+    pub(crate) instance: Instance,
     registry: Registry,
-    base: Base,
+    pub(crate) base: Base,
     buildx_home: TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = Registry::open();
         let options = crate::support::Options::up(&["--host-port", &registry.port.to_string()]);
         let instance = Instance::up_with("bench", &options);
@@ -32,9 +32,10 @@ impl Bench {
         bench
     }
 
-    fn buildx(&self) -> Command {
-        let mut command = docker(&self.instance.docker_socket());
-        command.env("BUILDX_CONFIG", self.buildx_home.path()).arg("buildx");
+    /// Without Docker's client in front of it, which only starts it.
+    pub(crate) fn buildx(&self) -> Command {
+        let mut command = buildx(&self.instance.docker_socket());
+        command.env("BUILDX_CONFIG", self.buildx_home.path());
         command
     }
 

@@ -2,22 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::measured::run;
 use crate::report::Figure;
-use crate::support::{Appliance, Instance, TOP, layout_of, start};
+use crate::support::{Appliance, Instance, TOP, layout_of};
 
 const RUNS: usize = 5;
 const COLD_RUNS: usize = 3;
 /// Of the large image's one layer.
 const LAYER_FILES: usize = 512;
 const FILE_BYTES: usize = 1 << 20;
-const SAMPLE: Duration = Duration::from_millis(5);
 
 struct Bench {
     instance: Instance,
@@ -44,32 +42,6 @@ impl Bench {
         command.args(arguments);
         command
     }
-}
-
-/// Seconds that it takes, and the most memory that mvm itself had, in MiB: not the programs that it runs.
-fn run(mut command: Command) -> (f64, f64) {
-    let begin = Instant::now();
-    let mut running = start(&mut command);
-    let status = format!("/proc/{}/status", running.pid());
-    let mut peak = 0.0;
-    while running.is_running() {
-        // What is there until it is waited for; the last look before its end is a few milliseconds old.
-        if let Some(now) = high_water(Path::new(&status)) {
-            peak = now;
-        }
-        std::thread::sleep(SAMPLE);
-    }
-    let took = begin.elapsed().as_secs_f64();
-    running.outcome().ok();
-    (took, peak)
-}
-
-/// `VmHWM` in MiB.
-fn high_water(status: &Path) -> Option<f64> {
-    let text = fs::read_to_string(status).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(kib / 1024.0)
 }
 
 pub(crate) fn measure() -> Vec<Figure> {

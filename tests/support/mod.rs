@@ -45,7 +45,7 @@ pub use proxy::Proxy;
 pub use registry::Registry;
 pub use rig::Rig;
 pub use skip::{left_out, skipped, there_is_kvm};
-pub use tools::{docker, old_qemu, rig_files, tool};
+pub use tools::{buildx, docker, old_qemu, rig_files, tool};
 pub use vsock_bench::VsockBench;
 pub use workbench::Workbench;
 

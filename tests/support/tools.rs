@@ -13,7 +13,16 @@ pub fn tool(name: &str) -> PathBuf {
 
 /// Docker's client, with buildx, for the daemon at this socket.
 pub fn docker(socket: &Path) -> Command {
-    let mut command = Command::new(tool("docker"));
+    client(tool("docker"), socket)
+}
+
+/// Its buildx alone, for the same daemon.
+pub fn buildx(socket: &Path) -> Command {
+    client(directory().join("cli-plugins/docker-buildx"), socket)
+}
+
+fn client(program: PathBuf, socket: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env("DOCKER_CONFIG", directory()).env("DOCKER_HOST", format!("unix://{}", socket.display()));
     command.env_remove("DOCKER_CONTEXT").env_remove("BUILDX_BUILDER").env_remove("BUILDKIT_HOST");
     command
