@@ -2,13 +2,11 @@
 //! and images to. The messages are those of containerd's `content.proto`; what no build asks for is left out.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bytes::Bytes;
@@ -19,10 +17,12 @@ use oci_spec::image::Digest;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, Service, StdError, http};
-use tonic::server::{Grpc, NamedService};
+use tonic::codegen::{Body as HttpBody, StdError, http};
+use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
+
+use super::by_hand::Answer;
 
 /// A piece of a content on its way out.
 const PIECE: u64 = 1024 * 1024;
@@ -118,32 +118,22 @@ struct Taken {
     digest: String,
 }
 
-impl NamedService for Contents {
+impl Answer for Contents {
     const NAME: &'static str = "containerd.services.content.v1.Content";
-}
 
-impl<B> Service<http::Request<B>> for Contents
-where
-    B: HttpBody + Send + 'static,
-    B::Error: Into<StdError> + Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn answer<B>(self, request: http::Request<B>) -> BoxFuture<'static, http::Response<Body>>
+    where
+        B: HttpBody + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
         let id = request.headers().get("buildkit-attachable-store-id").and_then(|id| id.to_str().ok());
         let store = id.and_then(|id| self.0.get(id)).cloned();
         Box::pin(async move {
             let Some(store) = store else {
-                return Ok(Status::not_found("this build has no such image layout").into_http());
+                return Status::not_found("this build has no such image layout").into_http();
             };
             let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            Ok(match method.as_str() {
+            match method.as_str() {
                 "Info" => {
                     let info = |asked: Request<Asked>| {
                         let info = store.info(&asked.into_inner().digest);
@@ -170,7 +160,7 @@ where
                 // What a write left is never gone on with.
                 "Status" => Status::not_found("nothing of it has come").into_http(),
                 other => Status::unimplemented(format!("of Content, {other} is not served")).into_http(),
-            })
+            }
         })
     }
 }

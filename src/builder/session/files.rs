@@ -1,23 +1,20 @@
 //! `moby.filesync.v1.FileSync`: hands the daemon the directories of a build, and no others.
-//!
-//! The service is written out rather than generated, because its packets are ours (see [`Packet`]).
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, Service, StdError, http};
+use tonic::codegen::{Body as HttpBody, StdError, http};
 use tonic::metadata::MetadataMap;
-use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::by_hand::Answer;
 use crate::builder::context::{self, Packet, Selection};
 use crate::builder::error::chain;
 
@@ -31,30 +28,19 @@ pub(crate) type Directories = HashMap<String, Arc<Path>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Files(pub(crate) Arc<Directories>);
 
-impl NamedService for Files {
+impl Answer for Files {
     const NAME: &'static str = "moby.filesync.v1.FileSync";
-}
 
-impl<B> Service<http::Request<B>> for Files
-where
-    B: HttpBody + Send + 'static,
-    B::Error: Into<StdError> + Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let files = self.clone();
+    fn answer<B>(self, request: http::Request<B>) -> BoxFuture<'static, http::Response<Body>>
+    where
+        B: HttpBody + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
         Box::pin(async move {
             if !request.uri().path().eq_ignore_ascii_case("/moby.filesync.v1.FileSync/DiffCopy") {
-                return Ok(Status::unimplemented("of FileSync only DiffCopy is served").into_http());
+                return Status::unimplemented("of FileSync only DiffCopy is served").into_http();
             }
-            Ok(Grpc::new(ProstCodec::<Packet, Packet>::default()).streaming(files, request).await)
+            Grpc::new(ProstCodec::<Packet, Packet>::default()).streaming(self, request).await
         })
     }
 }

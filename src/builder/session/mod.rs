@@ -5,6 +5,7 @@
 //! back), `content` (image layouts), `health`. [`METHODS`] is where they are named and [`Session::serve`] where they join.
 
 mod auth;
+mod by_hand;
 mod content;
 mod files;
 mod health;
@@ -35,6 +36,7 @@ pub(super) use results::Results;
 pub(super) use ssh::{Agent, Agents};
 pub(super) use upload::{Reader, Upload};
 
+use by_hand::ByHand;
 use content::Contents;
 use files::Files;
 
@@ -102,13 +104,13 @@ impl Session {
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .add_service(HealthServer::new(health::Alive))
-            .add_service(Files(Arc::new(self.directories)))
+            .add_service(ByHand(Files(Arc::new(self.directories))))
             .add_service(AuthServer::new(auth::Keys(self.credentials)))
             .add_service(SecretsServer::new(secrets::Given(self.secrets)))
             .add_service(SshServer::new(self.agents))
             .add_service(UploadServer::new(self.upload))
-            .add_service(self.results)
-            .add_service(Contents(Arc::new(self.layouts)))
+            .add_service(ByHand(self.results))
+            .add_service(ByHand(Contents(Arc::new(self.layouts))))
             .serve_with_incoming(connection)
             .await
     }

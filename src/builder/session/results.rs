@@ -1,20 +1,19 @@
 //! `moby.filesync.v1.FileSend`: what a build hands to this host. One method and two kinds of messages: an archive comes as pieces of
 //! bytes, a directory as packets of the protocol that contexts travel by.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, Service, StdError, http};
-use tonic::server::{Grpc, NamedService};
+use tonic::codegen::{Body as HttpBody, StdError, http};
+use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use super::by_hand::Answer;
 use crate::builder::context::Packet;
 use crate::builder::error::chain;
 use crate::builder::export::{self, Arrived, Destination, ExportError, Staged};
@@ -49,28 +48,18 @@ impl Results {
     }
 }
 
-impl NamedService for Results {
+impl Answer for Results {
     const NAME: &'static str = "moby.filesync.v1.FileSend";
-}
 
-impl<B> Service<http::Request<B>> for Results
-where
-    B: HttpBody + Send + 'static,
-    B::Error: Into<StdError> + Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn answer<B>(self, request: http::Request<B>) -> BoxFuture<'static, http::Response<Body>>
+    where
+        B: HttpBody + Send + 'static,
+        B::Error: Into<StdError> + Send + 'static,
+    {
         let destination = self.destination(request.headers());
         let staged = Arc::clone(&self.staged);
         Box::pin(async move {
-            Ok(match destination {
+            match destination {
                 None => Status::not_found("this build has no place for that result").into_http(),
                 Some(Destination::Directory(place)) => {
                     let receive = |request: Request<Streaming<Packet>>| {
@@ -94,7 +83,7 @@ where
                     let mut grpc = Grpc::new(ProstCodec::<Piece, Piece>::default());
                     grpc.streaming(tower::service_fn(receive), request).await
                 }
-            })
+            }
         })
     }
 }
