@@ -1,11 +1,16 @@
 //! `mvm history`: the builds that the builder remembers.
 
+use console::truncate_str;
+
 use super::du::moment;
 use super::output::{print, print_line};
 use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::builder::progress::{Display, Plain, RawJson};
 use crate::builder::{Change, KeepError, Keeper, Past};
+
+/// Of a value that is shown; `--json` has all of it.
+const LONGEST: usize = 100;
 
 /// Look at the builds that the builder remembers
 #[derive(Debug, clap::Args)]
@@ -124,6 +129,7 @@ fn details(past: &Past) -> String {
         ("Build", past.id.clone()),
         ("Name", past.name.clone()),
         ("Status", past.status.as_str().to_owned()),
+        ("Digest", past.digest.clone().unwrap_or_default()),
         ("Created", moment(past.created)),
         ("Took", took(past)),
         ("Steps", format!("{}, of which {} were cached", past.steps, past.cached_steps)),
@@ -135,7 +141,10 @@ fn details(past: &Past) -> String {
     for (title, values) in [("Attributes", &past.attributes), ("Result", &past.response)] {
         if !values.is_empty() {
             text.push_str(&format!("\n{title}\n"));
-            text.extend(values.iter().map(|(key, value)| format!("  {key} = {value}\n")));
+            let line = |(key, value): (&String, &String)| {
+                format!("  {key} = {}\n", truncate_str(value, LONGEST, "…"))
+            };
+            text.extend(values.iter().map(line));
         }
     }
     text
@@ -154,6 +163,7 @@ mod tests {
             id: "abc".to_owned(),
             name: "docker.io/library/x:1".to_owned(),
             status: PastState::Completed,
+            digest: None,
             created: DateTime::from_timestamp(1_700_000_000, 0),
             completed: None,
             took_ms: Some(12_345),

@@ -22,6 +22,9 @@ pub struct Past {
     /// The images that it made, or else what it was told to build.
     pub name: String,
     pub status: State,
+    /// Of the image, or of the index, that it made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     pub created: Option<DateTime<Utc>>,
     pub completed: Option<DateTime<Utc>>,
     /// Milliseconds; absent while it runs.
@@ -151,11 +154,15 @@ impl From<BuildHistoryRecord> for Past {
         if names.is_empty() {
             names.extend(record.frontend_attrs.get("filename").map(String::as_str));
         }
+        let result = record.result.as_ref();
+        let digest =
+            result.and_then(|result| result.results.values().next().or(result.result_deprecated.as_ref()));
         let safe = |(key, value): (String, String)| (printable(&key), printable(&value));
         Self {
             id: printable(&record.r#ref),
             name: printable(&names.join(",")),
             status,
+            digest: digest.map(|descriptor| printable(&descriptor.digest)),
             created,
             completed,
             took_ms: took.and_then(|took| u64::try_from(took).ok()),
