@@ -61,7 +61,7 @@ fn a_history_never_crashes_dockerd_28_5() {
     assert!(newest.contains("before the end") && newest.contains("ERROR: "), "{newest}");
     let inspected = mvm(&["inspect", id]).ok();
     assert!(
-        inspected.contains("Status     completed\n") && inspected.contains("containerimage.digest = sha256:"),
+        inspected.contains("Status     completed\n") && inspected.contains("Digest     sha256:"),
         "{inspected}"
     );
     let details = json(&mvm(&["inspect", "--json"]).ok());
