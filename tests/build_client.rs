@@ -56,6 +56,36 @@ fn a_machine_that_dies_ends_the_build_with_3() {
 }
 
 #[test]
+fn a_failure_names_what_emulates_its_step() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Workbench::open();
+    let crash = bench.context("RUN echo before; kill -SEGV $$\n", &[]);
+    let failed = bench.context("RUN exit 7\n", &[]);
+    // Named for its platform where there are several, and not where there is one.
+    for platforms in ["linux/arm64", "linux/amd64,linux/arm64"] {
+        let dockerfile =
+            "FROM base AS last\nARG TARGETARCH\nRUN test $TARGETARCH != arm64 || kill -SEGV $$\n";
+        let one = if platforms.contains(',') {
+            bench.context(dockerfile, &[])
+        } else {
+            bench.context("RUN echo before; kill -SEGV $$\n", &[])
+        };
+        let outcome = bench.build(&["--platform", platforms], &one);
+        outcome.refused(1, ", which runs linux/arm64 here, crashed");
+        outcome.refused(1, "qemu-aarch64 ");
+        outcome.refused(1, ">>> RUN ");
+    }
+    let native = bench.build(&["--platform", "linux/amd64"], &crash);
+    assert!(native.status == 1 && !native.stderr.contains("qemu-"), "{native}");
+    native.refused(1, "the program crashed");
+    let plain = bench.build(&["--platform", "linux/arm64"], &failed);
+    plain.refused(1, " runs linux/arm64 here\n");
+    plain.refused(1, "exit code: 7");
+}
+
+#[test]
 fn only_changed_files_travel() {
     if skipped("build-client") {
         return;

@@ -17,6 +17,7 @@ use crate::supervisor;
 
 mod args;
 mod ports;
+mod proxies;
 
 pub use args::Args;
 use args::Style;

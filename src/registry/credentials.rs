@@ -67,6 +67,11 @@ impl Credentials {
         Self { config: directory.or_else(home).map(|directory| directory.join("config.json").into()) }
     }
 
+    /// The file that they come from.
+    pub fn configuration(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// For nobody.
     pub fn none() -> Self {
         Self { config: None }

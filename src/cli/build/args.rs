@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use super::Failure;
+use super::{Failure, proxies};
 use crate::builder::{Annotation, Attestation, Attested, ByteSize, Host, Network, Steps, Ulimit};
 use crate::builder::{Build, Cache, Call, NamedContext, NoCache, Output, Secret, Source, Ssh};
+use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
 
 /// The platforms to build for where none is given, as Docker's clients have it.
@@ -219,7 +220,7 @@ impl Args {
             source: source.map_err(Failure::usage)?,
             names: self.tags.clone(),
             platforms: self.platforms().map_err(Failure::usage)?,
-            arguments: arguments(&self.build_args, |key| std::env::var(key).ok()).map_err(Failure::usage)?,
+            arguments: self.arguments()?,
             labels: labels(&self.labels).map_err(Failure::usage)?,
             annotations: self.annotations.clone(),
             target: self.target.clone(),
@@ -251,6 +252,14 @@ impl Args {
         };
         self.check(&build, std::io::stdout().is_terminal()).map_err(Failure::usage)?;
         Ok(build)
+    }
+
+    /// Those that were given, and the proxies of the user's Docker configuration.
+    fn arguments(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let credentials = Credentials::from_env();
+        let mut all = proxies::arguments(credentials.configuration()).map_err(Failure::usage)?;
+        all.extend(arguments(&self.build_args, |key| std::env::var(key).ok()).map_err(Failure::usage)?);
+        Ok(all)
     }
 
     /// Standard output has an archive, and nothing else.
