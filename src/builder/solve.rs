@@ -17,7 +17,6 @@ use tonic::{Code, Status, Streaming};
 use super::attach::{AttachError, Attached, FinishError};
 use super::endpoint::{Endpoint, EndpointError};
 use super::failure::Failure;
-use super::platform::Platforms;
 use super::request::{Answer, Build, Call, Store};
 use super::session::{self, Session, Upload};
 use super::tunnel;
@@ -80,8 +79,6 @@ pub struct Means {
     /// What tells this machine from others, for good.
     pub node: String,
     pub credentials: Credentials,
-    /// What is known of the platforms, for what is said of a failure.
-    pub platforms: Platforms,
 }
 
 impl Outcome {

@@ -89,12 +89,18 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let _ports = target.open_ports(ports.all()).await?;
     let endpoint = Endpoint::unix(target.socket(&BUILDKIT));
-    let means = Means { endpoint, store, node, credentials: Credentials::from_env(), platforms };
-    run_with(&args, &build, means, &target.name()).await
+    let means = Means { endpoint, store, node, credentials: Credentials::from_env() };
+    run_with(&args, &build, means, &platforms, &target.name()).await
 }
 
 /// Builds, prints the digest to stdout, and everything else to stderr.
-async fn run_with(args: &Args, build: &Build, means: Means, builder: &str) -> Result<(), Failure> {
+async fn run_with(
+    args: &Args,
+    build: &Build,
+    means: Means,
+    platforms: &Platforms,
+    builder: &str,
+) -> Result<(), Failure> {
     let cancel = async {
         // Without a handler Ctrl-C would end the process: that is an end too.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -105,17 +111,12 @@ async fn run_with(args: &Args, build: &Build, means: Means, builder: &str) -> Re
         // One of an earlier build would be taken for this one's.
         let _ = std::fs::remove_file(path);
     }
-    let platforms = means.platforms.clone();
     let mut display = args.display();
     let result = builder::build(build, means, display.as_mut(), cancel).await;
-    if let Some(file) = &args.timeline {
-        let timeline = Timeline::of(&build.title(), display.graph(), &platforms);
-        let text =
-            if file.is_page { timeline::html(&timeline) } else { serde_json::to_string_pretty(&timeline)? };
-        write(&file.path, text.as_bytes())?;
-    }
+    // That it cannot be written is not to hide how the build ended.
+    let timeline = args.write_timeline(&Timeline::of(&build.title(), display.graph(), platforms));
     if let Err(BuildError::Failed(failure)) = &result {
-        eprint!("{}", display.graph().report(failure, &platforms));
+        eprint!("{}", display.graph().report(failure, platforms));
     }
     let outcome = result.map_err(|error| match error {
         BuildError::Endpoint(_) | BuildError::Lost(_) => Failure::no_machine(error),
@@ -123,6 +124,7 @@ async fn run_with(args: &Args, build: &Build, means: Means, builder: &str) -> Re
         BuildError::Attach(_) => Failure::usage(error),
         BuildError::Failed(_) | BuildError::Finish(_) => Failure::from(error),
     })?;
+    timeline?;
     match &build.call {
         Some(call) => answer(call, &outcome),
         None => args.finish(&outcome, builder),
@@ -150,6 +152,13 @@ impl Args {
             Style::Auto if stderr.is_terminal() => Box::new(Tty::new(stderr)),
             Style::Auto | Style::Plain | Style::Quiet => Box::new(Plain::new(stderr)),
         }
+    }
+
+    fn write_timeline(&self, timeline: &Timeline) -> Result<(), Failure> {
+        let Some(file) = &self.timeline else { return Ok(()) };
+        let text =
+            if file.is_page { timeline::html(timeline) } else { serde_json::to_string_pretty(timeline)? };
+        Ok(write(&file.path, text.as_bytes())?)
     }
 
     fn finish(&self, outcome: &Outcome, builder: &str) -> Result<(), Failure> {

@@ -113,14 +113,9 @@ async fn without_a_builder_the_exit_status_is_3() {
     let directory = context();
     let args = parse(&[directory.path().to_str().unwrap()]).unwrap();
     let endpoint = Endpoint::unix(directory.path().join("none.sock"));
-    let means = Means {
-        endpoint,
-        store: Store::Docker,
-        node: "n".to_owned(),
-        credentials: Credentials::from_env(),
-        platforms: Platforms::default(),
-    };
-    let result = run_with(&args, &args.build().unwrap(), means, "x").await;
+    let means =
+        Means { endpoint, store: Store::Docker, node: "n".to_owned(), credentials: Credentials::from_env() };
+    let result = run_with(&args, &args.build().unwrap(), means, &Platforms::default(), "x").await;
     assert!(
         matches!(&result, Err(Failure::NoMachine(cause)) if cause.to_string().ends_with("start it with `mvm up`")),
         "{result:?}"
