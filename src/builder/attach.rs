@@ -59,7 +59,9 @@ pub enum FinishError {
         #[source]
         source: LayoutError,
     },
-    #[error("the build is done, but the builder did not say what it wrote to the image layout {0:?}")]
+    #[error(
+        "the build is done, but the builder did not say what it wrote to the image layout {0:?}; write to a file, or build with a newer BuildKit"
+    )]
     Unsaid(PathBuf),
 }
 

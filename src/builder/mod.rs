@@ -36,7 +36,7 @@ pub use attach::{AttachError, FinishError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use export::{Destination, ExportError};
 pub use failure::Failure;
-pub use keep::{Change, Filter, KeepError, Keeper, Limits, Past, State as PastState, Usage};
+pub use keep::{Filter, KeepError, Keeper, Limits, Past, State as PastState, Usage};
 pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, Platforms};

@@ -7,7 +7,7 @@ use super::output::{print, print_line};
 use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::builder::progress::{Display, Plain, RawJson};
-use crate::builder::{Change, KeepError, Keeper, Past};
+use crate::builder::{KeepError, Keeper, Past};
 
 /// Of a value that is shown; `--json` has all of it.
 const LONGEST: usize = 100;
@@ -86,7 +86,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
                 ids.push(keeper.build(&build).await.map_err(usage)?.id);
             }
             for id in ids {
-                keeper.change(&id, Change::Forget).await?;
+                keeper.forget(&id).await?;
             }
             Ok(())
         }

@@ -33,14 +33,6 @@ pub fn browse(page: &Path, script: &str) -> Value {
     serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
 
-/// A picture of a page, for whoever wants to look at it.
-pub fn picture(page: &Path, target: &Path) {
-    let directory = tempfile::tempdir().expect("a directory for the browser");
-    let mut command = chromium(directory.path());
-    command.arg(format!("--screenshot={}", target.display())).arg(page);
-    run(&mut command).ok();
-}
-
 fn chromium(profile: &Path) -> Command {
     let mut command = Command::new("chromium");
     // Root may not have its sandbox, and containers have a small /dev/shm.

@@ -29,7 +29,7 @@ mod workbench;
 
 pub use appliance::{Appliance, unpacked};
 pub use artifact::{STATIC, built};
-pub use browser::{browse, picture};
+pub use browser::browse;
 pub use command::{Outcome, Running, run, run_with_input, start};
 pub use eventually::eventually;
 pub use file_server::FileServer;

@@ -61,13 +61,6 @@ impl State {
     }
 }
 
-/// What is done about a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    Forget,
-    Pin(bool),
-}
-
 /// gRPC's number of a call that its client gave up.
 const CANCELED: i32 = 1;
 
@@ -126,12 +119,11 @@ impl Keeper {
         Ok(())
     }
 
-    pub async fn change(&mut self, id: &str, change: Change) -> Result<(), KeepError> {
+    pub async fn forget(&mut self, id: &str) -> Result<(), KeepError> {
         let request = UpdateBuildHistoryRequest {
             r#ref: id.to_owned(),
-            pinned: change == Change::Pin(true),
-            delete: change == Change::Forget,
-            finalize: false,
+            delete: true,
+            ..UpdateBuildHistoryRequest::default()
         };
         self.control.update_build_history(request).await.map_err(|status| refused(&status))?;
         Ok(())

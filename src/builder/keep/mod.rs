@@ -12,7 +12,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 pub use filter::Filter;
-pub use history::{Change, Past, State};
+pub use history::{Past, State};
 pub use usage::{Limits, Usage};
 
 use super::endpoint::{Endpoint, EndpointError};
