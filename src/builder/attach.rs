@@ -186,7 +186,7 @@ impl Attached {
 impl Rest {
     /// Nothing of what has come is kept.
     pub(super) async fn give_up(self) {
-        self.staged.settle().await;
+        self.staged.give_up().await;
     }
 
     /// Results go to their places, and layouts name what was written.

@@ -7,10 +7,11 @@ mod tree;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 pub(crate) use file::receive as receive_file;
 pub(crate) use tree::receive as receive_tree;
@@ -18,8 +19,8 @@ pub(crate) use tree::receive as receive_tree;
 use file::Written;
 use tree::Tree;
 
-/// How long a writer may need to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a writer may need to stop: one that waits for a busy disk does not notice anything else.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +75,14 @@ impl ExportError {
 
 /// What has arrived and is not at its place yet; dropped, it is gone.
 #[derive(Debug, Default)]
-pub(crate) struct Staged(Mutex<Vec<Arrived>>);
+pub(crate) struct Staged {
+    arrived: Mutex<Vec<Arrived>>,
+    /// Held shared by those who write.
+    writing: Arc<RwLock<()>>,
+}
+
+/// Somebody writes; dropped when they have ended.
+pub(crate) type Writing = OwnedRwLockReadGuard<()>;
 
 #[derive(Debug)]
 pub(crate) enum Arrived {
@@ -83,26 +91,60 @@ pub(crate) enum Arrived {
 }
 
 impl Staged {
-    pub(crate) fn add(&self, arrived: Arrived) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(arrived);
+    /// For a writer, until it ends. `None` when the build has been given up.
+    pub(crate) fn writing(&self) -> Option<Writing> {
+        Arc::clone(&self.writing).try_read_owned().ok()
     }
 
-    /// Waits until nobody writes any more, so that what they had staged is gone. Their stream has ended, which they notice at once.
-    pub(crate) async fn settle(self: &Arc<Self>) {
-        let writers_end = async {
-            while Arc::strong_count(self) > 1 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _ = tokio::time::timeout(PATIENCE, writers_end).await;
+    pub(crate) fn add(&self, arrived: Arrived) {
+        self.arrived().push(arrived);
+    }
+
+    /// Keeps nothing, neither of what has come nor of what is on its way: those who write have lost their stream, and are waited
+    /// for, as they take away themselves what they had staged.
+    pub(crate) async fn give_up(&self) {
+        let nobody_writes = tokio::time::timeout(PATIENCE, self.writing.write()).await;
+        self.arrived().clear();
+        drop(nobody_writes);
     }
 
     /// Moves everything to its place.
     pub(crate) fn commit(&self) -> Result<(), ExportError> {
-        let arrived = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let arrived = std::mem::take(&mut *self.arrived());
         arrived.into_iter().try_for_each(|one| match one {
             Arrived::Tree(tree) => tree.commit(),
             Arrived::File(file) => file.commit(),
         })
+    }
+
+    fn arrived(&self) -> MutexGuard<'_, Vec<Arrived>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::export;
+
+    #[tokio::test]
+    async fn what_was_given_up_is_gone_and_nobody_writes_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let staged = Arc::new(Staged::default());
+        let (sender, pieces) = tokio::sync::mpsc::channel(1);
+        let destination = Destination::File(directory.path().join("out.tar"));
+        let (writing, held_elsewhere) = (staged.writing().unwrap(), Arc::clone(&staged));
+        let writer = tokio::task::spawn_blocking(move || {
+            held_elsewhere.add(export::receive_file(&destination, pieces).unwrap().unwrap());
+            drop(writing);
+            held_elsewhere
+        });
+        sender.send(Ok("a".into())).await.unwrap();
+        let mut giving_up = std::pin::pin!(staged.give_up());
+        assert!(futures::poll!(&mut giving_up).is_pending(), "somebody writes");
+        drop(sender);
+        giving_up.await;
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        drop(writer.await.unwrap());
     }
 }

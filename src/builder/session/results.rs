@@ -98,9 +98,13 @@ fn write<T: Send + 'static>(
 ) -> ReceiverStream<Result<T, Status>> {
     let (answer, answers) = mpsc::channel(QUEUE);
     let staged = Arc::clone(staged);
-    tokio::task::spawn_blocking(move || match receive(&answer) {
-        Ok(arrived) => arrived.into_iter().for_each(|arrived| staged.add(arrived)),
-        Err(error) => drop(answer.blocking_send(Err(Status::unknown(chain(&error))))),
+    let Some(writing) = staged.writing() else { return ReceiverStream::new(answers) };
+    tokio::task::spawn_blocking(move || {
+        match receive(&answer) {
+            Ok(arrived) => arrived.into_iter().for_each(|arrived| staged.add(arrived)),
+            Err(error) => drop(answer.blocking_send(Err(Status::unknown(chain(&error))))),
+        }
+        drop(writing);
     });
     ReceiverStream::new(answers)
 }
