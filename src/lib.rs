@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod builder;
+pub mod builders;
 pub mod cli;
 pub mod docker;
 pub mod foreground;

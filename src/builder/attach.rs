@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio::io::AsyncReadExt;
 
 use super::export::{Destination, ExportError, Staged};
 use super::keyring::{Keyring, KeyringError};
-use super::request::{Build, Cache, Export, Local, NamedContext, Place, SecretError, Ssh, Store};
+use super::request::{Archive, Build, Cache, Export, Local, NamedContext, Place, SecretError, Ssh, Store};
 use super::session::{Agent, Agents, Directories, LayoutStore, Layouts, Reader, Results};
 
 /// The name under which the daemon asks for a layout that an image is written to.
@@ -40,6 +41,8 @@ pub enum AttachError {
         #[source]
         source: LayoutError,
     },
+    #[error("cannot read the context, which was kept in a temporary file")]
+    Spooled(#[source] io::Error),
     #[error("only one image layout can be written at a time; write the others with type=oci,dest=FILE")]
     TwoLayouts,
     #[error("{0:?} is a directory; an archive needs the name of a file")]
@@ -115,7 +118,7 @@ impl Attached {
             agents,
             results,
             layouts: Layouts::new(),
-            upload: build.source.archive().map(rest_of_stdin),
+            upload: build.source.archive().map(reader_of).transpose()?,
             exports,
             rest,
         };
@@ -252,6 +255,12 @@ fn agents(build: &Build) -> Result<(Agents, Vec<Keyring>), AttachError> {
     Ok((agents, keyrings))
 }
 
-fn rest_of_stdin(head: &[u8]) -> Reader {
-    Box::pin(std::io::Cursor::new(head.to_vec()).chain(tokio::io::stdin()))
+fn reader_of(archive: &Archive) -> Result<Reader, AttachError> {
+    Ok(match archive {
+        Archive::Stdin(head) => Box::pin(io::Cursor::new(head.clone()).chain(tokio::io::stdin())),
+        Archive::Spooled(file) => {
+            let file = file.reopen().map_err(AttachError::Spooled)?;
+            Box::pin(tokio::fs::File::from_std(file))
+        }
+    })
 }

@@ -3,7 +3,7 @@
 //! A build is one connection. On it run, at the same time: the session (`session`, carried by `tunnel`), in which the
 //! daemon asks us for files and credentials; the solve (`solve`), which is the build; and its status (`progress`).
 //! `request` is what the user asked for, `attach` what of this host goes with it, `export` what comes back; `keep` is what a builder
-//! remembers, `failure` what is said about a build that failed.
+//! remembers, `failure` what is said about a build that failed. `together` has several builders make one image.
 #![cfg_attr(
     not(test),
     deny(
@@ -30,10 +30,12 @@ mod request;
 mod session;
 mod solve;
 pub mod timeline;
+mod together;
 mod tunnel;
+mod worker;
 
 pub use attach::{AttachError, FinishError};
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointError, Tls};
 pub use export::{Destination, ExportError};
 pub use failure::Failure;
 pub use keep::{Filter, KeepError, Keeper, Limits, Past, State as PastState, Usage};
@@ -42,6 +44,8 @@ pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, Platforms};
 pub use request::{
     Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, Host, NamedContext, Network,
-    NoCache, Output, Secret, SecretError, Source, SourceError, Ssh, Steps, Store, Ulimit,
+    NoCache, Output, Secret, SecretError, ShareError, Source, SourceError, Ssh, Steps, Store, Ulimit,
 };
 pub use solve::{BuildError, Means, Observer, Outcome, build};
+pub use together::{Share, TogetherError, build as build_together};
+pub use worker::{Worker, WorkerError};

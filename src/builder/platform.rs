@@ -37,14 +37,14 @@ impl Platforms {
     }
 
     /// The platform that a step runs on, and what emulates it. A step is named for its platform where there are several, and behind
-    /// it what it builds for: `[linux/arm64 build 2/3] RUN make`, `[linux/amd64->arm64 build 2/3] RUN make`.
+    /// it what it builds for: `[linux/arm64 build 2/3] RUN make`, `[linux/amd64->arm64 build 2/3] RUN make`. Where there are several nodes,
+    /// its own comes first: `[near linux/arm64 2/3] RUN make`.
     pub(super) fn emulated(&self, step: &str) -> Option<(Platform, &str)> {
-        let known = |platform: &Platform| self.known.iter().find(|known| covers(&known.platform, platform));
-        let words = step.strip_prefix('[').and_then(|rest| rest.split([' ', ']']).next());
-        // `2/3` would be a platform too, but none that is known.
-        let named = words
-            .and_then(|word| word.split("->").next()?.parse().ok())
-            .filter(|named| known(named).is_some());
+        let known = |platform: &Platform| self.known.iter().find(|known| known.platform.covers(platform));
+        let inside = step.strip_prefix('[').and_then(|rest| rest.split(']').next()).unwrap_or_default();
+        // The first word, or the one behind a node's name. `2/3` would be a platform too, but none that is known.
+        let parsed = |word: &str| word.split("->").next()?.parse().ok();
+        let named = inside.split(' ').take(2).filter_map(parsed).find(|named| known(named).is_some());
         let only = match self.asked.as_slice() {
             [only] => Some(only.clone()),
             _ => None,
@@ -57,24 +57,13 @@ impl Platforms {
 
 fn check(platform: &Platform, known: &[Known]) -> Result<(), CannotRun> {
     let mut reason = "the appliance has no emulator for it".to_owned();
-    for candidate in known.iter().filter(|candidate| covers(&candidate.platform, platform)) {
+    for candidate in known.iter().filter(|candidate| candidate.platform.covers(platform)) {
         match &candidate.broken {
             None => return Ok(()),
             Some(broken) => broken.clone_into(&mut reason),
         }
     }
     Err(CannotRun { platform: platform.clone(), reason })
-}
-
-/// Whether what runs on `known` tells of `wanted`: the same, an older ARM, or a level of amd64.
-fn covers(known: &Platform, wanted: &Platform) -> bool {
-    let version =
-        |platform: &Platform| -> Option<u8> { platform.variant.as_deref()?.strip_prefix('v')?.parse().ok() };
-    known.os == wanted.os
-        && known.architecture == wanted.architecture
-        && (known.variant == wanted.variant
-            || (known.architecture == "arm" && version(known) > version(wanted) && version(wanted).is_some())
-            || (known.architecture == "amd64" && known.variant.is_none()))
 }
 
 #[cfg(test)]
@@ -123,6 +112,10 @@ mod tests {
         let both = Platforms { asked: vec![platform("linux/amd64"), platform("linux/arm/v6")], known };
         assert_eq!(
             both.emulated("[linux/arm/v6 build 2/3] RUN x"),
+            Some((platform("linux/arm/v6"), "qemu-arm 10"))
+        );
+        assert_eq!(
+            both.emulated("[near linux/arm/v6 2/3] RUN x"),
             Some((platform("linux/arm/v6"), "qemu-arm 10"))
         );
         assert_eq!(both.emulated("[linux/amd64->arm/v6 2/3] RUN x"), None, "it runs where the builder does");

@@ -14,11 +14,12 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
-use super::attach::{AttachError, Attached, FinishError};
+use super::attach::{AttachError, Attached, FinishError, Rest};
 use super::endpoint::{Endpoint, EndpointError};
 use super::failure::Failure;
 use super::request::{Answer, Build, Call, Store};
 use super::session::{self, Session, Upload};
+use super::together::TogetherError;
 use super::tunnel;
 use crate::registry::credentials::Credentials;
 
@@ -57,6 +58,10 @@ pub enum BuildError {
     Lost(String),
     #[error("the build was cancelled")]
     Cancelled,
+    #[error("node {node}: {source}")]
+    Node { node: String, source: Box<BuildError> },
+    #[error(transparent)]
+    Together(#[from] TogetherError),
 }
 
 /// Who gets to see how a build goes on.
@@ -115,6 +120,20 @@ pub async fn build<O: Observer + ?Sized>(
     observer: &mut O,
     cancel: impl Future<Output = ()>,
 ) -> Result<Outcome, BuildError> {
+    let (outcome, rest) = solve(build, means, observer, cancel).await?;
+    if build.call.is_none() {
+        rest.finish(&outcome.response)?;
+    }
+    Ok(outcome)
+}
+
+/// Builds, but for what is left to do here.
+pub(super) async fn solve<O: Observer + ?Sized>(
+    build: &Build,
+    means: Means,
+    observer: &mut O,
+    cancel: impl Future<Output = ()>,
+) -> Result<(Outcome, Rest), BuildError> {
     let channel = means.endpoint.connect().await?;
     let attached = Attached::to(build, means.store)?;
     for directory in &attached.without_cache {
@@ -150,18 +169,29 @@ pub async fn build<O: Observer + ?Sized>(
         run.run(&reference, solve, cancel).await
     };
     observer.end();
-    let response = match result {
-        Ok(response) => response,
+    match result {
+        Ok(response) => Ok((Outcome { reference, response }, rest)),
         Err(error) => {
             drop(serving);
             rest.give_up().await;
-            return Err(error);
+            Err(error)
         }
-    };
-    if build.call.is_none() {
-        rest.finish(&response)?;
     }
-    Ok(Outcome { reference, response })
+}
+
+impl BuildError {
+    /// The same, of a node of a builder that has several.
+    pub fn of(self, node: &str) -> Self {
+        Self::Node { node: node.to_owned(), source: Box::new(self) }
+    }
+
+    /// What went wrong, wherever it did.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Node { source, .. } => source.cause(),
+            error => error,
+        }
+    }
 }
 
 pub(super) fn client(channel: Channel) -> ControlClient<Channel> {

@@ -1,19 +1,16 @@
-//! `mvm build`: builds a Dockerfile in the instance.
+//! `mvm build`: builds a Dockerfile with the builder that is meant, on one of its nodes or on several.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use super::nodes::{self, Nodes};
 use super::output::print_line;
-use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
-use crate::agent::Agent;
 use crate::builder::progress::{Display, Plain, Quiet, RawJson, Tty};
 use crate::builder::timeline::{self, Timeline};
-use crate::builder::{self, Build, BuildError, Call, Endpoint, Known, Means, Outcome, Platforms, Store};
-use crate::instance::Paths;
-use crate::registry::Platform;
+use crate::builder::{self, Build, BuildError, Call, Means, Outcome, Platforms, Share, Store, TogetherError};
+use crate::builders::{self, Node, Offer};
 use crate::registry::credentials::Credentials;
-use crate::supervisor;
 
 mod args;
 mod ports;
@@ -35,72 +32,132 @@ struct ResultFileError {
 /// An output that only our own builders have.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "BUILDKIT_HOST points at a builder without a Docker daemon, which --load and type=docker need; write dest=FILE, or push it"
+    "the builder at {0} has no Docker daemon, which --load and type=docker need; write dest=FILE, or push it"
 )]
-struct NoDocker;
+struct NoDocker(String);
 
 /// The Dockerfile's own frontend, or an old one.
 #[derive(Debug, thiserror::Error)]
 #[error("the frontend that this Dockerfile is for does not answer that")]
 struct NoAnswer;
 
-/// What the guest's self-test found; waits for it right after a boot, and while it is done again because a registration
-/// has changed.
-async fn platforms(paths: &Paths, asked: Vec<Platform>) -> Result<Platforms, Failure> {
-    if asked.is_empty() {
-        return Ok(Platforms::default());
-    }
-    let found = async { Agent::at(&paths.agent_socket()).await?.platforms(false).await };
-    let found = found.await.map_err(|error| match error {
-        error if error.is_no_machine() => Failure::no_machine(error),
-        error => error.into(),
-    })?;
-    let known = |found: supervisor::protocol::Platform| {
-        let reason = found.reason.unwrap_or_else(|| "its self-test failed".to_owned());
-        // A platform of a spelling that we do not know is none that can be asked for.
-        let platform = found.platform.parse().ok()?;
-        Some(Known { platform, broken: (!found.works).then_some(reason), emulator: found.emulator })
-    };
-    let known = found.into_iter().map(Into::into).filter_map(known).collect();
-    Ok(Platforms { asked, known })
+/// What a node of the builder has to do, and what it is known to run.
+struct Work<'a> {
+    node: &'a Node,
+    platforms: Platforms,
 }
 
 /// Builds with the builder that is meant.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // What cannot be meant is said before anybody is asked for anything.
     let build = args.build()?;
-    let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
-    let node = builder::node_id(&context.home.state)?;
-    let (store, platforms) = match &target {
-        Target::Instance(paths) => {
-            let platforms = platforms(paths, build.platforms.clone()).await?;
-            // Before anything is sent.
-            platforms.check().map_err(Failure::usage)?;
-            (Store::Docker, platforms)
-        }
-        Target::Other(_) if build.needs_docker() => return Err(Failure::usage(NoDocker)),
-        Target::Other(_) => (Store::Worker, Platforms::default()),
-    };
+    let nodes = Nodes::of(context, &args.builder)?;
+    let machine = builder::node_id(&context.home.state)?;
+    let works = works(&nodes, &build).await?;
     let ports = LoopbackPorts::of(&build);
     for port in ports.from_dockerfile.iter().filter(|_| !args.is_quiet() && args.progress != Style::Rawjson) {
         eprintln!(
             "the Dockerfile names a registry at 127.0.0.1:{port}: the build can reach that port of this machine"
         );
     }
-    let _ports = target.open_ports(ports.all()).await?;
-    let endpoint = Endpoint::unix(target.socket(&BUILDKIT));
-    let means = Means { endpoint, store, node, credentials: Credentials::from_env() };
-    run_with(&args, &build, means, &platforms, &target.name()).await
+    let mut open = Vec::new();
+    for work in &works {
+        open.push(nodes.open_ports(work.node, ports.all()).await?);
+    }
+    let shares = works.iter().map(|work| Share {
+        node: work.node.name.to_string(),
+        means: Means {
+            endpoint: nodes.endpoint(work.node),
+            store: nodes::store(work.node),
+            node: machine.clone(),
+            credentials: Credentials::from_env(),
+        },
+        platforms: work.platforms.asked.clone(),
+    });
+    let shares =
+        Shares { builder: nodes.name().to_string(), names_nodes: nodes.are_several(), all: shares.collect() };
+    let known = works.iter().flat_map(|work| &work.platforms.known).cloned().collect();
+    run_with(&args, &build, shares, &Platforms { asked: build.platforms.clone(), known }).await
+}
+
+/// Which nodes build, each with its platforms.
+async fn works<'a>(nodes: &'a Nodes<'_>, build: &Build) -> Result<Vec<Work<'a>>, Failure> {
+    if let [node] = nodes.all() {
+        let platforms = match nodes.paths(node) {
+            Some(paths) if !build.platforms.is_empty() => {
+                let known = nodes::platforms(&paths).await?;
+                Platforms { asked: build.platforms.clone(), known }
+            }
+            None if build.needs_docker() && nodes::store(node) == Store::Worker => {
+                return Err(Failure::usage(NoDocker(node.address.to_string())));
+            }
+            _ => Platforms { asked: build.platforms.clone(), known: Vec::new() },
+        };
+        if nodes.paths(node).is_some() {
+            // Before anything is sent.
+            platforms.check().map_err(Failure::usage)?;
+        }
+        return Ok(vec![Work { node, platforms }]);
+    }
+    let known = nodes.known().await;
+    let offers: Vec<_> = nodes.all().iter().zip(known).map(|(node, known)| Offer { node, known }).collect();
+    // A question has one answer.
+    let asked = if build.call.is_some() { &[][..] } else { &build.platforms };
+    let places = builders::route(&offers, asked).map_err(|error| {
+        match offers.iter().any(|offer| offer.known.is_ok()) {
+            true => Failure::usage(error),
+            false => Failure::no_machine(error),
+        }
+    })?;
+    let mut works = Vec::new();
+    for (place, Offer { node, known }) in offers.into_iter().enumerate() {
+        let own = build.platforms.iter().zip(&places).filter(|(_, chosen)| **chosen == place);
+        let asked: Vec<_> = match asked {
+            [] if places.contains(&place) => build.platforms.clone(),
+            _ => own.map(|(platform, _)| platform.clone()).collect(),
+        };
+        match known {
+            Ok(known) if places.contains(&place) => {
+                works.push(Work { node, platforms: Platforms { asked, known } });
+            }
+            Ok(_) => {}
+            Err(why) => eprintln!("node {} is left out: {why}", node.name),
+        }
+    }
+    Ok(works)
+}
+
+/// What the nodes of a builder do.
+struct Shares {
+    builder: String,
+    /// There are others, so it is said which one failed.
+    names_nodes: bool,
+    all: Vec<Share>,
+}
+
+impl Shares {
+    async fn build(
+        self,
+        build: &Build,
+        display: &mut dyn Display,
+        cancel: impl Future<Output = ()>,
+    ) -> Result<Outcome, BuildError> {
+        let Self { names_nodes, all, .. } = self;
+        match <[Share; 1]>::try_from(all) {
+            Ok([share]) => {
+                let result = builder::build(build, share.means, display, cancel).await;
+                result.map_err(|error| if names_nodes { error.of(&share.node) } else { error })
+            }
+            Err(all) => {
+                let progress = super::progress::to_stderr();
+                builder::build_together(build.clone(), all, display, cancel, progress.as_ref()).await
+            }
+        }
+    }
 }
 
 /// Builds, prints the digest to stdout, and everything else to stderr.
-async fn run_with(
-    args: &Args,
-    build: &Build,
-    means: Means,
-    platforms: &Platforms,
-    builder: &str,
-) -> Result<(), Failure> {
+async fn run_with(args: &Args, build: &Build, shares: Shares, platforms: &Platforms) -> Result<(), Failure> {
     let cancel = async {
         // Without a handler Ctrl-C would end the process: that is an end too.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -111,23 +168,25 @@ async fn run_with(
         // One of an earlier build would be taken for this one's.
         let _ = std::fs::remove_file(path);
     }
+    let first = shares.all.first().map(|share| share.node.clone()).unwrap_or_default();
+    let place = format!("{}/{first}", shares.builder);
     let mut display = args.display();
-    let result = builder::build(build, means, display.as_mut(), cancel).await;
+    let result = shares.build(build, display.as_mut(), cancel).await;
     // That it cannot be written is not to hide how the build ended.
     let timeline = args.write_timeline(&Timeline::of(&build.title(), display.graph(), platforms));
-    if let Err(BuildError::Failed(failure)) = &result {
+    if let Err(BuildError::Failed(failure)) = result.as_ref().map_err(BuildError::cause) {
         eprint!("{}", display.graph().report(failure, platforms));
     }
-    let outcome = result.map_err(|error| match error {
+    let outcome = result.map_err(|error| match error.cause() {
         BuildError::Endpoint(_) | BuildError::Lost(_) => Failure::no_machine(error),
         BuildError::Cancelled => Failure::Interrupted,
-        BuildError::Attach(_) => Failure::usage(error),
-        BuildError::Failed(_) | BuildError::Finish(_) => Failure::from(error),
+        BuildError::Attach(_) | BuildError::Together(TogetherError::Share(_)) => Failure::usage(error),
+        _ => Failure::from(error),
     })?;
     timeline?;
     match &build.call {
         Some(call) => answer(call, &outcome),
-        None => args.finish(&outcome, builder),
+        None => args.finish(&outcome, &place),
     }
 }
 
@@ -161,7 +220,7 @@ impl Args {
         Ok(write(&file.path, text.as_bytes())?)
     }
 
-    fn finish(&self, outcome: &Outcome, builder: &str) -> Result<(), Failure> {
+    fn finish(&self, outcome: &Outcome, place: &str) -> Result<(), Failure> {
         if let Some(digest) = outcome.digest().filter(|_| !self.is_stdout_taken()) {
             print_line(digest)?;
         }
@@ -171,7 +230,7 @@ impl Args {
         if let Some(path) = &self.metadata_file {
             let mut metadata = outcome.metadata();
             // Builder, node and build, under the name that tools of buildx look for.
-            let reference = format!("{builder}/{builder}/{}", outcome.reference);
+            let reference = format!("{place}/{}", outcome.reference);
             metadata.insert("buildx.build.ref".to_owned(), reference.into());
             write(path, serde_json::to_string_pretty(&metadata)?.as_bytes())?;
         }

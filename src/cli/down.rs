@@ -25,10 +25,14 @@ enum Error {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let name = args.name.unwrap_or_else(|| context.name.clone());
-    let paths = context.home.instance(&name);
+    stop(context, &args.name.unwrap_or_else(|| context.name.clone())).await
+}
+
+/// Stops an instance that runs.
+pub(super) async fn stop(context: &Context, name: &Name) -> Result<(), Failure> {
+    let paths = context.home.instance(name);
     if !paths.config().exists() {
-        return Err(Error::Unknown(name).into());
+        return Err(Error::Unknown(name.clone()).into());
     }
     let orderly = match client::down(&paths).await {
         Ok(orderly) => orderly,
@@ -37,7 +41,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     };
     // The supervisor answers a moment before it ends.
     if !Lock::becomes_free(&paths, ENDING).await {
-        return Err(Error::Held(name).into());
+        return Err(Error::Held(name.clone()).into());
     }
     if orderly {
         eprintln!("{name} is stopped");

@@ -2,15 +2,17 @@
 
 use chrono::{DateTime, Utc};
 
+use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
 use super::size::human;
-use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::builder::{Filter, Usage};
 
 /// Show what the builder's cache holds
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    builder: BuilderArg,
     /// Only records of this kind, as in type=regular, until=24h (used within it), id=ID, mutable, shared or inuse
     #[arg(long = "filter", value_name = "KEY[=VALUE]")]
     filters: Vec<Filter>,
@@ -23,13 +25,25 @@ pub struct Args {
 }
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
-    let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
-    let usage = target.keeper().await?.usage(&args.filters).await?;
-    if args.json {
-        return print_line(serde_json::to_string(&usage)?);
+    let nodes = Nodes::of(context, &args.builder)?;
+    let mut all = Vec::new();
+    for (node, mut keeper) in nodes.keepers().await? {
+        all.push((node, keeper.usage(&args.filters).await?));
     }
-    print(if args.verbose { details(&usage) } else { table(&usage) })?;
-    print(format_args!("\n{}", totals(&usage)))
+    if args.json {
+        let mut records = Vec::new();
+        for (node, usage) in &all {
+            for record in usage {
+                records.push(nodes.labelled(node, record)?);
+            }
+        }
+        return print_line(serde_json::Value::from(records));
+    }
+    let text = |usage: &[Usage]| {
+        format!("{}\n{}", if args.verbose { details(usage) } else { table(usage) }, totals(usage))
+    };
+    let texts = all.iter().map(|(node, usage)| format!("{}{}", nodes.headline(node), text(usage)));
+    print(texts.collect::<Vec<_>>().join("\n"))
 }
 
 /// A record in a line; what changes under its users is marked.

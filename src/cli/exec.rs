@@ -45,36 +45,59 @@ enum Error {
     Lost,
 }
 
-impl Args {
-    fn start(&self) -> ExecStart {
-        ExecStart {
-            command: self.command.clone(),
-            env: self.env.clone(),
-            working_directory: self.workdir.clone().unwrap_or_default(),
-            service: self.service.clone().unwrap_or_default(),
-            terminal: self.tty.then(window),
-        }
-    }
+/// What runs in the guest.
+pub(super) struct Program {
+    pub(super) command: Vec<String>,
+    /// `KEY=VALUE`.
+    pub(super) env: Vec<String>,
+    pub(super) workdir: Option<String>,
+    pub(super) service: Option<String>,
+}
+
+/// What of this process it is joined to, beside the output.
+#[derive(Clone, Copy)]
+pub(super) struct Attached {
+    pub(super) stdin: bool,
+    pub(super) terminal: bool,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if args.tty && !terminal::is_stdin() {
         return Err(Failure::usage(Error::NoTerminal));
     }
+    let attached = Attached { stdin: args.interactive, terminal: args.tty };
+    let program =
+        Program { command: args.command, env: args.env, workdir: args.workdir, service: args.service };
+    run_program(context, program, attached).await
+}
+
+/// Runs it as if it ran here, and ends as it did.
+pub(super) async fn run_program(
+    context: &Context,
+    program: Program,
+    attached: Attached,
+) -> Result<(), Failure> {
     let agent = Agent::at(&context.paths().agent_socket()).await.map_err(failure)?;
     let (input, receiver) = mpsc::channel(16);
+    let start = ExecStart {
+        command: program.command,
+        env: program.env,
+        working_directory: program.workdir.unwrap_or_default(),
+        service: program.service.unwrap_or_default(),
+        terminal: attached.terminal.then(window),
+    };
     // The channel is empty: there is room.
-    let _ = input.try_send(message(Input::Start(args.start())));
-    let _raw = if args.tty { Some(terminal::Raw::enter()?) } else { None };
-    if args.interactive {
+    let _ = input.try_send(message(Input::Start(start)));
+    let _raw = if attached.terminal { Some(terminal::Raw::enter()?) } else { None };
+    if attached.stdin {
         tokio::spawn(forward_stdin(input.clone()));
     } else {
         let _ = input.try_send(message(Input::StdinClosed(StdinClosed {})));
     }
     // A signal would wait behind input that the program may never read. Then it ends this one, as it would end ssh, and
     // the guest hangs up on a program whose caller is gone.
-    if args.tty || !args.interactive {
-        tokio::spawn(forward_signals(input, args.tty));
+    if attached.terminal || !attached.stdin {
+        tokio::spawn(forward_signals(input, attached.terminal));
     }
     let stream = futures::stream::unfold(receiver, |mut receiver| async {
         let next = receiver.recv().await?;

@@ -3,11 +3,12 @@
 use console::truncate_str;
 
 use super::du::moment;
+use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
-use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::builder::progress::{Display, Plain, RawJson};
 use crate::builder::{KeepError, Keeper, Past};
+use crate::builders::Node;
 
 /// Of a value that is shown; `--json` has all of it.
 const LONGEST: usize = 100;
@@ -15,6 +16,8 @@ const LONGEST: usize = 100;
 /// Look at the builds that the builder remembers
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    builder: BuilderArg,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -60,43 +63,80 @@ enum Verb {
 struct Nothing;
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
-    let mut keeper = target.keeper().await?;
+    let nodes = Nodes::of(context, &args.builder)?;
+    let mut keepers = Keepers(nodes.keepers().await?);
     match args.verb {
-        Verb::Ls { json: true } => print_line(serde_json::to_string(&keeper.history().await?)?),
-        Verb::Ls { json: false } => print(table(&keeper.history().await?)),
+        Verb::Ls { json } => {
+            let all = keepers.history().await?;
+            if !json {
+                let of = |node: &Node| nodes.are_several().then(|| node.name.to_string());
+                return print(table(all.iter().map(|(node, past)| (of(node), past))));
+            }
+            let labelled = all.iter().map(|(node, past)| nodes.labelled(node, past));
+            print_line(serde_json::Value::from(labelled.collect::<Result<Vec<_>, _>>()?))
+        }
         Verb::Inspect { build, json } => {
-            let past = meant(&mut keeper, build).await?;
+            let (_, past) = keepers.meant(build).await?;
             if json { print_line(serde_json::to_string_pretty(&past)?) } else { print(details(&past)) }
         }
         Verb::Logs { build, json } => {
-            let past = meant(&mut keeper, build).await?;
+            let (keeper, past) = keepers.meant(build).await?;
             let stdout = std::io::stdout();
             let mut display: Box<dyn Display> =
                 if json { Box::new(RawJson::new(stdout)) } else { Box::new(Plain::new(stdout)) };
             Ok(keeper.replay(&past.id, display.as_mut()).await?)
         }
         Verb::Rm { builds, all } => {
-            let mut ids = Vec::new();
-            if all {
-                ids.extend(keeper.history().await?.into_iter().map(|past| past.id));
+            let mut found = Vec::new();
+            for (_, keeper) in keepers.0.iter_mut().filter(|_| all) {
+                found.extend(keeper.history().await?.into_iter().map(|past| (keeper.clone(), past)));
             }
             // All are found before the first goes.
             for build in builds {
-                ids.push(keeper.build(&build).await.map_err(usage)?.id);
+                let (keeper, past) = keepers.meant(Some(build)).await?;
+                found.push((keeper.clone(), past));
             }
-            for id in ids {
-                keeper.forget(&id).await?;
+            for (mut keeper, past) in found {
+                keeper.forget(&past.id).await?;
             }
             Ok(())
         }
     }
 }
 
-async fn meant(keeper: &mut Keeper, build: Option<String>) -> Result<Past, Failure> {
-    match build {
-        Some(name) => keeper.build(&name).await.map_err(usage),
-        None => keeper.history().await?.into_iter().next().ok_or_else(|| Failure::from(Nothing)),
+/// What the nodes remember.
+struct Keepers<'a>(Vec<(&'a Node, Keeper)>);
+
+impl<'a> Keepers<'a> {
+    /// The newest first.
+    async fn history(&mut self) -> Result<Vec<(&'a Node, Past)>, Failure> {
+        let mut all = Vec::new();
+        for (node, keeper) in &mut self.0 {
+            all.extend(keeper.history().await?.into_iter().map(|past| (*node, past)));
+        }
+        all.sort_by_key(|(_, past)| std::cmp::Reverse(past.created));
+        Ok(all)
+    }
+
+    /// The build of that name, or the newest of all; with the node that remembers it.
+    async fn meant(&mut self, build: Option<String>) -> Result<(&mut Keeper, Past), Failure> {
+        let name = match build {
+            Some(name) => name,
+            None => self.history().await?.into_iter().next().ok_or(Nothing)?.1.id,
+        };
+        let mut missing = None;
+        let mut found = None;
+        for (_, keeper) in &mut self.0 {
+            match keeper.build(&name).await {
+                Ok(past) => {
+                    found = Some((keeper, past));
+                    break;
+                }
+                Err(error @ KeepError::NoBuild(_)) => missing = Some(error),
+                Err(error) => return Err(usage(error)),
+            }
+        }
+        found.ok_or_else(|| missing.map_or_else(|| Nothing.into(), usage))
     }
 }
 
@@ -108,13 +148,15 @@ fn usage(error: KeepError) -> Failure {
     }
 }
 
-fn table(builds: &[Past]) -> String {
+/// Each build with its node, where there are several.
+fn table<'a>(builds: impl Iterator<Item = (Option<String>, &'a Past)>) -> String {
     let line = |id: &str, status: &str, created: &str, took: &str, name: &str| {
         format!("{id:<26} {status:<10} {created:<20} {took:>9}  {name}").trim_end().to_owned() + "\n"
     };
     let mut text = line("BUILD", "STATUS", "CREATED", "TOOK", "NAME");
-    for past in builds {
-        text.push_str(&line(&past.id, past.status.as_str(), &moment(past.created), &took(past), &past.name));
+    for (node, past) in builds {
+        let name = node.map_or_else(|| past.name.clone(), |node| format!("[{node}] {}", past.name));
+        text.push_str(&line(&past.id, past.status.as_str(), &moment(past.created), &took(past), &name));
     }
     text
 }
@@ -175,10 +217,11 @@ mod tests {
             attributes: [("target".to_owned(), "t".to_owned())].into(),
             response: [].into(),
         };
-        let table = table(std::slice::from_ref(&past));
+        let table = table([(None, &past), (Some("far".to_owned()), &past)].into_iter());
         let wanted =
             "abc                        completed  2023-11-14 22:13:20     12.3 s  docker.io/library/x:1";
         assert_eq!(table.lines().nth(1), Some(wanted));
+        assert!(table.ends_with("  [far] docker.io/library/x:1\n"), "{table}");
         let details = details(&past);
         assert!(details.contains("Steps      5, of which 2 were cached\n"), "{details}");
         assert!(details.ends_with("\nAttributes\n  target = t\n"), "{details}");

@@ -1,10 +1,15 @@
-//! `mvm ls`: all instances.
+//! `mvm ls`: all instances and builders.
 
+use serde::Serialize;
+
+use super::inspect::{self, Seen};
 use super::output::{print, print_line};
 use super::{Context, Failure, status};
+use crate::builders::Builders;
+use crate::instance::Name;
 use crate::supervisor::protocol::Status;
 
-/// List the instances, with the platforms that really execute in each
+/// List the instances, with the platforms that really execute in each, and the builders with their nodes
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// As one JSON array
@@ -29,17 +34,47 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
             }
         }
     }
+    let builders = Builders::at(&context.home);
+    let mut made = Vec::new();
+    for name in builders.names() {
+        match builders.load(&name) {
+            Ok(Some(builder)) => made.push((name, inspect::seen(context, &builder).await)),
+            Ok(None) => {}
+            Err(error) => {
+                Failure::from(error).report();
+                is_complete = false;
+            }
+        }
+    }
+    let used = builders.in_use()?;
+    let used = used.filter(|used| all.iter().any(|one| one.name == used.as_str()) || builders.exists(used));
+    let used = used.unwrap_or_default();
     if args.json {
-        print_line(serde_json::to_string(&all)?)?;
+        let mut entries: Vec<_> = all.iter().map(|status| entry(&status.name, &used, status)).collect();
+        let nodes = |seen: &Vec<Seen>| serde_json::json!({ "nodes": seen });
+        entries.extend(made.iter().map(|(name, seen)| entry(name.as_str(), &used, &nodes(seen))));
+        let entries: Result<Vec<_>, _> = entries.into_iter().collect();
+        print_line(serde_json::Value::from(entries?))?;
     } else {
-        print(table(&all))?;
+        print(table(&all, &made, &used))?;
     }
     if is_complete { Ok(()) } else { Err(Failure::Status(1)) }
 }
 
-fn table(all: &[Status]) -> String {
+/// An instance or a builder as JSON, with what tells which one is used.
+fn entry(name: &str, used: &Name, of: &impl Serialize) -> serde_json::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(of)?;
+    if let Some(object) = value.as_object_mut() {
+        object.insert("name".to_owned(), name.into());
+        object.insert("used".to_owned(), (name == used.as_str()).into());
+    }
+    Ok(value)
+}
+
+fn table(all: &[Status], made: &[(Name, Vec<Seen>)], used: &Name) -> String {
     let row = |cells: [&str; 4]| format!("{:<16} {:<9} {:<7} {}", cells[0], cells[1], cells[2], cells[3]);
-    let mut lines = vec![row(["NAME", "STATE", "ENGINE", "PLATFORMS"])];
+    let marked = |name: &str| format!("{name}{}", if name == used.as_str() { "*" } else { "" });
+    let mut lines = vec![row(["NAME/NODE", "STATE", "ENGINE", "PLATFORMS"])];
     for status in all {
         let working: Vec<&str> = status
             .platforms
@@ -48,7 +83,15 @@ fn table(all: &[Status]) -> String {
             .map(|found| found.platform.as_str())
             .collect();
         let engine = status.engine.as_deref().unwrap_or("-");
-        lines.push(row([&status.name, status.state.as_str(), engine, &working.join(",")]));
+        lines.push(row([&marked(&status.name), status.state.as_str(), engine, &working.join(",")]));
+    }
+    for (name, nodes) in made {
+        lines.push(marked(name.as_str()));
+        for node in nodes {
+            let state = if node.problem.is_none() { "ready" } else { "silent" };
+            let platforms: Vec<_> = node.platforms.iter().map(|runs| runs.platform.as_str()).collect();
+            lines.push(row([&format!(" \\_ {}", node.name), state, "-", &platforms.join(",")]));
+        }
     }
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -68,11 +111,13 @@ mod tests {
         ready.platforms =
             vec![platform("linux/amd64", true), platform("linux/arm64", false), platform("linux/386", true)];
         let stopped = Status::new(&"ci".parse().unwrap(), State::Stopped, Config::for_host(1, 0));
+        let used = "ci".parse().unwrap();
         assert_eq!(
-            table(&[ready, stopped]),
-            "NAME             STATE     ENGINE  PLATFORMS\n\
+            table(&[ready, stopped], &[("many".parse().unwrap(), Vec::new())], &used),
+            "NAME/NODE        STATE     ENGINE  PLATFORMS\n\
              default          ready     tcg     linux/amd64,linux/386\n\
-             ci               stopped   -\n"
+             ci*              stopped   -\n\
+             many\n"
         );
     }
 }

@@ -6,6 +6,9 @@
 mod appliance;
 pub mod build;
 pub mod completions;
+pub mod context;
+pub mod create;
+pub mod dial_stdio;
 pub mod doctor;
 pub mod down;
 pub mod du;
@@ -15,20 +18,25 @@ pub mod failure;
 pub mod history;
 pub mod image;
 pub mod imagetools;
+pub mod inspect;
 pub mod logs;
 pub mod ls;
 pub mod man;
+mod nodes;
 mod output;
 pub(crate) mod progress;
 pub mod prune;
 pub mod rm;
 pub mod run;
+pub mod shell;
 pub(crate) mod size;
 pub mod status;
+pub mod stop;
 pub mod supervise;
 mod target;
 mod terminal;
 pub mod up;
+pub mod use_builder;
 pub mod version;
 
 use std::ffi::OsString;
@@ -38,6 +46,7 @@ use clap::{Parser, Subcommand};
 
 pub use failure::Failure;
 
+use crate::builders::Builders;
 use crate::instance::{Home, Name, Paths};
 
 /// Boots a small Linux appliance in a virtual machine of its own and builds multi-architecture images in it.
@@ -48,7 +57,7 @@ use crate::instance::{Home, Name, Paths};
 )]
 struct Cli {
     /// The instance to use, for every verb that does not take its name as an argument [default: what DOCKER_HOST or
-    /// BUILDKIT_HOST points at, where the verb speaks to it, else "default"]
+    /// BUILDKIT_HOST points at, where the verb speaks to it, else that of `mvm use`, else "default"]
     #[arg(long, global = true, env = "MVM_INSTANCE", value_name = "NAME")]
     instance: Option<Name>,
     #[command(subcommand)]
@@ -65,10 +74,16 @@ enum Command {
     History(history::Args),
     Du(du::Args),
     Prune(prune::Args),
-    Status(status::Args),
+    Create(create::Args),
+    Use(use_builder::Args),
+    Inspect(inspect::Args),
+    Stop(stop::Args),
+    Context(context::Args),
     Ls(ls::Args),
+    Status(status::Args),
     Logs(logs::Args),
     Exec(exec::Args),
+    Shell(shell::Args),
     Doctor(doctor::Args),
     Env(env::Args),
     Image(image::Args),
@@ -82,6 +97,8 @@ enum Command {
     Version(version::Args),
     Completions(completions::Args),
     Man(man::Args),
+    #[command(hide = true)]
+    DialStdio,
     #[command(hide = true)]
     Supervise,
 }
@@ -121,7 +138,9 @@ pub fn main() -> ExitCode {
 fn start(cli: Cli) -> Result<(), Failure> {
     let home = Home::from_env()?;
     home.check()?;
-    let context = Context { home, is_named: cli.instance.is_some(), name: cli.instance.unwrap_or_default() };
+    let is_named = cli.instance.is_some();
+    let name = cli.instance.or_else(|| in_use(&home)).unwrap_or_default();
+    let context = Context { home, is_named, name };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(dispatch(context, cli.command));
     // A read of the terminal cannot be cancelled; nothing of it is wanted any more.
@@ -129,10 +148,17 @@ fn start(cli: Cli) -> Result<(), Failure> {
     result
 }
 
+/// The instance that `mvm use` said, if it was one and is there.
+fn in_use(home: &Home) -> Option<Name> {
+    // What is wrong with the file is said by the verbs that are about builders.
+    let used = Builders::at(home).in_use().ok().flatten();
+    used.filter(|name| home.instance(name).config().exists())
+}
+
 async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Build(args) => build::run(&context, *args).await,
-        Command::Up(args) => up::run(context, args).await,
+        Command::Up(args) => up::run(&context, args).await,
         Command::Down(args) => down::run(&context, args).await,
         Command::Run(args) => run::run(&context, args).await,
         Command::Imagetools(args) => imagetools::run(&context, args).await,
@@ -143,10 +169,17 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
         Command::Ls(args) => ls::run(&context, &args).await,
         Command::Logs(args) => logs::run(&context, args).await,
         Command::Exec(args) => exec::run(&context, args).await,
+        Command::Shell(args) => shell::run(&context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::Env(args) => env::run(&context, &args),
         Command::Image(args) => image::run(context, args).await,
-        Command::Rm(args) => rm::run(&context, &args),
+        Command::Rm(args) => rm::run(&context, &args).await,
+        Command::Create(args) => create::run(&context, args).await,
+        Command::Use(args) => use_builder::run(&context, &args),
+        Command::Inspect(args) => inspect::run(&context, args).await,
+        Command::Context(args) => context::run(&context, args),
+        Command::Stop(args) => stop::run(&context, args).await,
+        Command::DialStdio => dial_stdio::run(&context).await,
         // As the first word it does not come here (src/main.rs).
         Command::Vmm { .. } => {
             Err(Failure::usage("vmm has no instance, and has to be the first word: `mvm vmm --help`"))

@@ -3,9 +3,9 @@
 use std::io::{IsTerminal, Write};
 
 use super::du;
+use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
 use super::size::human;
-use super::target::{BUILDKIT, Target};
 use super::{Context, Failure};
 use crate::builder::{ByteSize, Filter, Limits};
 
@@ -15,6 +15,8 @@ use crate::builder::{ByteSize, Filter, Limits};
 /// appliances.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    builder: BuilderArg,
     /// Everything that is not in use, also what images and the builder itself share
     #[arg(short, long)]
     all: bool,
@@ -43,8 +45,8 @@ pub struct Args {
 struct NobodyToAsk;
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
-    let target = Target::of(context, &BUILDKIT).map_err(Failure::usage)?;
-    if !args.force && !is_meant(&target.name())? {
+    let nodes = Nodes::of(context, &args.builder)?;
+    if !args.force && !is_meant(nodes.name().as_str())? {
         return Err(Failure::Status(1));
     }
     let bytes = |size: Option<ByteSize>| size.map_or(0, ByteSize::bytes);
@@ -54,21 +56,30 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         max_used: bytes(args.max_used_space),
         min_free: bytes(args.min_free_space),
     };
-    let mut keeper = target.keeper().await?;
-    let (mut lines, mut freed) = (Vec::new(), 0_u64);
-    keeper
-        .prune(&args.filters, limits, |record| {
-            freed = freed.saturating_add(record.size);
-            lines.push(if args.json { serde_json::to_string(&record) } else { Ok(du::row(&record)) });
-        })
-        .await?;
-    if !args.json && !lines.is_empty() {
-        print_line(du::HEAD)?;
+    for (node, mut keeper) in nodes.keepers().await? {
+        let (mut records, mut freed) = (Vec::new(), 0_u64);
+        keeper
+            .prune(&args.filters, limits, |record| {
+                freed = freed.saturating_add(record.size);
+                records.push(record);
+            })
+            .await?;
+        if args.json {
+            for record in &records {
+                print_line(nodes.labelled(node, record)?)?;
+            }
+            continue;
+        }
+        print(nodes.headline(node))?;
+        if !records.is_empty() {
+            print_line(du::HEAD)?;
+        }
+        for record in &records {
+            print_line(du::row(record).trim_end())?;
+        }
+        print(format_args!("Freed {}\n", human(freed)))?;
     }
-    for line in lines {
-        print_line(line?.trim_end())?;
-    }
-    if args.json { Ok(()) } else { print(format_args!("Freed {}\n", human(freed))) }
+    Ok(())
 }
 
 fn is_meant(builder: &str) -> Result<bool, Failure> {

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-use super::target::{DOCKER, Target};
+use super::target::Target;
 use super::{Context, Failure};
 use crate::docker::{self, Builder, Ended, PublishedPort, PullPolicy, PullWatcher, Request, Signals};
 use crate::registry::credentials::Credentials;
@@ -65,10 +65,10 @@ fn variable(pair: &str, value_of: impl Fn(&str) -> Option<String>) -> Option<Str
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let target = Target::of(context, &DOCKER).map_err(Failure::usage)?;
+    let target = Target::of(context).map_err(Failure::usage)?;
     let request = args.request(|key| std::env::var(key).ok());
     let mut signals = Signals::listen()?;
-    let builder = Builder::connect(&target.socket(&DOCKER)).await.map_err(explain)?;
+    let builder = Builder::connect(&target.socket()).await.map_err(explain)?;
     // The builder pulls in the guest: a registry on the host's loopback has to be reachable from there meanwhile.
     let _registry = target.open_ports(loopback_port(&request.image).into_iter().collect()).await?;
     let credential = Credentials::from_env().for_registry(request.image.registry())?;

@@ -33,6 +33,11 @@ pub(super) fn is_stdin() -> bool {
     isatty(rustix::stdio::stdin())
 }
 
+/// Whether standard output is a terminal.
+pub(super) fn is_stdout() -> bool {
+    isatty(rustix::stdio::stdout())
+}
+
 /// Rows and columns of the terminal; 24 and 80 where it does not say.
 pub(super) fn size() -> (u32, u32) {
     match tcgetwinsize(rustix::stdio::stdin()) {

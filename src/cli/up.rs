@@ -9,6 +9,7 @@ use vmm::control::Engine;
 use super::image::Mirrors;
 use super::output::print_line;
 use super::{Context, Failure, appliance, progress, size, status};
+use crate::builders::Builders;
 use crate::instance::{Accel, Config, Lock, Name, Paths, data_disk, runtime_dir};
 use crate::supervisor::protocol::{Event, Reply, Request, State, Status, Trouble};
 use crate::supervisor::{Launch, client, engine, programs, requirements, spawn};
@@ -24,7 +25,7 @@ const MOST_OVERTAKEN: u32 = 3;
 const ENDING: Duration = Duration::from_secs(60);
 
 /// Start an instance, and wait until its builder answers
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = "\
 What an option sets is kept with the instance and holds for later starts too. Defaults of a new instance: as many
 processors as the host has, at most 4; a quarter of the host's memory, at least 2 and at most 8 GiB; a data disk of
@@ -63,6 +64,10 @@ pub struct Args {
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error(
+        "{0} is a builder of `mvm create`, and no instance; `mvm inspect --bootstrap {0}` starts its nodes"
+    )]
+    Builder(Name),
     #[error("{0} runs with other settings; `mvm down {0}` first, then `mvm up {0}` with the new ones")]
     OtherSettings(Name),
     #[error("{name} did not start: {trouble}")]
@@ -114,9 +119,26 @@ impl Args {
     }
 }
 
-pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
+pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let name = args.name.clone().unwrap_or_else(|| context.name.clone());
-    let paths = context.home.instance(&name);
+    let status = ready(context, &name, &args).await?;
+    let usage = status::usage(&context.home.instance(&name), PATIENCE).await;
+    if let Some(warning) = usage.and_then(|usage| usage.disk_warning()) {
+        eprintln!("{warning}");
+    }
+    if args.json {
+        print_line(serde_json::to_string(&status)?)
+    } else {
+        print_line(format_args!("{} is ready", status.name))
+    }
+}
+
+/// Starts an instance that does not run, and waits until it is ready.
+pub(super) async fn ready(context: &Context, name: &Name, args: &Args) -> Result<Status, Failure> {
+    if Builders::at(&context.home).exists(name) {
+        return Err(Failure::usage(Error::Builder(name.clone())));
+    }
+    let paths = context.home.instance(name);
     let config = match Config::load(&paths.config())? {
         Some(known) => known,
         None => Config::for_this_host(),
@@ -127,18 +149,18 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
     let mut overtaken = 0;
     loop {
         match client::status(&paths).await {
-            Ok(status) if status.config != config => return Err(Error::OtherSettings(name).into()),
+            Ok(status) if status.config != config => return Err(Error::OtherSettings(name.clone()).into()),
             Ok(status) => match status.state {
                 State::Ready if status::usage(&paths, PATIENCE).await.is_some() => {
-                    return finish(&status, &paths, &args).await;
+                    return Ok(status);
                 }
                 // Its machine has died a moment ago: the supervisor will see it in the next.
                 State::Ready if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-                State::Ready => return Err(Error::Silent(name).into()),
+                State::Ready => return Err(Error::Silent(name.clone()).into()),
                 // Another `mvm up` is at it.
                 State::Starting => {
-                    wait_until_ready(&name, &paths).await?;
-                    return finish(&client::status(&paths).await?, &paths, &args).await;
+                    wait_until_ready(name, &paths).await?;
+                    return Ok(client::status(&paths).await?);
                 }
                 State::Created | State::Stopping | State::Stopped | State::Failed => {
                     eprintln!("{name} is {}; waiting for its end", status.state.as_str());
@@ -149,8 +171,8 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
             Err(error) if error.is_no_machine() => drop(Lock::becomes_free(&paths, NEWS).await),
             Err(error) => return Err(error.into()),
         }
-        match start(&context, (&name, &paths), config.clone(), &args.mirrors).await {
-            Ok(()) => return finish(&client::status(&paths).await?, &paths, &args).await,
+        match start(context, (name, &paths), config.clone(), &args.mirrors).await {
+            Ok(()) => return Ok(client::status(&paths).await?),
             // Another `mvm up` was faster: what it starts is looked at like any other.
             Err(NotStarted::Held(_)) if overtaken < MOST_OVERTAKEN => overtaken += 1,
             Err(NotStarted::Held(error)) => return Err(error.into()),
@@ -278,18 +300,6 @@ async fn follow_start(name: &Name, paths: &Paths) -> Result<(), Failure> {
 
 fn stage_line(name: &str, took_ms: u64) -> String {
     format!("  {name:<28} {took_ms:>6} ms")
-}
-
-async fn finish(status: &Status, paths: &Paths, args: &Args) -> Result<(), Failure> {
-    if let Some(warning) = status::usage(paths, PATIENCE).await.and_then(|usage| usage.disk_warning()) {
-        eprintln!("{warning}");
-    }
-    if args.json {
-        print_line(serde_json::to_string(status)?)?;
-    } else {
-        print_line(format_args!("{} is ready", status.name))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

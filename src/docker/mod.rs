@@ -1,6 +1,8 @@
-//! Runs containers in the guest through its Docker API (moby `api/swagger.yaml`, 1.48 to 1.51).
+//! Runs containers in the guest through its Docker API (moby `api/swagger.yaml`, 1.48 to 1.51), and knows the files of Docker's own
+//! client.
 
 mod builder;
+mod client_files;
 mod container;
 mod error;
 mod ports;
@@ -11,6 +13,7 @@ mod streams;
 mod wait;
 
 pub use builder::Builder;
+pub use client_files::{BuildxNode, ClientFileError, ClientFiles};
 pub use error::Error;
 pub use ports::{InvalidPort, PublishedPort, refuse_taken};
 pub use pull::{PullPolicy, PullWatcher};

@@ -23,6 +23,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What is called a builder that the environment points at.
+    pub fn remote() -> Self {
+        Self("remote".to_owned())
+    }
 }
 
 impl Default for Name {

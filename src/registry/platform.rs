@@ -40,6 +40,19 @@ impl Platform {
         let variant = (!variant.is_empty()).then(|| variant.to_owned());
         Self { os: os.to_owned(), architecture: architecture.to_owned(), variant }
     }
+
+    /// Whether what runs this runs `wanted`: the same, an older ARM, or a level of amd64.
+    pub fn covers(&self, wanted: &Self) -> bool {
+        let version =
+            |platform: &Self| -> Option<u8> { platform.variant.as_deref()?.strip_prefix('v')?.parse().ok() };
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && (self.variant == wanted.variant
+                || (self.architecture == "arm"
+                    && version(self) > version(wanted)
+                    && version(wanted).is_some())
+                || (self.architecture == "amd64" && self.variant.is_none()))
+    }
 }
 
 impl FromStr for Platform {

@@ -61,6 +61,11 @@ impl ImageRef {
         format!("{registry}/{name}{tag}{digest}").parse()
     }
 
+    /// Its repository alone, with its registry.
+    pub fn repository(&self) -> String {
+        format!("{}/{}", self.full.registry(), self.full.repository())
+    }
+
     /// What has another tag in the same repository.
     pub fn with_tag(&self, tag: &str) -> Self {
         let (registry, name) = (self.full.registry().to_owned(), self.full.repository().to_owned());

@@ -85,6 +85,13 @@ impl Instance {
         serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error} in {outcome}"))
     }
 
+    /// `mvm` with the same directories, which means no instance in particular.
+    pub fn elsewhere(&self) -> Command {
+        let mut command = Command::new(MVM);
+        set_home(&mut command, self.home());
+        command
+    }
+
     /// Its directory below the temporary home: no other process knows it.
     pub fn home(&self) -> &Path {
         self.keeper.home.path()
@@ -142,8 +149,13 @@ struct Keeper {
     shell: Child,
 }
 
-/// Reads until the pipe from the test ends; then brings the machine down and removes the directories.
-const TIDY: &str = r#"read -r end; "$1" --instance "$2" down "$2" > /dev/null 2>&1; rm -rf "$3""#;
+/// Reads until the pipe from the test ends; then brings all machines of the home down and removes the directories.
+const TIDY: &str = r#"read -r end
+for made in "$2"/s/mvm/*/instance.json; do
+    directory=${made%/*}
+    "$1" down "${directory##*/}" > /dev/null 2>&1
+done
+rm -rf "$2""#;
 
 impl Keeper {
     fn new(name: &str) -> Self {
@@ -153,7 +165,7 @@ impl Keeper {
             std::fs::create_dir(home.path().join(directory)).expect("a directory for the instance");
         }
         let mut command = Command::new("setsid");
-        command.args(["sh", "-c", TIDY, &format!("keeper-of-{name}"), MVM, name]).arg(home.path());
+        command.args(["sh", "-c", TIDY, &format!("keeper-of-{name}"), MVM]).arg(home.path());
         set_home(&mut command, home.path());
         let shell = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Self { home, shell: shell.expect("setsid (of util-linux) starts a shell") }
@@ -185,5 +197,6 @@ fn set_home(command: &mut Command, home: &Path) {
         .env("DOCKER_CONFIG", home.join("c"))
         .env_remove("DOCKER_HOST")
         .env_remove("BUILDKIT_HOST")
+        .env_remove("MVM_BUILDER")
         .env_remove("MVM_INSTANCE");
 }

@@ -98,7 +98,7 @@ impl Registry {
 }
 
 /// A port of the loopback that is free now.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().map(|address| address.port()).expect("the port has a number")
 }

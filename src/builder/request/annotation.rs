@@ -15,7 +15,22 @@ pub struct Annotation {
     value: String,
 }
 
+/// How the attribute of an index's own annotation begins.
+const OF_INDEX: &str = "annotation-index.";
+
 impl Annotation {
+    /// The key and the value of what is said of the index itself, if something is.
+    pub(super) fn of_index(&self) -> Option<(&str, &str)> {
+        let key = self.attributes.iter().find_map(|attribute| attribute.strip_prefix(OF_INDEX))?;
+        Some((key, &self.value))
+    }
+
+    /// What is said of anything else.
+    pub(super) fn without_index(&self) -> Self {
+        let others = self.attributes.iter().filter(|attribute| !attribute.starts_with(OF_INDEX));
+        Self { attributes: others.cloned().collect(), value: self.value.clone() }
+    }
+
     pub(super) fn attributes(&self) -> impl Iterator<Item = (String, String)> {
         self.attributes.iter().map(|attribute| (attribute.clone(), self.value.clone()))
     }
@@ -78,6 +93,15 @@ mod tests {
             let expected = expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
             assert!(annotation.attributes().eq(expected), "{annotation:?}");
         }
+    }
+
+    #[test]
+    fn an_index_has_its_own() {
+        let both: Annotation = "index,manifest:a=b".parse().unwrap();
+        assert_eq!(both.of_index(), Some(("a", "b")));
+        let rest = both.without_index();
+        assert_eq!(rest.of_index(), None);
+        assert!(rest.attributes().eq([("annotation-manifest.a".to_owned(), "b".to_owned())]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod call;
 mod fields;
 mod output;
 mod secret;
+mod share;
 mod source;
 mod ssh;
 mod steps;
@@ -23,7 +24,8 @@ pub(super) use cache::Local;
 pub use call::{Answer, Call};
 pub use output::Output;
 pub use secret::{Secret, SecretError};
-pub(super) use source::Place;
+pub use share::ShareError;
+pub(super) use source::{Archive, Place};
 pub use source::{NamedContext, Source, SourceError};
 pub(super) use ssh::DEFAULT as DEFAULT_AGENT;
 pub use ssh::Ssh;
@@ -61,6 +63,8 @@ pub struct Build {
     pub agents: Vec<Ssh>,
     pub cache_from: Vec<Cache>,
     pub cache_to: Vec<Cache>,
+    /// Other nodes build other platforms of the same image.
+    pub is_share: bool,
 }
 
 /// An exporter, and where on this host its result goes if it comes here.
@@ -154,6 +158,10 @@ impl Build {
             let platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
             set("platform", &platforms.join(","));
         }
+        if self.is_share {
+            // An index also of one platform, and steps that are named for it.
+            set("multi-platform", "true");
+        }
         for (key, value) in &self.arguments {
             set(&format!("build-arg:{key}"), value);
         }
@@ -243,10 +251,18 @@ impl Build {
     fn export(&self, output: &Output, store: Store, names: &[&ImageRef], insecure: bool) -> Export {
         let mut attrs: HashMap<String, String> = output.attributes.clone().into_iter().collect();
         let mut set = |key: &str, value: String| drop(attrs.insert(key.to_owned(), value));
+        let in_share = self.is_share && output.is_pushed();
+        if in_share {
+            // What gets the names is the index of all shares, once they are there.
+            set("push-by-digest", "true".to_owned());
+        }
+        if self.is_share && output.kind == Kind::Local {
+            set("platform-split", "true".to_owned());
+        }
         if output.is_image() {
             if !names.is_empty() {
-                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-                set("name", names.join(","));
+                let told = |name: &&ImageRef| if in_share { name.repository() } else { name.to_string() };
+                set("name", names.iter().map(told).collect::<Vec<_>>().join(","));
             }
             for (key, value) in self.annotations.iter().flat_map(Annotation::attributes) {
                 set(&key, value);
@@ -259,7 +275,9 @@ impl Build {
         if insecure {
             set("registry.insecure", "true".to_owned());
         }
-        let exporter = Exporter { r#type: store.exporter(output).to_owned(), attrs };
+        // The daemon's own exporter gives each name a tag, which is no name to push by a digest.
+        let kind = if in_share { output.kind.name() } else { store.exporter(output) };
+        let exporter = Exporter { r#type: kind.to_owned(), attrs };
         Export { exporter, destination: output.destination.clone() }
     }
 }
@@ -297,6 +315,7 @@ mod tests {
             agents: Vec::new(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            is_share: false,
         }
     }
 
@@ -357,6 +376,35 @@ mod tests {
         assert!(told(&with_outputs(&["type=cacheonly"], self::build(&[], false)), Store::Docker).is_empty());
         assert!(with_outputs(&["type=registry"], self::build(&[], false)).lacks_name());
         assert!(!with_outputs(&["type=registry,name=y"], self::build(&[], false)).lacks_name());
+    }
+
+    #[test]
+    fn a_share_pushes_what_has_no_name_yet() {
+        let whole = with_outputs(&["type=image", "out"], build(&["127.0.0.1:5000/a:1", "ghcr.io/x/a"], true));
+        let share = whole.share(vec!["linux/arm64".parse().unwrap()]);
+        let exports = share.exports(Store::Docker);
+        let told: Vec<_> =
+            exports.iter().map(|export| (&*export.exporter.r#type, &export.exporter.attrs)).collect();
+        assert_eq!(told.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), ["image", "image", "local"]);
+        assert_eq!((&*told[0].1["name"], &*told[1].1["name"]), ("ghcr.io/x/a", "127.0.0.1:5000/a"));
+        assert!(told[..2].iter().all(|(_, attrs)| attrs["push-by-digest"] == "true"));
+        assert_eq!(told[2].1["platform-split"], "true");
+        let attributes = request(&share).frontend_attrs;
+        assert_eq!((&*attributes["platform"], &*attributes["multi-platform"]), ("linux/arm64", "true"));
+        assert_eq!(whole.pushed_names().len(), 2);
+    }
+
+    #[test]
+    fn what_one_node_would_make_is_not_shared_out() {
+        let refused =
+            |outputs: &[&str]| with_outputs(outputs, build(&["a"], true)).prepare_shares().unwrap_err();
+        assert!(matches!(refused(&["type=oci,dest=x"]), ShareError::Output("oci")));
+        assert!(matches!(refused(&["type=tar,dest=x"]), ShareError::Output("tar")));
+        assert!(matches!(refused(&["type=registry,name=x", "type=registry,name=y"]), ShareError::Images));
+        let cache = |text: &str| Build { cache_to: vec![Cache::to(text).unwrap()], ..build(&[], false) };
+        assert!(matches!(cache("type=local,dest=d").prepare_shares(), Err(ShareError::Cache)));
+        assert!(cache("type=inline").prepare_shares().is_ok());
+        assert!(build(&["a"], false).stays_apart() && !build(&["a"], true).stays_apart());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::{Failure, proxies};
 use crate::builder::{Annotation, Attestation, Attested, ByteSize, Host, Network, Steps, Ulimit};
 use crate::builder::{Build, Cache, Call, NamedContext, NoCache, Output, Secret, Source, Ssh};
+use crate::cli::nodes::BuilderArg;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
 
@@ -16,7 +17,8 @@ const DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
 /// Build an image from a Dockerfile, for one platform or several
 ///
 /// The image goes into the builder's own store, where `mvm run` finds it; with --push also to its registries.
-/// BUILDKIT_HOST may point at another builder (unix:///PATH); what it keeps of an image without --push is its own matter.
+/// BUILDKIT_HOST may point at another builder (unix:///PATH, tcp://HOST:PORT); what it keeps of an image without --push is its own
+/// matter. A builder of several nodes (`mvm create`) builds each platform where it runs natively, else where it is emulated.
 /// No attestation is added unless --provenance, --sbom or --attest asks for one, so an index lists the platforms and nothing else.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -31,6 +33,8 @@ pub struct Args {
     /// docker-image://IMAGE, or oci-layout://DIRECTORY[:TAG][@DIGEST]
     #[arg(long = "build-context", value_name = "NAME=CONTEXT")]
     contexts: Vec<NamedContext>,
+    #[command(flatten)]
+    pub(super) builder: BuilderArg,
     /// Name of the image; may be given several times
     #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     tags: Vec<ImageRef>,
@@ -249,6 +253,7 @@ impl Args {
             agents: self.steps.agents.clone(),
             cache_from: self.cache_from.clone(),
             cache_to: self.cache_to.clone(),
+            is_share: false,
         };
         self.check(&build, std::io::stdout().is_terminal()).map_err(Failure::usage)?;
         Ok(build)

@@ -2,6 +2,7 @@ use clap::Parser;
 
 use super::args::arguments;
 use super::*;
+use crate::builder::Endpoint;
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -112,10 +113,12 @@ fn ports_of_names_arguments_and_dockerfile() {
 async fn without_a_builder_the_exit_status_is_3() {
     let directory = context();
     let args = parse(&[directory.path().to_str().unwrap()]).unwrap();
-    let endpoint = Endpoint::unix(directory.path().join("none.sock"));
+    let endpoint = Endpoint::Unix(directory.path().join("none.sock"));
     let means =
         Means { endpoint, store: Store::Docker, node: "n".to_owned(), credentials: Credentials::from_env() };
-    let result = run_with(&args, &args.build().unwrap(), means, &Platforms::default(), "x").await;
+    let share = Share { node: "x".to_owned(), means, platforms: Vec::new() };
+    let shares = Shares { builder: "x".to_owned(), names_nodes: false, all: vec![share] };
+    let result = run_with(&args, &args.build().unwrap(), shares, &Platforms::default()).await;
     assert!(
         matches!(&result, Err(Failure::NoMachine(cause)) if cause.to_string().ends_with("start it with `mvm up`")),
         "{result:?}"

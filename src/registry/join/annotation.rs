@@ -19,6 +19,13 @@ pub(super) enum About {
     Entries(Option<Platform>),
 }
 
+impl IndexAnnotation {
+    /// Of the index itself.
+    pub fn of_index(key: &str, value: &str) -> Self {
+        Self { about: About::Index, key: key.to_owned(), value: value.to_owned() }
+    }
+}
+
 impl FromStr for IndexAnnotation {
     type Err = String;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::archive::{self, is_archive};
-use super::{Context, DOCKERFILE, Dockerfile, NamedContext, Source, SourceError};
+use super::{Archive, Context, DOCKERFILE, Dockerfile, NamedContext, Source, SourceError};
 
 /// Standard input, on the command line.
 const STDIN: &str = "-";
@@ -67,7 +67,11 @@ impl Source {
             return Err(SourceError::NothingOnStdin("build context"));
         }
         if is_archive(&head) {
-            return Ok(Self { context: Context::Archive(head), dockerfile: in_context(dockerfile), named });
+            return Ok(Self {
+                context: Context::Archive(Archive::Stdin(head)),
+                dockerfile: in_context(dockerfile),
+                named,
+            });
         }
         if dockerfile.is_some() {
             return Err(SourceError::DockerfileTwice);

@@ -4,10 +4,11 @@ mod archive;
 mod find;
 mod named;
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
 
 pub use named::NamedContext;
@@ -32,8 +33,16 @@ pub(super) enum Context {
     Nothing(Arc<TempDir>),
     /// A git repository or a file, which the builder fetches.
     Remote(String),
-    /// An archive, whose beginning has been read from standard input already.
-    Archive(Vec<u8>),
+    Archive(Archive),
+}
+
+/// A context that is one stream.
+#[derive(Debug, Clone)]
+pub(in crate::builder) enum Archive {
+    /// From standard input, of which this beginning has been read already.
+    Stdin(Vec<u8>),
+    /// The same in a file, which can be read more than once.
+    Spooled(Arc<NamedTempFile>),
 }
 
 /// Which Dockerfile.
@@ -111,12 +120,20 @@ impl Source {
         &self.named
     }
 
-    /// The beginning of an archive whose rest is on standard input.
-    pub(in crate::builder) fn archive(&self) -> Option<&[u8]> {
+    pub(in crate::builder) fn archive(&self) -> Option<&Archive> {
         match &self.context {
-            Context::Archive(head) => Some(head),
+            Context::Archive(archive) => Some(archive),
             _ => None,
         }
+    }
+
+    /// Reads standard input to its end, if that is the context, for all who need it.
+    pub(super) fn spool(&mut self) -> io::Result<()> {
+        let Context::Archive(Archive::Stdin(head)) = &self.context else { return Ok(()) };
+        let mut file = NamedTempFile::new()?;
+        io::copy(&mut head.as_slice().chain(io::stdin().lock()), &mut file)?;
+        self.context = Context::Archive(Archive::Spooled(Arc::new(file)));
+        Ok(())
     }
 
     /// What tells this context from others: the daemon keeps what it got of it, and next time asks for what changed.

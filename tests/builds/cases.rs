@@ -1,16 +1,14 @@
 //! Each folder of tests/cases/builds is built twice in one builder, by `mvm build` and by Debian's `docker buildx build`, with the
 //! same arguments (tests/cases/README.md): the images are the same to the last bit.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::{Keys, Outcome, PLATFORMS, TOP, Workbench, docker, run, run_with_input, skipped, steps};
 use serde_json::Value;
-use support::{Keys, Outcome, PLATFORMS, TOP, Workbench, docker, run, run_with_input, skipped, steps};
 use tempfile::TempDir;
 
 /// A case, in a directory of its own.

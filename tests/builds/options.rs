@@ -1,13 +1,13 @@
 //! `mvm build` as its users know such a client: what travels, what its options do, and how it ends.
 
-mod support;
-
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
+use crate::support::{
+    Base, Instance, Registry, Running, Workbench, context, eventually, page, run, skipped, start,
+};
 use serde_json::{Value, json};
-use support::{Base, Instance, Registry, Running, Workbench, context, eventually, page, run, skipped, start};
 use tempfile::TempDir;
 
 /// Whether a process with these arguments runs in the guest.

@@ -1,7 +1,5 @@
 //! What a build is made from: contexts of every kind, secrets, ssh agents.
 
-mod support;
-
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     FileServer, Keys, Outcome, Running, Workbench, context, eventually, run, run_with_input, skipped, start,
 };
 

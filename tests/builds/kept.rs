@@ -1,9 +1,7 @@
 //! What a builder keeps: its cache and its history; and what registries hold of its work.
 
-mod support;
-
+use crate::support::{Registry, Workbench, docker, run, skipped};
 use serde_json::Value;
-use support::{Registry, Workbench, docker, run, skipped};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))

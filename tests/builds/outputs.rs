@@ -1,7 +1,5 @@
 //! What becomes of a build: files and archives on this host, images, caches, and what is shown of it meanwhile.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -11,8 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::{Outcome, Workbench, browse, context, eventually, run, skipped, start, steps};
 use serde_json::Value;
-use support::{Outcome, Workbench, browse, context, eventually, run, skipped, start, steps};
 use tempfile::TempDir;
 
 /// Everything below a directory, by its path.

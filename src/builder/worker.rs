@@ -1,0 +1,77 @@
+//! What a builder says of itself.
+
+use bollard_buildkit_proto::moby::buildkit::v1::{InfoRequest, ListWorkersRequest};
+use tonic::Status;
+
+use super::endpoint::{Endpoint, EndpointError};
+use super::platform::Known;
+use super::solve::client;
+use crate::printable::printable;
+use crate::registry::Platform;
+
+/// What is said of an emulator where the builder does not tell which it has.
+const SOME_EMULATOR: &str = "the builder's emulator";
+/// No builder lists more; another host may not have us count for ever.
+const MOST: usize = 1000;
+
+/// A builder's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Of its BuildKit, as in "v0.23.2"; empty where it does not say.
+    pub version: String,
+    /// The first is its processor's own.
+    pub platforms: Vec<Known>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("it does not say what it can build: {0}")]
+    Refused(String),
+}
+
+impl Worker {
+    pub async fn at(endpoint: &Endpoint) -> Result<Self, WorkerError> {
+        let refused = |status: Status| WorkerError::Refused(super::error::root(&status));
+        let mut control = client(endpoint.connect().await?);
+        let workers =
+            control.list_workers(ListWorkersRequest::default()).await.map_err(refused)?.into_inner();
+        // BuildKit before v0.11 does not know the question.
+        let info = control.info(InfoRequest {}).await.ok().map(tonic::Response::into_inner);
+        let version = info.and_then(|info| info.buildkit_version);
+        let said = workers.record.into_iter().flat_map(|record| record.platforms).take(MOST);
+        let platforms = said.map(|one| Platform::new(&one.os, &one.architecture, &one.variant));
+        Ok(Self {
+            version: version.map(|version| printable(&version.version)).unwrap_or_default(),
+            platforms: known(platforms.collect()),
+        })
+    }
+}
+
+/// What runs natively: the first, which a worker lists for its own, and what the same processor runs.
+fn known(platforms: Vec<Platform>) -> Vec<Known> {
+    let own = platforms.first().map(|own| own.architecture.clone()).unwrap_or_default();
+    let is_native = |platform: &Platform| {
+        platform.architecture == own || (own == "amd64" && platform.architecture == "386")
+    };
+    let of = |platform: Platform| {
+        let emulator = (!is_native(&platform)).then(|| SOME_EMULATOR.to_owned());
+        Known { platform, broken: None, emulator }
+    };
+    platforms.into_iter().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_and_its_relatives_are_native() {
+        let platforms = ["linux/amd64", "linux/amd64/v2", "linux/386", "linux/arm64", "linux/arm/v7"];
+        let known = known(platforms.map(|text| text.parse().unwrap()).into());
+        let native: Vec<_> = known.iter().map(|known| known.emulator.is_none()).collect();
+        assert_eq!(native, [true, true, true, false, false]);
+    }
+}

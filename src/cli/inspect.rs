@@ -1,0 +1,189 @@
+//! `mvm inspect`: a builder and its nodes.
+
+use futures::future::join_all;
+use serde::Serialize;
+
+use super::nodes::{self, Nodes};
+use super::output::{print, print_line};
+use super::{Context, Failure, up};
+use crate::builder::{Known, Worker};
+use crate::builders::{Address, Builder, Builders, Node};
+use crate::instance::Name;
+
+/// Show a builder: its nodes, whether they answer, and what each builds
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The builder, or an instance [default: the one in use]
+    name: Option<Name>,
+    /// Start what is not running, and wait for it
+    #[arg(long)]
+    bootstrap: bool,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("node {0} did not start; ssh, or mvm over there, has said why")]
+    There(Name),
+    #[error("node {node} does not answer: {why}")]
+    Silent { node: Name, why: String },
+    #[error("cannot start ssh, which leads to node {node}")]
+    Ssh {
+        node: Name,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A node as it is now.
+#[derive(Debug, Serialize)]
+pub(super) struct Seen {
+    pub(super) name: Name,
+    endpoint: Address,
+    /// Why it does not answer, if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<String>,
+    /// Of its BuildKit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    pub(super) platforms: Vec<Runs>,
+}
+
+/// A platform that a node builds for.
+#[derive(Debug, Serialize)]
+pub(super) struct Runs {
+    pub(super) platform: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emulator: Option<String>,
+    /// It is to be built there before all others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    told: bool,
+}
+
+pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let used = Builders::at(&context.home).in_use()?;
+    let name = args.name.or(used).unwrap_or_else(|| context.name.clone());
+    let builder = nodes::find(context, &name).map_err(Failure::usage)?;
+    if args.bootstrap {
+        bootstrap(context, &builder).await?;
+    }
+    let seen = seen(context, &builder).await;
+    if args.json {
+        return print_line(serde_json::json!({ "name": builder.name, "nodes": seen }));
+    }
+    print(format_args!("Name:        {}\nNodes:\n{}", builder.name, text(&seen)))
+}
+
+/// All nodes of a builder, asked at the same time.
+pub(super) async fn seen(context: &Context, builder: &Builder) -> Vec<Seen> {
+    let nodes = Nodes::of_builder(context, builder.clone());
+    let known = nodes.known().await;
+    let versions = builder.nodes.iter().zip(&known).map(|(node, known)| async {
+        if known.is_err() {
+            return None;
+        }
+        let worker = Worker::at(&nodes.endpoint(node)).await.ok()?;
+        Some(worker.version).filter(|version| !version.is_empty())
+    });
+    let versions = join_all(versions).await;
+    let each = builder.nodes.iter().zip(known).zip(versions);
+    each.map(|((node, known), version)| Seen::of(node, known, version)).collect()
+}
+
+impl Seen {
+    fn of(node: &Node, known: Result<Vec<Known>, String>, version: Option<String>) -> Self {
+        let (known, problem) = match known {
+            Ok(known) => (known, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let told = |platform: &_| node.platforms.contains(platform);
+        let mut platforms: Vec<_> = node
+            .platforms
+            .iter()
+            .filter(|&told| !known.iter().any(|known| known.platform == *told))
+            .map(|platform| Runs { platform: platform.to_string(), emulator: None, told: true })
+            .collect();
+        platforms.extend(known.iter().filter(|known| known.broken.is_none()).map(|known| Runs {
+            platform: known.platform.to_string(),
+            emulator: known.emulator.clone(),
+            told: told(&known.platform),
+        }));
+        Self { name: node.name.clone(), endpoint: node.address.clone(), problem, version, platforms }
+    }
+}
+
+fn text(seen: &[Seen]) -> String {
+    let node = |node: &Seen| {
+        let mut rows = vec![
+            ("Name", node.name.to_string()),
+            ("Endpoint", node.endpoint.to_string()),
+            ("Status", node.problem.clone().unwrap_or_else(|| "running".to_owned())),
+        ];
+        rows.extend(node.version.clone().map(|version| ("BuildKit", version)));
+        rows.extend(node.platforms.iter().map(|runs| {
+            let told = if runs.told { "*" } else { "" };
+            let by = runs.emulator.as_ref().map(|emulator| format!(" by {emulator}")).unwrap_or_default();
+            ("Platform", format!("{}{told}{by}", runs.platform))
+        }));
+        rows.iter().map(|(key, value)| format!("  {:<10} {value}\n", format!("{key}:"))).collect::<String>()
+    };
+    seen.iter().map(node).collect::<Vec<_>>().join("\n")
+}
+
+/// Starts each node that can be, one after the other, and waits until all answer.
+pub(super) async fn bootstrap(context: &Context, builder: &Builder) -> Result<(), Failure> {
+    for node in &builder.nodes {
+        match &node.address {
+            Address::Instance(name) => drop(up::ready(context, name, &up::Args::default()).await?),
+            Address::Ssh(there) => run_there(node, &there.command(&["up"])).await?,
+            Address::Unix(_) | Address::Tcp(_) => {
+                let asked = Worker::at(&node.endpoint(&context.home)).await;
+                asked.map_err(|error| {
+                    let why = super::failure::Chain(&error).to_string();
+                    Failure::no_machine(Error::Silent { node: node.name.clone(), why })
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs ssh, with what it says for the user to see.
+pub(super) async fn run_there(node: &Node, words: &[String]) -> Result<(), Failure> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let status = command.kill_on_drop(true).status().await;
+    let status = status.map_err(|source| Error::Ssh { node: node.name.clone(), source })?;
+    if status.success() { Ok(()) } else { Err(Failure::no_machine(Error::There(node.name.clone()))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_tells_what_it_builds_and_by_what() {
+        let mut node = Builder::of("far".parse().unwrap(), "tcp://h:1".parse().unwrap()).nodes.remove(0);
+        node.platforms = vec!["linux/arm64".parse().unwrap(), "linux/s390x".parse().unwrap()];
+        let known = |platform: &str, emulator: Option<&str>| Known {
+            platform: platform.parse().unwrap(),
+            broken: None,
+            emulator: emulator.map(str::to_owned),
+        };
+        let known = vec![known("linux/amd64", None), known("linux/arm64", Some("qemu 10"))];
+        let seen = [
+            Seen::of(&node, Ok(known), Some("v1".to_owned())),
+            Seen::of(&node, Err("gone".to_owned()), None),
+        ];
+        assert_eq!(
+            text(&seen),
+            "  Name:      far\n  Endpoint:  tcp://h:1\n  Status:    running\n  BuildKit:  v1\n  \
+             Platform:  linux/s390x*\n  Platform:  linux/amd64\n  Platform:  linux/arm64* by qemu 10\n\n  \
+             Name:      far\n  Endpoint:  tcp://h:1\n  Status:    gone\n  \
+             Platform:  linux/arm64*\n  Platform:  linux/s390x*\n"
+        );
+    }
+}

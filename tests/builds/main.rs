@@ -1,0 +1,9 @@
+//! `mvm build` with a real builder, and what it does beside buildx: one instance for all.
+
+mod cases;
+mod inputs;
+mod kept;
+mod options;
+mod outputs;
+#[path = "../support/mod.rs"]
+mod support;
