@@ -13,3 +13,4 @@ pub mod machine;
 mod printable;
 pub mod registry;
 pub mod supervisor;
+mod terminal;

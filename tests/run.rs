@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use support::{Base, Instance, Registry, docker, page, run, skipped, start};
+use support::{
+    AtTerminal, Base, Instance, Registry, docker, eventually, page, run, run_with_input, skipped, start,
+};
 
 /// The base image in a registry that stays up as long as the tests run.
 fn image() -> &'static str {
@@ -152,4 +154,123 @@ fn what_cannot_run_is_said() {
     instance
         .mvm(&["run", "--rm", "--pull", "never", &missing])
         .refused(1, &format!("image {missing} is not in the builder, and --pull never forbids to fetch it"));
+}
+
+#[test]
+fn a_terminal_has_its_keys_and_follows_its_window() {
+    if skipped("run") {
+        return;
+    }
+    let instance = Instance::shared();
+    let mut command = instance.command();
+    command.args(["run", "--rm", "-it", "--name", "terminal", image(), "sh"]);
+    let mut terminal = AtTerminal::start(&command, 33, 101);
+    terminal.sees("# ");
+    terminal.types("stty size\n");
+    terminal.sees("33 101");
+    terminal.resize(20, 60);
+    // Until the shell has it.
+    terminal.types("until [ \"$(stty size)\" = '20 60' ]; do sleep 0.1; done; echo small$((6 * 7))\n");
+    terminal.sees("small42");
+    // Ctrl-C is for what runs in there.
+    terminal.types("sleep 86403\n");
+    terminal.sees("86403");
+    terminal.types("\x03");
+    terminal.sees("# ");
+    terminal.types("echo it was $?\n");
+    terminal.sees("it was 130");
+    // Bytes that begin a piece of a stream that is no terminal's.
+    terminal.types("printf '\\001\\002%s\\n' there\n");
+    terminal.sees("\u{1}\u{2}there");
+    terminal.types("exit 3\n");
+    assert_eq!(terminal.status(), 3);
+
+    // Ctrl-P and Ctrl-Q leave it alone.
+    let mut command = instance.command();
+    command.args(["run", "--rm", "-it", "--name", "left", image(), "sh"]);
+    let mut terminal = AtTerminal::start(&command, 24, 80);
+    terminal.sees("# ");
+    terminal.types("\x10\x11");
+    assert_eq!(terminal.status(), 0);
+    assert!(instance.mvm(&["ps"]).ok().contains("left "), "it goes on");
+    instance.mvm(&["stop", "left"]).ok();
+    eventually("it is removed", 60, || match instance.mvm(&["ps", "--all"]).ok() {
+        listed if listed.contains("left ") => Err(listed),
+        _ => Ok(()),
+    });
+    instance
+        .mvm(&["run", "-it", image(), "sh"])
+        .refused(2, "-t wants a terminal, and standard input is none");
+}
+
+#[test]
+fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
+    if skipped("run") {
+        return;
+    }
+    let instance = Instance::shared();
+    let script = "echo kept > file; id -u; pwd; echo wrong >&2; exec sleep 86404";
+    let started = instance.mvm(&[
+        "run",
+        "-d",
+        "--name",
+        "One",
+        "-v",
+        "kept:/srv",
+        "-w",
+        "/srv",
+        image(),
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(started.ok(), "One\n");
+    eventually("it has said what it is", 60, || match instance.mvm(&["logs", "One"]) {
+        said if said.stdout == "0\n/srv\n" && said.stderr == "wrong\n" => Ok(()),
+        said => Err(said.to_string()),
+    });
+    let listed: serde_json::Value = serde_json::from_str(&instance.mvm(&["ps", "--json"]).ok()).unwrap();
+    let one = listed.as_array().unwrap().iter().find(|one| one["name"] == "One").unwrap();
+    assert_eq!((&one["state"], &one["platform"]), (&"running".into(), &"linux/amd64".into()), "{one}");
+    // What it has left outlives it, and others see it.
+    let read =
+        ["run", "--rm", "-v", "kept:/srv:ro", "-u", "65534", "--entrypoint", "cat", image(), "/srv/file"];
+    assert_eq!(instance.mvm(&read).ok(), "kept\n");
+    let written = ["run", "--rm", "-v", "kept:/srv:ro", image(), "touch", "/srv/file"];
+    instance.mvm(&written).refused(1, "Read-only file system");
+    let user =
+        ["run", "--rm", "-u", "65534", "--network", "none", image(), "sh", "-c", "id -u; ls /sys/class/net"];
+    assert_eq!(instance.mvm(&user).ok(), "65534\nlo\n");
+
+    instance.mvm(&["run", "--name", "One", image(), "true"]).refused(1, "already in use");
+    instance.mvm(&["run", "--network", "nowhere", image(), "true"]).refused(1, "network nowhere not found");
+    instance.mvm(&["run", "-v", "/tmp:/srv", image()]).refused(2, "is a directory of this machine");
+    instance.mvm(&["rm", "One"]).refused(1, "running");
+    instance.mvm(&["stop", "One"]).ok();
+    assert!(!instance.mvm(&["ps"]).ok().contains("One"));
+    assert!(instance.mvm(&["ps", "--all"]).ok().contains("Exited"));
+    instance.mvm(&["rm", "One"]).ok();
+    instance.mvm(&["rm", "One"]).refused(1, "no instance, no builder and no container is named One");
+    instance.mvm(&["logs", "One"]).refused(1, "there is no log of One; there are: ");
+    instance.mvm(&["stop", "One"]).refused(1, "the builder has no container named One");
+}
+
+#[test]
+fn a_shell_is_a_terminal_in_the_guest() {
+    if skipped("run") {
+        return;
+    }
+    let instance = Instance::shared();
+    let mut command = instance.command();
+    command.arg("shell");
+    let mut terminal = AtTerminal::start(&command, 31, 99);
+    terminal.sees("# ");
+    terminal.types("stty size; echo $TERM\n");
+    terminal.sees("31 99");
+    terminal.sees("xterm");
+    terminal.types("exit 7\n");
+    assert_eq!(terminal.status(), 7);
+    let piped = run_with_input(instance.command().arg("shell"), b"echo $((6 * 7))\nexit 4\n");
+    assert_eq!((piped.stdout.as_str(), piped.status), ("42\n", 4), "{piped}");
+    instance.mvm(&["shell", "exit", "5"]).refused(5, "");
 }

@@ -10,7 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use support::{Base, Instance, Options, Registry, context, docker, run, skipped, start};
+use support::{
+    BUILDX, Base, Instance, Options, Registry, context, docker, docker_configured_by, run, skipped, start,
+};
 
 /// What the tests here share.
 struct Shared {
@@ -75,6 +77,56 @@ fn buildx_builds_through_the_remote_driver() {
     let seen = instance.mvm(&["imagetools", "inspect", &image]).ok();
     for platform in platforms.split(',') {
         assert!(seen.contains(&format!("Platform:  {platform}\n")), "{seen}");
+    }
+}
+
+/// Both buildx of Debian, with nothing set but what `mvm context` has written.
+#[test]
+fn clients_are_told_of_the_builder_and_told_no_more() {
+    if skipped("sockets") {
+        return;
+    }
+    let Shared { instance, registry, base } = shared();
+    let directory = context(&[("Dockerfile", &format!("FROM {}\nRUN uname -m > /machine\n", base.image))]);
+    let path = directory.path().to_str().unwrap();
+    for suite in BUILDX {
+        let configuration = tempfile::tempdir().unwrap();
+        let docker =
+            |arguments: &[&str]| run(docker_configured_by(configuration.path(), suite).args(arguments));
+        let mvm = |arguments: &[&str]| {
+            run(instance.command().env("DOCKER_CONFIG", configuration.path()).args(arguments))
+        };
+        mvm(&["context", "add", "--use"]).ok();
+        assert_eq!(docker(&["context", "show"]).ok(), "mvm-shared\n", "{suite}");
+        docker(&["version", "--format", "{{.Server.Version}}"]).ok();
+        // The daemon itself, and BuildKit's own protocol.
+        for builder in ["mvm-shared", "mvm-shared-buildkit"] {
+            let image = registry.image(&format!("{suite}-{builder}:1"));
+            let output = format!("type=image,name={image},push=true,registry.insecure=true");
+            let platforms = "linux/amd64,linux/arm64,linux/arm/v7";
+            let mut words =
+                vec!["buildx", "build", "--platform", platforms, "--provenance=false", "-o", &output, path];
+            if builder != "mvm-shared" {
+                words.extend(["--builder", builder]);
+            }
+            docker(&words).ok();
+            let seen = docker(&["buildx", "imagetools", "inspect", &image]).ok();
+            let ours = instance.mvm(&["imagetools", "inspect", &image]).ok();
+            for platform in platforms.split(',') {
+                assert!(seen.contains(platform) && ours.contains(platform), "{seen}{ours}");
+            }
+        }
+        for words in [
+            &["buildx", "du"][..],
+            &["buildx", "ls"],
+            &["buildx", "prune", "--force", "--filter", "until=24h"],
+        ] {
+            docker(words).ok();
+        }
+        mvm(&["context", "rm", "shared"]).ok();
+        assert!(!docker(&["context", "ls"]).ok().contains("mvm"), "{suite}");
+        assert!(!docker(&["buildx", "ls"]).ok().contains("mvm"), "{suite}");
+        mvm(&["context", "rm", "shared"]).refused(1, "neither Docker's client nor buildx was told of shared");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::builders::{self, Node, Offer};
 use crate::registry::credentials::Credentials;
 
 mod args;
-mod ports;
+pub(super) mod ports;
 mod proxies;
 
 pub use args::Args;

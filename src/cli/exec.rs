@@ -11,8 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::output::written;
-use super::{Context, Failure, terminal};
+use super::{Context, Failure};
 use crate::agent::{self, Agent};
+use crate::terminal;
 
 /// Run a program in the guest
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,13 @@ use clap::Subcommand;
 use super::output::{print, print_line, written};
 use super::{Context, Failure, progress};
 use crate::registry::credentials::Credentials;
-use crate::registry::{ImageRef, IndexAnnotation, Inspection, Join, JoinOptions, Platform, Registry};
+use crate::registry::{
+    self, ImageRef, IndexAnnotation, Inspection, Join, JoinOptions, Platform, Registry, Wanted,
+};
+
+mod format;
+
+use format::Format;
 
 /// Look at images in registries, and give them names
 #[derive(Debug, clap::Args)]
@@ -63,6 +69,9 @@ struct Inspect {
     /// As one JSON object
     #[arg(long, conflicts_with = "raw")]
     json: bool,
+    /// A part of what the image says of itself (name, manifest, image, provenance, sbom), by a template or a JSON path
+    #[arg(long, value_name = "{{json .PART}} | $.PART", conflicts_with_all = ["raw", "json"])]
+    format: Option<Format>,
 }
 
 pub async fn run(_: &Context, args: Args) -> Result<(), Failure> {
@@ -101,6 +110,14 @@ async fn create(args: Create) -> Result<(), Failure> {
 }
 
 async fn inspect(args: Inspect) -> Result<(), Failure> {
+    if let Some(format) = &args.format {
+        let wanted = Wanted {
+            configurations: format.mentions("image"),
+            attestations: format.mentions("provenance") || format.mentions("sbom"),
+        };
+        let text = format.of(&registry::details(&args.image, &Credentials::from_env(), wanted).await?)?;
+        return print(format_args!("{}\n", text.strip_suffix('\n').unwrap_or(&text)));
+    }
     let credential = Credentials::from_env().for_registry(args.image.registry())?;
     let manifest = Registry::of(&args.image).manifest(&args.image, credential.as_ref()).await?;
     let text = if args.raw {
@@ -133,6 +150,9 @@ fn table(image: &Inspection) -> String {
             "  Name:      {}\n  MediaType: {}\n  Platform:  {platform}\n  Size:      {}\n",
             entry.name, entry.media_type, entry.size
         ));
+        if let Some(attests) = &entry.attests {
+            text.push_str(&format!("  Attests:   {attests}\n"));
+        }
     }
     text
 }
@@ -144,11 +164,12 @@ mod tests {
 
     #[test]
     fn each_manifest_has_its_four_lines() {
-        let entry = |platform| Entry {
+        let entry = |platform: Option<Platform>| Entry {
             name: "demo:1@sha256:ab".into(),
             media_type: "m".into(),
             digest: "sha256:ab".into(),
             size: 7,
+            attests: platform.is_none().then(|| "sha256:ef".into()),
             platform,
         };
         let image = Inspection {
@@ -162,7 +183,7 @@ mod tests {
             table(&image),
             "Name:      demo:1\nMediaType: list\nDigest:    sha256:cd\nSize:      99\n\nManifests:\n\
              \x20 Name:      demo:1@sha256:ab\n  MediaType: m\n  Platform:  linux/arm/v7\n  Size:      7\n\n\
-             \x20 Name:      demo:1@sha256:ab\n  MediaType: m\n  Platform:  -\n  Size:      7\n"
+             \x20 Name:      demo:1@sha256:ab\n  MediaType: m\n  Platform:  -\n  Size:      7\n  Attests:   sha256:ef\n"
         );
     }
 }

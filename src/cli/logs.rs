@@ -4,8 +4,11 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use bollard::container::LogOutput;
+use futures::StreamExt;
+
 use super::output::written;
-use super::{Context, Failure};
+use super::{Context, Failure, ps, run};
 use crate::agent::{self, Agent};
 use crate::instance::Paths;
 use crate::supervisor::{is_file_name, log_path};
@@ -13,10 +16,10 @@ use crate::supervisor::{is_file_name, log_path};
 /// So much of a file is printed at once.
 const PIECE: u64 = 64 * 1024;
 
-/// Show what init, a boot step or a service prints; `console` and `supervisor` are sources too
+/// Show what init, a boot step, a service or a container prints; `console` and `supervisor` are sources too
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A source, such as init, onboot.NNN-NAME, a service's name, console, supervisor [default: all of the guest's]
+    /// A source, such as init, onboot.NNN-NAME, a service's name, a container's, console, supervisor [default: all of the guest's]
     source: Option<String>,
     /// Go on as more comes
     #[arg(long, short)]
@@ -39,18 +42,36 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         Some("console") => file(&paths, &paths.console_log(), "console", args.follow).await,
         Some("supervisor") => file(&paths, &paths.supervisor_log(), "supervisor", args.follow).await,
         source => match Agent::at(&paths.agent_socket()).await {
-            Ok(agent) => from_guest(&paths, &agent, source, args.follow).await,
+            Ok(_) if source.is_some_and(|source| !is_known(&paths, source)) => {
+                let source = source.unwrap_or_default();
+                container(context, source, args.follow).await?.ok_or_else(|| unknown(&paths, source).into())
+            }
+            Ok(agent) => from_guest(&agent, source, args.follow).await,
             Err(_) => kept(&paths, source, args.follow).await,
         },
     }
 }
 
-async fn from_guest(paths: &Paths, agent: &Agent, source: Option<&str>, follow: bool) -> Result<(), Failure> {
-    if let Some(source) = source
-        && !is_known(paths, source)
-    {
-        return Err(unknown(paths, source).into());
+/// What a container has printed, if there is one of that name.
+async fn container(context: &Context, name: &str, follow: bool) -> Result<Option<()>, Failure> {
+    let builder = ps::containers(context).await?;
+    if !builder.has_container(name).await? {
+        return Ok(None);
     }
+    let mut printed = std::pin::pin!(builder.container_logs(name, follow));
+    while let Some(piece) = printed.next().await {
+        match piece.map_err(run::explain)? {
+            LogOutput::StdErr { message } => std::io::stderr().lock().write_all(&message)?,
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                written(io::stdout().lock().write_all(&message))?;
+            }
+            LogOutput::StdIn { .. } => {}
+        }
+    }
+    Ok(Some(()))
+}
+
+async fn from_guest(agent: &Agent, source: Option<&str>, follow: bool) -> Result<(), Failure> {
     let mut lines = agent.logs(source.unwrap_or_default(), follow).await.map_err(Failure::no_machine)?;
     let mut stdout = io::stdout().lock();
     let broken = |status| Failure::no_machine(agent::Error::of("show its logs")(status));

@@ -4,6 +4,7 @@
 //! exit status; only [`main`] prints it.
 
 mod appliance;
+pub mod bake;
 pub mod build;
 pub mod completions;
 pub mod context;
@@ -26,6 +27,7 @@ mod nodes;
 mod output;
 pub(crate) mod progress;
 pub mod prune;
+pub mod ps;
 pub mod rm;
 pub mod run;
 pub mod shell;
@@ -34,7 +36,6 @@ pub mod status;
 pub mod stop;
 pub mod supervise;
 mod target;
-mod terminal;
 pub mod up;
 pub mod use_builder;
 pub mod version;
@@ -67,9 +68,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Build(Box<build::Args>),
+    Bake(bake::Args),
     Up(up::Args),
     Down(down::Args),
-    Run(run::Args),
+    Run(Box<run::Args>),
+    Ps(ps::Args),
     Imagetools(imagetools::Args),
     History(history::Args),
     Du(du::Args),
@@ -158,9 +161,11 @@ fn in_use(home: &Home) -> Option<Name> {
 async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Build(args) => build::run(&context, *args).await,
+        Command::Bake(args) => bake::run(&context, args).await,
         Command::Up(args) => up::run(&context, args).await,
         Command::Down(args) => down::run(&context, args).await,
-        Command::Run(args) => run::run(&context, args).await,
+        Command::Run(args) => run::run(&context, *args).await,
+        Command::Ps(args) => ps::run(&context, &args).await,
         Command::Imagetools(args) => imagetools::run(&context, args).await,
         Command::History(args) => history::run(&context, args).await,
         Command::Du(args) => du::run(&context, &args).await,

@@ -3,11 +3,15 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
+use super::output::print_line;
 use super::target::Target;
 use super::{Context, Failure};
-use crate::docker::{self, Builder, Ended, PublishedPort, PullPolicy, PullWatcher, Request, Signals};
+use crate::docker::{
+    self, Builder, Ended, PublishedPort, PullPolicy, PullWatcher, Request, Signals, Terminal, Volume,
+};
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform, loopback_port};
+use crate::terminal;
 
 /// Run a container from an image, for any architecture that runs here
 #[derive(Debug, clap::Args)]
@@ -22,12 +26,36 @@ pub struct Args {
     /// Pass stdin to the container
     #[arg(long, short = 'i')]
     interactive: bool,
+    /// Give it a terminal, which is this one
+    #[arg(long, short = 't')]
+    tty: bool,
+    /// Let it go on by itself, and print its name
+    #[arg(long, short = 'd')]
+    detach: bool,
+    /// What the container is called [default: a name of its own]
+    #[arg(long)]
+    name: Option<String>,
     /// Set a variable; KEY alone takes its value from here
     #[arg(long, short = 'e', value_name = "KEY[=VALUE]")]
     env: Vec<String>,
     /// Publish a TCP port of the container on 127.0.0.1
     #[arg(long = "publish", short = 'p', value_name = "HOST:CONTAINER")]
     publish: Vec<PublishedPort>,
+    /// A directory that outlives the container: a volume's by its name, or one without
+    #[arg(long = "volume", short = 'v', value_name = "[NAME:]/PATH[:ro]")]
+    volumes: Vec<Volume>,
+    /// Where its program starts
+    #[arg(long, short = 'w', value_name = "DIRECTORY")]
+    workdir: Option<String>,
+    /// Who its program is
+    #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// The program to run instead of the image's own; empty for none, so that COMMAND is one
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Its network: bridge, host (the guest's), none, one of the builder's by its name, or container:NAME
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<String>,
     /// Which platform of the image, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
@@ -51,6 +79,14 @@ impl Args {
             platform: self.platform,
             remove: self.rm,
             stdin: self.interactive,
+            terminal: self.tty.then(|| Terminal { size: terminal::size() }),
+            detached: self.detach,
+            name: self.name,
+            volumes: self.volumes,
+            working_directory: self.workdir,
+            user: self.user,
+            entrypoint: self.entrypoint,
+            network: self.network,
             pull: self.pull,
         }
     }
@@ -64,21 +100,36 @@ fn variable(pair: &str, value_of: impl Fn(&str) -> Option<String>) -> Option<Str
     value_of(pair).map(|value| format!("{pair}={value}"))
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("-t wants a terminal, and standard input is none; leave -t out")]
+struct NoTerminal;
+
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    if args.tty && !args.detach && !terminal::is_stdin() {
+        return Err(Failure::usage(NoTerminal));
+    }
     let target = Target::of(context).map_err(Failure::usage)?;
     let request = args.request(|key| std::env::var(key).ok());
-    let mut signals = Signals::listen()?;
     let builder = Builder::connect(&target.socket()).await.map_err(explain)?;
     // The builder pulls in the guest: a registry on the host's loopback has to be reachable from there meanwhile.
     let _registry = target.open_ports(loopback_port(&request.image).into_iter().collect()).await?;
     let credential = Credentials::from_env().for_registry(request.image.registry())?;
     let mut watcher = PullLines::default();
+    if request.detached {
+        let started = docker::start_detached(&builder, &request, credential.as_ref(), &mut watcher);
+        let name = tokio::select! {
+            name = started => name.map_err(explain)?,
+            _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted),
+        };
+        return print_line(name);
+    }
+    let mut signals = Signals::listen()?;
     let ended = docker::run(&builder, &request, credential.as_ref(), &mut signals, &mut watcher);
     let ended = ended.await.map_err(explain)?;
     finish(ended)
 }
 
-fn explain(error: docker::Error) -> Failure {
+pub(super) fn explain(error: docker::Error) -> Failure {
     match error {
         error if error.is_no_machine() => Failure::no_machine(error),
         docker::Error::NotStarted { status, .. } => {
@@ -91,7 +142,7 @@ fn explain(error: docker::Error) -> Failure {
 
 fn finish(ended: Ended) -> Result<(), Failure> {
     match ended {
-        Ended::Exited { status: 0, .. } => Ok(()),
+        Ended::Exited { status: 0, .. } | Ended::Left => Ok(()),
         Ended::Exited { status, exec_format_error } => {
             if exec_format_error {
                 eprintln!(

@@ -1,7 +1,7 @@
 //! `mvm shell`: a terminal in the guest.
 
-use super::exec;
-use super::{Context, Failure, terminal};
+use super::{Context, Failure, exec};
+use crate::terminal;
 
 /// What a terminal of the guest is given of this one's: how it is drawn to.
 const PASSED_ON: [&str; 2] = ["TERM", "COLORTERM"];

@@ -1,20 +1,33 @@
-//! `mvm stop`: stops the nodes of a builder.
+//! `mvm stop`: stops what is called so: the nodes of a builder, or a container.
 
-use super::{Context, Failure, down, inspect, nodes};
+use super::{Context, Failure, down, inspect, nodes, ps, run};
 use crate::builders::{Address, Builders};
 use crate::instance::Name;
 
-/// Stop the nodes of a builder; their disks stay
+/// Stop the nodes of a builder, whose disks stay; or containers
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The builder, or an instance [default: the one in use]
-    name: Option<Name>,
+    /// A builder, an instance, or containers by their names [default: the builder in use]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let used = Builders::at(&context.home).in_use()?;
-    let name = args.name.or(used).unwrap_or_else(|| context.name.clone());
-    let builder = nodes::find(context, &name).map_err(Failure::usage)?;
+    if args.names.is_empty() {
+        let used = Builders::at(&context.home).in_use()?;
+        return nodes_of(context, &used.unwrap_or_else(|| context.name.clone())).await;
+    }
+    for name in args.names {
+        match name.parse::<Name>() {
+            Ok(builder) if nodes::find(context, &builder).is_ok() => nodes_of(context, &builder).await?,
+            _ => ps::containers(context).await?.stop_container(&name).await.map_err(run::explain)?,
+        }
+    }
+    Ok(())
+}
+
+async fn nodes_of(context: &Context, name: &Name) -> Result<(), Failure> {
+    let builder = nodes::find(context, name).map_err(Failure::usage)?;
     for node in &builder.nodes {
         match &node.address {
             Address::Instance(name) if context.home.instance(name).config().exists() => {

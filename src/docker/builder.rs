@@ -3,6 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use bollard::{API_DEFAULT_VERSION, Docker};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
 
 use super::Error;
 
@@ -30,6 +35,35 @@ impl Builder {
             .map_err(|error| absent(error.into()))?;
         let client = client.negotiate_version().await.map_err(|error| absent(error.into()))?;
         Ok(Self { client, socket: socket.to_owned() })
+    }
+
+    /// A POST on a connection of its own, for what bollard does not show: the head of an answer before its body, and a stream
+    /// byte for byte, which `upgrade` asks for. `what` is said to have failed.
+    pub(super) async fn post(
+        &self,
+        what: &'static str,
+        path: &str,
+        upgrade: bool,
+    ) -> Result<Response<Incoming>, Error> {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/v{}{path}", self.client.client_version()))
+            .header(header::HOST, "docker");
+        if upgrade {
+            request = request.header(header::CONNECTION, "Upgrade").header(header::UPGRADE, "tcp");
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(Error::lost)?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(Error::lost)?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Error::lost)?;
+        tokio::spawn(connection.with_upgrades());
+        let response = sender.send_request(request).await.map_err(Error::lost)?;
+        let wanted = if upgrade { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK };
+        if response.status() == wanted {
+            return Ok(response);
+        }
+        let reason = response.into_body().collect().await.map_err(Error::lost)?.to_bytes();
+        Err(Error::Refused { what, reason: String::from_utf8_lossy(&reason).trim().to_owned() })
     }
 }
 

@@ -64,6 +64,16 @@ impl ClientFiles {
         Ok(Self { buildx: set("BUILDX_CONFIG").unwrap_or_else(|| docker.join("buildx")), docker })
     }
 
+    /// Of a buildx that is given this directory as its own.
+    pub fn of_buildx(directory: &Path) -> Self {
+        Self { docker: directory.to_owned(), buildx: directory.to_owned() }
+    }
+
+    /// The user's own plugins.
+    pub fn plugins(&self) -> PathBuf {
+        self.docker.join("cli-plugins")
+    }
+
     fn context(&self, name: &str) -> PathBuf {
         self.docker.join("contexts/meta").join(hex(name))
     }

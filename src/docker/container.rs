@@ -6,10 +6,11 @@ use bollard::errors::Error as Api;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    ResizeContainerTTYOptionsBuilder,
 };
 
 use super::pull::{PullPolicy, PullWatcher};
-use super::{Builder, Error, Request, error, ports};
+use super::{Builder, Error, Request, Volume, error, ports};
 use crate::registry::credentials::Credential;
 
 /// A container by a name that was chosen before it was made, so that it can be removed even if the daemon's answer to
@@ -21,10 +22,11 @@ pub(super) struct Container {
 }
 
 impl Container {
-    pub(super) fn new(builder: &Builder) -> Self {
+    /// `wanted` is the name that its user gave it.
+    pub(super) fn new(builder: &Builder, wanted: Option<&str>) -> Self {
         // The hasher's keys are random.
-        let name = format!("mvm-{:012x}", RandomState::new().hash_one(()) >> 16);
-        Self { builder: builder.clone(), name }
+        let own = || format!("mvm-{:012x}", RandomState::new().hash_one(()) >> 16);
+        Self { builder: builder.clone(), name: wanted.map_or_else(own, str::to_owned) }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -65,7 +67,12 @@ impl Container {
         match self.builder.client.create_container(Some(options.build()), body(request)).await {
             // Its warnings are about a foreign platform, which is what mvm is for, and the guest's own settings.
             Ok(_) => Ok(true),
-            Err(Api::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+            // It speaks of the image, or of a network.
+            Err(Api::DockerResponseServerError { status_code: 404, message })
+                if !message.contains("network") =>
+            {
+                Ok(false)
+            }
             Err(source) => Err(Error::from_api("create the container", source)),
         }
     }
@@ -87,6 +94,19 @@ impl Container {
         }
     }
 
+    /// Its terminal has another size; that it has ended by now is no error.
+    pub(super) async fn resize(&self, (rows, columns): (u32, u32)) {
+        let number = |size: u32| i32::try_from(size).unwrap_or(i32::MAX);
+        let options = ResizeContainerTTYOptionsBuilder::new().h(number(rows)).w(number(columns)).build();
+        let _ = self.builder.client.resize_container_tty(&self.name, options).await;
+    }
+
+    /// Whether it runs.
+    pub(super) async fn is_running(&self) -> bool {
+        let found = self.builder.client.inspect_container(&self.name, None).await;
+        found.is_ok_and(|found| found.state.and_then(|state| state.running).unwrap_or(false))
+    }
+
     /// Removes it, running or not; that it is gone, or going, is no error.
     pub(super) async fn remove(&self) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
@@ -98,20 +118,34 @@ impl Container {
 }
 
 fn body(request: &Request) -> ContainerCreateBody {
+    let anonymous: Vec<_> = request.volumes.iter().filter_map(Volume::anonymous).map(str::to_owned).collect();
+    let binds: Vec<_> = request.volumes.iter().filter_map(Volume::bind).collect();
+    let size = request.terminal.map(|terminal| terminal.size);
     ContainerCreateBody {
         image: Some(request.image.written().to_owned()),
         cmd: (!request.command.is_empty()).then(|| request.command.clone()),
+        // An empty one takes the image's own away.
+        entrypoint: request.entrypoint.as_ref().map(|program| vec![program.clone()]),
         env: (!request.env.is_empty()).then(|| request.env.clone()),
-        attach_stdin: Some(request.stdin),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
+        working_dir: request.working_directory.clone(),
+        user: request.user.clone(),
+        tty: Some(request.terminal.is_some()),
+        attach_stdin: Some(request.stdin && !request.detached),
+        attach_stdout: Some(!request.detached),
+        attach_stderr: Some(!request.detached),
         open_stdin: Some(request.stdin),
-        stdin_once: Some(request.stdin),
+        stdin_once: Some(request.stdin && !request.detached),
+        volumes: (!anonymous.is_empty()).then_some(anonymous),
         exposed_ports: ports::exposed(&request.ports),
         host_config: Some(HostConfig {
             // The daemon removes it, also when this command has not lived to see its end.
             auto_remove: Some(request.remove),
             port_bindings: ports::bindings(&request.ports),
+            binds: (!binds.is_empty()).then_some(binds),
+            network_mode: request.network.clone(),
+            console_size: size.map(|(rows, columns)| {
+                [rows, columns].map(|size| usize::try_from(size).unwrap_or(0)).to_vec()
+            }),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()

@@ -41,11 +41,19 @@ pub enum Error {
         "the builder could not {what}: {reason}; the data disk is full: make it larger with `mvm down` and `mvm up --disk`"
     )]
     DiskFull { what: &'static str, reason: String },
+    #[error("the builder has no container named {0}; `mvm ps --all` shows which it has")]
+    NoContainer(String),
+    #[error("cannot use this terminal")]
+    Terminal(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
 
 impl Error {
+    pub(super) fn lost(source: impl Into<Cause>) -> Self {
+        Self::Lost { source: source.into() }
+    }
+
     /// Whether the machine is not there, or went away.
     pub fn is_no_machine(&self) -> bool {
         matches!(self, Self::NoDaemon { .. } | Self::Lost { .. })

@@ -9,12 +9,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::container::Container;
 use super::ports::PublishedPort;
 use super::pull::{PullPolicy, PullWatcher};
-use super::signals::{Signal, Signals};
+use super::signals::{Signal, Signals, WindowChanges};
 use super::streams::{Output, OutputEnd, Streams};
 use super::wait::Waiting;
-use super::{Builder, Error, refuse_taken};
+use super::{Builder, Error, Volume, refuse_taken};
 use crate::registry::credentials::Credential;
 use crate::registry::{ImageRef, Platform};
+use crate::terminal::{self, Raw};
 
 /// How long a container that was told to end may take, as `docker stop` has it.
 const GRACE: Duration = Duration::from_secs(10);
@@ -36,7 +37,25 @@ pub struct Request {
     pub platform: Option<Platform>,
     pub remove: bool,
     pub stdin: bool,
+    /// It gets a terminal, which is this process's own.
+    pub terminal: Option<Terminal>,
+    /// It goes on without this process.
+    pub detached: bool,
+    pub name: Option<String>,
+    pub volumes: Vec<Volume>,
+    pub working_directory: Option<String>,
+    pub user: Option<String>,
+    /// Instead of the image's own.
+    pub entrypoint: Option<String>,
+    pub network: Option<String>,
     pub pull: PullPolicy,
+}
+
+/// A terminal as it is at first.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminal {
+    /// Rows and columns.
+    pub size: (u32, u32),
 }
 
 /// How it ended.
@@ -46,6 +65,8 @@ pub enum Ended {
     Exited { status: u8, exec_format_error: bool },
     /// A signal came before it ran, or it had to be killed after one.
     Signaled(Signal),
+    /// Its user has left it alone, by the keys Ctrl-P and Ctrl-Q; it goes on.
+    Left,
 }
 
 /// Runs a container to its end, with its output on our own. Signals go to the container; one that is told to end and
@@ -58,7 +79,7 @@ pub async fn run(
     watcher: &mut dyn PullWatcher,
 ) -> Result<Ended, Error> {
     refuse_taken(&request.ports)?;
-    let container = Container::new(builder);
+    let container = Container::new(builder, request.name.as_deref());
     let started = tokio::select! {
         started = start(builder, &container, request, credential, watcher) => started,
         signal = signals.next_end() => {
@@ -67,13 +88,40 @@ pub async fn run(
         }
     };
     match started {
-        Ok((waiting, output)) => follow(&container, waiting, output, signals).await,
-        Err(error) => {
-            // One that never ran is of no use to anybody. What went wrong first is what counts.
-            let _ = container.remove().await;
-            Err(error)
+        Ok((waiting, output)) => {
+            let _raw = request.terminal.map(|_| Raw::enter()).transpose().map_err(Error::Terminal)?;
+            follow(&container, waiting, output, signals, request.terminal.is_some()).await
         }
+        Err(error) => Err(given_up(&container, request, error).await),
     }
+}
+
+/// Runs a container that goes on without us, and returns its name.
+pub async fn start_detached(
+    builder: &Builder,
+    request: &Request,
+    credential: Option<&Credential>,
+    watcher: &mut dyn PullWatcher,
+) -> Result<String, Error> {
+    refuse_taken(&request.ports)?;
+    let container = Container::new(builder, request.name.as_deref());
+    let started = async {
+        container.create(request, credential, watcher).await?;
+        container.start(request).await
+    };
+    match started.await {
+        Ok(()) => Ok(container.name().to_owned()),
+        Err(error) => Err(given_up(&container, request, error).await),
+    }
+}
+
+/// One that never ran is of no use to anybody. What went wrong first is what counts.
+async fn given_up(container: &Container, request: &Request, error: Error) -> Error {
+    // Of a name that was given, somebody else's container may be the one that there is.
+    if request.name.is_none() || !matches!(error, Error::Refused { what: "create the container", .. }) {
+        let _ = container.remove().await;
+    }
+    error
 }
 
 async fn start(
@@ -84,7 +132,7 @@ async fn start(
     watcher: &mut dyn PullWatcher,
 ) -> Result<(Waiting, JoinHandle<Output>), Error> {
     container.create(request, credential, watcher).await?;
-    let streams = Streams::attach(builder, container.name(), request.stdin).await?;
+    let streams = Streams::attach(builder, container.name(), request).await?;
     let waiting = Waiting::begin(builder, container.name(), request.remove).await?;
     container.start(request).await?;
     Ok((waiting, tokio::spawn(streams.copy(request.stdin))))
@@ -95,7 +143,9 @@ async fn follow(
     waiting: Waiting,
     mut output: JoinHandle<Output>,
     signals: &mut Signals,
+    has_terminal: bool,
 ) -> Result<Ended, Error> {
+    let mut window = WindowChanges::listen()?;
     let status = waiting.status();
     tokio::pin!(status);
     let mut shown = None;
@@ -114,10 +164,14 @@ async fn follow(
             end = &mut output, if shown.is_none() => {
                 let end = end.unwrap_or(Output { end: OutputEnd::Closed, exec_format_error: false });
                 shown = Some(end);
-                if end.end == OutputEnd::NoReader {
-                    container.kill("SIGKILL").await?;
+                match end.end {
+                    OutputEnd::NoReader => container.kill("SIGKILL").await?,
+                    // A terminal ends with its container, or with the keys that leave it alone.
+                    OutputEnd::Closed if has_terminal && container.is_running().await => return Ok(Ended::Left),
+                    OutputEnd::Closed => {}
                 }
             }
+            () = window.next(), if has_terminal => container.resize(terminal::size()).await,
             signal = signals.next() => {
                 killed = signal.ends() && told.is_some();
                 container.kill(if killed { "SIGKILL" } else { signal.name() }).await?;

@@ -96,3 +96,17 @@ impl Signals {
         }
     }
 }
+
+/// The terminal has another size.
+#[derive(Debug)]
+pub(super) struct WindowChanges(Listener);
+
+impl WindowChanges {
+    pub(super) fn listen() -> Result<Self, Error> {
+        Ok(Self(signal(SignalKind::window_change()).map_err(Error::Signals)?))
+    }
+
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}

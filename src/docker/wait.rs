@@ -4,11 +4,9 @@
 //! before a later question. The daemon sends the head of its answer when it has begun to wait (moby,
 //! `postContainersWait`), which bollard does not show; so this one request is made here.
 
-use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::Incoming;
 
 use super::{Builder, Error};
 
@@ -33,32 +31,14 @@ impl Waiting {
     /// For a container that has been made and not started. `removed`: until it is gone, not only ended.
     pub(super) async fn begin(builder: &Builder, container: &str, removed: bool) -> Result<Self, Error> {
         let condition = if removed { "removed" } else { "next-exit" };
-        let version = builder.client.client_version();
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("/v{version}/containers/{container}/wait?condition={condition}"))
-            .header(hyper::header::HOST, "docker")
-            .body(Empty::<Bytes>::new())
-            .map_err(lost)?;
-        let stream = UnixStream::connect(&builder.socket).await.map_err(lost)?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(lost)?;
-        if response.status() == StatusCode::OK {
-            return Ok(Self(response));
-        }
-        let reason = response.into_body().collect().await.map_err(lost)?.to_bytes();
-        Err(Error::Refused {
-            what: "wait for the container",
-            reason: String::from_utf8_lossy(&reason).trim().to_owned(),
-        })
+        let path = format!("/containers/{container}/wait?condition={condition}");
+        builder.post("wait for the container", &path, false).await.map(Self)
     }
 
     /// The container's exit status, when it has one.
     pub(super) async fn status(self) -> Result<u8, Error> {
-        let body = self.0.into_body().collect().await.map_err(lost)?.to_bytes();
-        let answer: Answer = serde_json::from_slice(&body).map_err(lost)?;
+        let body = self.0.into_body().collect().await.map_err(Error::lost)?.to_bytes();
+        let answer: Answer = serde_json::from_slice(&body).map_err(Error::lost)?;
         match answer.error {
             Some(error) if !error.message.is_empty() => {
                 Err(Error::Refused { what: "wait for the container", reason: error.message })
@@ -67,8 +47,4 @@ impl Waiting {
             _ => Ok(u8::try_from(answer.status_code).unwrap_or(u8::MAX)),
         }
     }
-}
-
-fn lost(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Lost { source: error.into() }
 }

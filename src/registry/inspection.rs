@@ -3,6 +3,7 @@
 use oci_spec::image::{ImageIndex, MediaType};
 use serde::Serialize;
 
+use super::details::attested;
 use super::{ImageRef, Manifest, Platform};
 
 /// An image as `mvm imagetools inspect` shows it. `--json` prints this type: its shape is stable.
@@ -29,6 +30,9 @@ pub struct Entry {
     pub size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// The digest of the entry that it says something of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attests: Option<String>,
 }
 
 /// The registry sent something else.
@@ -95,6 +99,7 @@ impl Entry {
         let whole = image.to_string();
         let name = whole.split_once('@').map_or(whole.as_str(), |(name, _)| name);
         Self {
+            attests: attested(entry).map(str::to_owned),
             name: format!("{name}@{digest}"),
             media_type: entry.media_type().to_string(),
             digest,

@@ -2,6 +2,7 @@
 
 mod client;
 pub mod credentials;
+mod details;
 mod inspection;
 mod join;
 mod mirror;
@@ -10,6 +11,7 @@ mod reference;
 mod transfer;
 
 pub use client::{Error, Manifest, Registry};
+pub use details::{DetailsError, Wanted, details};
 pub use inspection::{Entry, Inspection, UnreadableManifest};
 pub use join::{IndexAnnotation, Join, JoinError, Joined, Options as JoinOptions};
 pub use mirror::{InvalidMirror, Mirror};

@@ -190,3 +190,44 @@ fn images_are_joined_and_copied_under_names() {
     mvm(&["create", "-t", &less, &there.image("nothing:1")]).refused(1, "nothing:1");
     mvm(&["create", "-t", &format!("{less}@{}", digest.trim()), &joined]).refused(2, "has a digest");
 }
+
+#[test]
+fn parts_of_an_image_are_shown_as_buildx_shows_them() {
+    if skipped("builder") {
+        return;
+    }
+    let bench = Workbench::open();
+    let image = bench.registry.image("formatted:1");
+    let directory = bench.context("LABEL a=b\n", &[]);
+    let platforms = ["--platform", "linux/amd64,linux/arm64", "--provenance=mode=max"];
+    bench.build(&[&platforms[..], &["-t", &image, "--push"]].concat(), &directory).ok();
+    let theirs = |format: &str| {
+        let mut client = docker(&bench.instance.docker_socket());
+        run(client.args(["buildx", "imagetools", "inspect", "--format", format, &image])).ok()
+    };
+    let ours = |format: &str| bench.instance.mvm(&["imagetools", "inspect", "--format", format, &image]).ok();
+    for format in ["{{.Name}}", "{{.Manifest.Digest}}", "{{.Manifest.MediaType}} of {{.Manifest.Size}}"] {
+        assert_eq!(ours(format).trim(), theirs(format).trim(), "{format}");
+    }
+    for format in [
+        "{{json .Manifest.Manifests}}",
+        "{{json (index .Image \"linux/arm64\")}}",
+        "{{json .Image}}",
+        "{{json (index .Provenance \"linux/amd64\").SLSA}}",
+    ] {
+        // buildx may ask for a field of what is in parentheses.
+        let own = match format.strip_suffix(").SLSA}}") {
+            Some(front) => format!("{front} \"SLSA\")}}}}"),
+            None => format.to_owned(),
+        };
+        assert_eq!(json(&ours(&own)), json(&theirs(format)), "{format}");
+    }
+    assert_eq!(ours("$.image['linux/arm64'].config.Labels.a"), "b\n");
+    let table = bench.instance.mvm(&["imagetools", "inspect", &image]).ok();
+    assert_eq!(table.matches("  Attests:   sha256:").count(), 2, "{table}");
+    let missing = ["imagetools", "inspect", "--format", "{{json .SBOM}}", &image];
+    bench
+        .instance
+        .mvm(&missing)
+        .refused(1, "the image has no .SBOM; `--format '{{json .}}'` shows what it has");
+}

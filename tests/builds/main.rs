@@ -1,5 +1,6 @@
 //! `mvm build` with a real builder, and what it does beside buildx: one instance for all.
 
+mod bake;
 mod cases;
 mod inputs;
 mod kept;

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Outcome, Workbench, browse, context, eventually, run, skipped, start, steps};
+use crate::support::{Outcome, Workbench, browse, context, eventually, run, skipped, start, steps, terminal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -246,14 +245,7 @@ fn what_was_built_is_kept_elsewhere_and_used_again() {
 
 /// Runs a command whose standard error is a terminal of this size; what it wrote there.
 fn on_terminal(command: &mut Command, rows: u16, columns: u16) -> (i32, String) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&main).unwrap();
-    unlockpt(&main).unwrap();
-    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&main, size).unwrap();
-    let name = ptsname(&main, Vec::new()).unwrap();
-    let terminal: OwnedFd = fs::File::options().write(true).open(name.to_str().unwrap()).unwrap().into();
+    let (main, terminal) = terminal(rows, columns);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
     // The last writer's end is an error here.
     command.stderr(Stdio::null());

@@ -24,6 +24,7 @@ mod registry;
 mod rig;
 mod skip;
 mod sshd;
+mod terminal;
 mod tls;
 mod tools;
 mod vsock_bench;
@@ -48,8 +49,9 @@ pub use registry::Registry;
 pub use rig::Rig;
 pub use skip::{left_out, skipped, there_is_kvm};
 pub use sshd::Sshd;
+pub use terminal::{AtTerminal, terminal};
 pub use tls::TlsFront;
-pub use tools::{buildx, docker, old_qemu, rig_files, tool};
+pub use tools::{BUILDX, buildx, docker, docker_configured_by, old_qemu, rig_files, tool};
 pub use vsock_bench::VsockBench;
 pub use workbench::Workbench;
 

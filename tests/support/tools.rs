@@ -21,11 +21,36 @@ pub fn buildx(socket: &Path) -> Command {
     client(directory().join("cli-plugins/docker-buildx"), socket)
 }
 
+/// The suites of Debian whose buildx there is.
+pub const BUILDX: [&str; 2] = ["forky", "trixie"];
+
+/// Docker's client with a configuration of its own and the buildx of one of these suites, told of no daemon.
+pub fn docker_configured_by(configuration: &Path, suite: &str) -> Command {
+    let plugins = match suite {
+        "forky" => directory().join("cli-plugins"),
+        other => directory().join(other).join("cli-plugins"),
+    };
+    let link = configuration.join("cli-plugins");
+    if !link.exists() {
+        std::os::unix::fs::symlink(plugins, link).expect("the plugins are linked to");
+    }
+    let mut command = Command::new(tool("docker"));
+    command.env("DOCKER_CONFIG", configuration).env_remove("DOCKER_HOST");
+    without_builder(&mut command);
+    command
+}
+
 fn client(program: PathBuf, socket: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("DOCKER_CONFIG", directory()).env("DOCKER_HOST", format!("unix://{}", socket.display()));
-    command.env_remove("DOCKER_CONTEXT").env_remove("BUILDX_BUILDER").env_remove("BUILDKIT_HOST");
+    without_builder(&mut command);
     command
+}
+
+fn without_builder(command: &mut Command) {
+    for variable in ["DOCKER_CONTEXT", "BUILDX_BUILDER", "BUILDX_CONFIG", "BUILDKIT_HOST"] {
+        command.env_remove(variable);
+    }
 }
 
 /// Puts a QEMU into a directory that is older than any that mvm takes.

@@ -41,6 +41,11 @@ impl LoopbackPorts {
     }
 }
 
+/// That of an image's name, or of a context that is one.
+pub(in crate::cli) fn named(text: &str) -> Option<u16> {
+    port_of(text.strip_prefix("docker-image://").unwrap_or(text))
+}
+
 /// A name that says its registry's port; `localhost:8080` alone is an image with a tag.
 fn port_of(name: &str) -> Option<u16> {
     loopback_port(&name.parse::<ImageRef>().ok()?)
@@ -70,7 +75,7 @@ fn port_of_address(address: &str) -> Option<u16> {
 
 /// The images that a Dockerfile names: what it is FROM, what it copies and mounts from, defaults of its arguments, and
 /// its syntax. `given` are the arguments of the command line.
-fn ports_of_dockerfile(text: &str, given: &HashMap<&str, &str>) -> Vec<u16> {
+pub(in crate::cli) fn ports_of_dockerfile(text: &str, given: &HashMap<&str, &str>) -> Vec<u16> {
     let mut ports = Vec::new();
     let mut variables: HashMap<String, String> =
         given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -1,4 +1,4 @@
-//! The terminal of a program that runs in the guest.
+//! This process's terminal, for a program that runs in the guest.
 
 use std::io;
 
@@ -6,13 +6,13 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 
 /// The terminal passes every key on, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Raw {
+pub(crate) struct Raw {
     before: Termios,
 }
 
 impl Raw {
     /// Fails when standard input is no terminal.
-    pub(super) fn enter() -> io::Result<Self> {
+    pub(crate) fn enter() -> io::Result<Self> {
         let before = tcgetattr(rustix::stdio::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -29,17 +29,17 @@ impl Drop for Raw {
 }
 
 /// Whether standard input is a terminal.
-pub(super) fn is_stdin() -> bool {
+pub(crate) fn is_stdin() -> bool {
     isatty(rustix::stdio::stdin())
 }
 
 /// Whether standard output is a terminal.
-pub(super) fn is_stdout() -> bool {
+pub(crate) fn is_stdout() -> bool {
     isatty(rustix::stdio::stdout())
 }
 
 /// Rows and columns of the terminal; 24 and 80 where it does not say.
-pub(super) fn size() -> (u32, u32) {
+pub(crate) fn size() -> (u32, u32) {
     match tcgetwinsize(rustix::stdio::stdin()) {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (u32::from(size.ws_row), u32::from(size.ws_col)),
         _ => (24, 80),

@@ -1,0 +1,204 @@
+//! Everything that an image says of itself: its manifest, the configuration of each platform, and what is attested of it.
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use serde_json::{Map, Value};
+
+use super::credentials::{CredentialError, Credentials};
+use super::inspection::{UnreadableManifest, kind};
+use super::{Error, ImageRef, Manifest, Platform, Registry};
+
+/// No configuration, and no list of what an image contains, is longer.
+const LONGEST: usize = 64 << 20;
+/// What an attestation is of, and what kind of one it is (BuildKit `docs/attestations/attestation-storage.md`).
+const REFERENCE: &str = "vnd.docker.reference.digest";
+const PREDICATE: &str = "in-toto.io/predicate-type";
+
+/// Why something of an image cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum DetailsError {
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    #[error(transparent)]
+    Registry(#[from] Error),
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableManifest),
+    #[error("{what} of {image} cannot be read")]
+    Json {
+        what: &'static str,
+        image: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// What is asked for, beside the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    pub configurations: bool,
+    pub attestations: bool,
+}
+
+/// An image that is looked into.
+struct Looked<'a> {
+    image: &'a ImageRef,
+    registry: Registry,
+    credentials: &'a Credentials,
+}
+
+/// `name`, `manifest`, and as far as they are wanted `image`, `provenance` and `sbom`: each for an image of one platform itself, for
+/// one of several by platform.
+pub async fn details(
+    image: &ImageRef,
+    credentials: &Credentials,
+    wanted: Wanted,
+) -> Result<Value, DetailsError> {
+    let looked = Looked { image, registry: Registry::of(image), credentials };
+    let whole = looked.manifest(image).await?;
+    let (media_type, is_list) = kind(image, &whole)?;
+    let json = |source| looked.json("the manifest", source);
+    let mut manifest: Map<String, Value> = serde_json::from_slice(&whole.bytes).map_err(json)?;
+    manifest.insert("mediaType".to_owned(), media_type.into());
+    manifest.insert("digest".to_owned(), whole.digest.clone().into());
+    manifest.insert("size".to_owned(), whole.bytes.len().into());
+
+    let mut all = Map::new();
+    all.insert("name".to_owned(), image.to_string().into());
+    all.insert("manifest".to_owned(), manifest.into());
+    if !is_list {
+        if wanted.configurations {
+            all.insert("image".to_owned(), looked.configuration(&whole).await?);
+        }
+        return Ok(all.into());
+    }
+    let index: ImageIndex = serde_json::from_slice(&whole.bytes).map_err(json)?;
+    let (images, attestations): (Vec<_>, Vec<_>) =
+        index.manifests().iter().partition(|entry| attested(entry).is_none());
+    let mut by_platform = ByPlatform::default();
+    for entry in images {
+        let name = platform(entry);
+        if wanted.configurations {
+            let manifest = looked.manifest(&image.with_digest(entry.digest().as_ref())).await?;
+            by_platform.add("image", &name, looked.configuration(&manifest).await?);
+        }
+        let digest = entry.digest().to_string();
+        let own = attestations.iter().filter(|one| attested(one) == Some(digest.as_str()));
+        for attestation in own.filter(|_| wanted.attestations) {
+            for (part, kind, predicate) in looked.predicates(attestation).await? {
+                by_platform.add(part, &name, Value::Object(Map::from_iter([(kind.to_owned(), predicate)])));
+            }
+        }
+    }
+    all.extend(by_platform.parts());
+    Ok(all.into())
+}
+
+/// Parts of an image by their names, each by platform.
+#[derive(Default)]
+struct ByPlatform(Map<String, Value>);
+
+impl ByPlatform {
+    fn add(&mut self, part: &str, platform: &str, value: Value) {
+        let of_part = self.0.entry(part).or_insert_with(|| Map::new().into());
+        if let Some(of_part) = of_part.as_object_mut() {
+            of_part.insert(platform.to_owned(), value);
+        }
+    }
+
+    /// What is there for one platform only is that.
+    fn parts(self) -> Map<String, Value> {
+        let single = |value: Value| match value {
+            Value::Object(all) if all.len() == 1 => {
+                all.into_iter().next().map_or(Value::Null, |(_, only)| only)
+            }
+            value => value,
+        };
+        self.0.into_iter().map(|(part, value)| (part, single(value))).collect()
+    }
+}
+
+impl Looked<'_> {
+    async fn manifest(&self, image: &ImageRef) -> Result<Manifest, DetailsError> {
+        let credential = self.credentials.for_registry(image.registry())?;
+        Ok(self.registry.manifest(image, credential.as_ref()).await?)
+    }
+
+    async fn configuration(&self, manifest: &Manifest) -> Result<Value, DetailsError> {
+        let parsed: ImageManifest =
+            serde_json::from_slice(&manifest.bytes).map_err(|source| self.json("a manifest", source))?;
+        let bytes = self.registry.document(self.image, parsed.config().digest().as_ref(), LONGEST).await?;
+        serde_json::from_slice(&bytes).map_err(|source| self.json("a configuration", source))
+    }
+
+    /// Of an attestation what it is, and what it says.
+    async fn predicates(
+        &self,
+        attestation: &Descriptor,
+    ) -> Result<Vec<(&'static str, &'static str, Value)>, DetailsError> {
+        let manifest = self.manifest(&self.image.with_digest(attestation.digest().as_ref())).await?;
+        let parsed: ImageManifest =
+            serde_json::from_slice(&manifest.bytes).map_err(|source| self.json("an attestation", source))?;
+        let mut found = Vec::new();
+        for layer in parsed.layers() {
+            let Some((part, kind)) = annotation(layer, PREDICATE).and_then(known_predicate) else { continue };
+            let bytes = self.registry.document(self.image, layer.digest().as_ref(), LONGEST).await?;
+            let mut statement: Value =
+                serde_json::from_slice(&bytes).map_err(|source| self.json("an attestation", source))?;
+            found.push((part, kind, statement["predicate"].take()));
+        }
+        Ok(found)
+    }
+
+    fn json(&self, what: &'static str, source: serde_json::Error) -> DetailsError {
+        DetailsError::Json { what, image: self.image.to_string(), source }
+    }
+}
+
+/// The part and its kind, as buildx calls them.
+fn known_predicate(predicate: &str) -> Option<(&'static str, &'static str)> {
+    if predicate.starts_with("https://slsa.dev/provenance/") {
+        return Some(("provenance", "SLSA"));
+    }
+    predicate.starts_with("https://spdx.dev/Document").then_some(("sbom", "SPDX"))
+}
+
+fn annotation<'a>(descriptor: &'a Descriptor, key: &str) -> Option<&'a str> {
+    descriptor.annotations().as_ref()?.get(key).map(String::as_str)
+}
+
+/// The digest of what an entry of an index attests something of.
+pub(super) fn attested(entry: &Descriptor) -> Option<&str> {
+    annotation(entry, REFERENCE)
+}
+
+fn platform(entry: &Descriptor) -> String {
+    let named = entry.platform().as_ref().map(|platform| {
+        let variant = platform.variant().as_deref().unwrap_or_default();
+        Platform::new(&platform.os().to_string(), &platform.architecture().to_string(), variant).to_string()
+    });
+    named.unwrap_or_else(|| entry.digest().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_platform_alone_is_not_named() {
+        let mut parts = ByPlatform::default();
+        parts.add("image", "linux/amd64", json!({"os": "linux"}));
+        parts.add("image", "linux/arm64", json!({}));
+        parts.add("sbom", "linux/amd64", json!({"SPDX": 1}));
+        let parts = parts.parts();
+        assert_eq!(parts["image"]["linux/amd64"]["os"], "linux");
+        assert_eq!(parts["sbom"], json!({"SPDX": 1}));
+    }
+
+    #[test]
+    fn predicates_have_the_names_of_buildx() {
+        assert_eq!(known_predicate("https://slsa.dev/provenance/v1"), Some(("provenance", "SLSA")));
+        assert_eq!(known_predicate("https://spdx.dev/Document"), Some(("sbom", "SPDX")));
+        assert_eq!(known_predicate("https://example.org/x"), None);
+    }
+}

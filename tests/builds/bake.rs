@@ -1,0 +1,50 @@
+//! `mvm bake`, which hands over to buildx.
+
+use std::fs;
+
+use crate::support::{Workbench, buildx, run, skipped};
+
+#[test]
+fn targets_of_a_file_are_built_by_buildx_in_our_builder() {
+    if skipped("bake") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = bench.context("RUN uname -m > /machine\n", &[]);
+    let image = |name: &str| bench.registry.image(&format!("{name}:baked"));
+    let file = format!(
+        "group \"default\" {{ targets = [\"one\", \"two\"] }}\n\
+         target \"one\" {{ tags = [\"{}\"], output = [\"type=registry\"], platforms = [\"linux/amd64\", \"linux/arm64\"] }}\n\
+         target \"two\" {{ tags = [\"{}\"], args = {{ A = \"1\" }} }}\n",
+        image("one"),
+        image("two"),
+    );
+    fs::write(directory.path().join("docker-bake.hcl"), file).unwrap();
+    // A plugin, as a package has it, and no program in PATH.
+    let home = tempfile::tempdir().unwrap();
+    let plugin = buildx(&bench.instance.docker_socket()).get_program().to_owned();
+    fs::create_dir(home.path().join("cli-plugins")).unwrap();
+    std::os::unix::fs::symlink(plugin, home.path().join("cli-plugins/docker-buildx")).unwrap();
+    let bake = |configuration: &std::path::Path, arguments: &[&str]| {
+        let mut command = bench.instance.command();
+        command.current_dir(directory.path()).env("DOCKER_CONFIG", configuration).arg("bake").args(arguments);
+        run(&mut command)
+    };
+    let built = bake(home.path(), &["--progress", "plain", "--provenance=false"]);
+    assert_eq!(built.status, 0, "{built}");
+    let seen = bench.instance.mvm(&["imagetools", "inspect", &image("one")]).ok();
+    assert!(seen.contains("linux/amd64") && seen.contains("linux/arm64"), "{seen}");
+    let known =
+        bench.instance.mvm(&["run", "--rm", "--pull", "never", &image("two"), "cat", "/machine"]).ok();
+    assert_eq!(known, "x86_64\n", "what has no output is where `mvm run` finds it");
+    assert_eq!(bake(home.path(), &["unknown"]).status, 1);
+
+    if !["/usr/libexec", "/usr/lib", "/usr/local/lib", "/usr/local/libexec"]
+        .iter()
+        .any(|top| fs::exists(format!("{top}/docker/cli-plugins/docker-buildx")).unwrap_or(false))
+    {
+        let empty = tempfile::tempdir().unwrap();
+        bake(empty.path(), &[])
+            .refused(1, "mvm bake needs docker-buildx, which is neither in PATH nor among");
+    }
+}
