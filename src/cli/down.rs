@@ -28,8 +28,20 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     stop(context, &args.name.unwrap_or_else(|| context.name.clone())).await
 }
 
-/// Stops an instance that runs.
+/// Stops an instance that runs, and says so.
 pub(super) async fn stop(context: &Context, name: &Name) -> Result<(), Failure> {
+    if stop_quietly(context, name).await? {
+        eprintln!("{name} is stopped");
+    } else {
+        eprintln!(
+            "{name} did not power off in time, and was killed: what it had not written to its disk is lost"
+        );
+    }
+    Ok(())
+}
+
+/// Whether the guest powered off by itself.
+pub(super) async fn stop_quietly(context: &Context, name: &Name) -> Result<bool, Failure> {
     let paths = context.home.instance(name);
     if !paths.config().exists() {
         return Err(Error::Unknown(name.clone()).into());
@@ -43,12 +55,5 @@ pub(super) async fn stop(context: &Context, name: &Name) -> Result<(), Failure> 
     if !Lock::becomes_free(&paths, ENDING).await {
         return Err(Error::Held(name.clone()).into());
     }
-    if orderly {
-        eprintln!("{name} is stopped");
-    } else {
-        eprintln!(
-            "{name} did not power off in time, and was killed: what it had not written to its disk is lost"
-        );
-    }
-    Ok(())
+    Ok(orderly)
 }

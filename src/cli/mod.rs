@@ -6,6 +6,7 @@
 mod appliance;
 pub mod bake;
 pub mod build;
+pub mod ci;
 pub mod completions;
 pub mod context;
 pub mod create;
@@ -36,6 +37,7 @@ pub mod status;
 pub mod stop;
 pub mod supervise;
 mod target;
+pub mod tidy;
 pub mod up;
 pub mod use_builder;
 pub mod version;
@@ -73,6 +75,7 @@ enum Command {
     Down(down::Args),
     Run(Box<run::Args>),
     Ps(ps::Args),
+    Ci(Box<ci::Args>),
     Imagetools(imagetools::Args),
     History(history::Args),
     Du(du::Args),
@@ -102,6 +105,8 @@ enum Command {
     Man(man::Args),
     #[command(hide = true)]
     DialStdio,
+    #[command(hide = true)]
+    Tidy,
     #[command(hide = true)]
     Supervise,
 }
@@ -184,6 +189,11 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(&context, args).await,
         Command::Context(args) => context::run(&context, args),
         Command::Stop(args) => stop::run(&context, args).await,
+        Command::Tidy => {
+            tidy::run(&context).await;
+            Ok(())
+        }
+        Command::Ci(args) => ci::run(&context, *args).await,
         Command::DialStdio => dial_stdio::run(&context).await,
         // As the first word it does not come here (src/main.rs).
         Command::Vmm { .. } => {

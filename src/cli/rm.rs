@@ -65,7 +65,7 @@ pub(super) async fn remove_own(context: &Context, node: &Node) -> Result<(), Fai
     instance(context, name)
 }
 
-fn instance(context: &Context, name: &Name) -> Result<(), Failure> {
+pub(super) fn instance(context: &Context, name: &Name) -> Result<(), Failure> {
     let paths = context.home.instance(name);
     runtime_dir::prepare(paths.runtime())?;
     let _lock = Lock::take(&paths)?;

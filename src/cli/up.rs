@@ -33,6 +33,24 @@ processors as the host has, at most 4; a quarter of the host's memory, at least 
 pub struct Args {
     /// The instance [default: that of --instance]
     name: Option<Name>,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    mirrors: Mirrors,
+    /// A TCP port of this machine's 127.0.0.1 that the guest sees at its own (repeatable)
+    #[arg(long = "host-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    host_ports: Vec<u16>,
+    /// Close all ports that earlier starts opened by --host-port
+    #[arg(long, conflicts_with = "host_ports")]
+    no_host_ports: bool,
+    /// Print the status as one JSON object when ready
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a machine is made of.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Machine {
     /// Processors, 1 to 32
     #[arg(long, value_name = "N")]
     cpus: Option<u8>,
@@ -49,17 +67,6 @@ pub struct Args {
     /// linuxkit.yml, which is built
     #[arg(long, value_name = "NAME|DIR|YML")]
     image: Option<String>,
-    #[command(flatten)]
-    mirrors: Mirrors,
-    /// A TCP port of this machine's 127.0.0.1 that the guest sees at its own (repeatable)
-    #[arg(long = "host-port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    host_ports: Vec<u16>,
-    /// Close all ports that earlier starts opened by --host-port
-    #[arg(long, conflicts_with = "host_ports")]
-    no_host_ports: bool,
-    /// Print the status as one JSON object when ready
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -98,13 +105,18 @@ impl fmt::Display for Told {
 }
 
 impl Args {
+    /// Of a machine, and nothing else.
+    pub(super) fn of(machine: Machine) -> Self {
+        Self { machine, ..Self::default() }
+    }
+
     /// The configuration that these arguments make of the one before.
     fn applied_to(&self, mut config: Config) -> Config {
-        config.cpus = self.cpus.unwrap_or(config.cpus);
-        config.memory_mib = self.memory.unwrap_or(config.memory_mib);
-        config.disk_gib = self.disk.unwrap_or(config.disk_gib);
-        config.accel = self.accel.unwrap_or(config.accel);
-        if let Some(image) = &self.image {
+        config.cpus = self.machine.cpus.unwrap_or(config.cpus);
+        config.memory_mib = self.machine.memory.unwrap_or(config.memory_mib);
+        config.disk_gib = self.machine.disk.unwrap_or(config.disk_gib);
+        config.accel = self.machine.accel.unwrap_or(config.accel);
+        if let Some(image) = &self.machine.image {
             config.image = Some(appliance::whole(image));
         }
         if self.no_host_ports {

@@ -1,10 +1,10 @@
 //! The containers that there are, and what they print.
 
 use bollard::errors::Error as Api;
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerSummary, ImageManifestSummary, ImageSummary, OciPlatform};
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    StopContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures::{Stream, StreamExt};
 use serde::Serialize;
@@ -37,11 +37,7 @@ pub struct Listed {
 impl From<ContainerSummary> for Listed {
     fn from(container: ContainerSummary) -> Self {
         let text = |text: Option<String>| printable(&text.unwrap_or_default());
-        let platform =
-            container.image_manifest_descriptor.and_then(|manifest| manifest.platform).map(|platform| {
-                let parts = [platform.os, platform.architecture, platform.variant];
-                parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
-            });
+        let platform = container.image_manifest_descriptor.and_then(|manifest| manifest.platform);
         let ports = container.ports.unwrap_or_default().into_iter().map(|port| {
             let inside = format!("{}/tcp", port.private_port);
             port.public_port.map_or(inside.clone(), |public| format!("127.0.0.1:{public}->{inside}"))
@@ -51,7 +47,7 @@ impl From<ContainerSummary> for Listed {
             id: text(container.id),
             name: printable(names.first().map_or("", |name| name.trim_start_matches('/'))),
             image: text(container.image),
-            platform: platform.map(|platform| printable(&platform)),
+            platform: platform.map(named),
             command: text(container.command),
             state: container.state.map(|state| state.to_string()).unwrap_or_default(),
             status: text(container.status),
@@ -60,7 +56,30 @@ impl From<ContainerSummary> for Listed {
     }
 }
 
+/// An image in the daemon's store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Of its manifest or index.
+    pub digest: String,
+    pub names: Vec<String>,
+    /// Each platform, and whether everything of it is there.
+    pub platforms: Vec<(String, bool)>,
+}
+
 impl Builder {
+    /// The images that it has, with their platforms.
+    pub async fn images(&self) -> Result<Vec<Image>, Error> {
+        let options = ListImagesOptionsBuilder::new().manifests(true).build();
+        let found = self.client.list_images(Some(options)).await;
+        let found = found.map_err(|source| Error::from_api("list its images", source))?;
+        let image = |image: ImageSummary| Image {
+            digest: image.id,
+            names: image.repo_tags.iter().map(|name| printable(name)).collect(),
+            platforms: image.manifests.unwrap_or_default().into_iter().filter_map(of_platform).collect(),
+        };
+        Ok(found.into_iter().map(image).collect())
+    }
+
     /// Those that run, or all of them.
     pub async fn containers(&self, all: bool) -> Result<Vec<Listed>, Error> {
         let options = ListContainersOptionsBuilder::new().all(all).build();
@@ -105,6 +124,17 @@ impl Builder {
             line.map_err(|source| of_container(&name, "show what the container printed", source))
         })
     }
+}
+
+/// None for an attestation.
+fn of_platform(manifest: ImageManifestSummary) -> Option<(String, bool)> {
+    Some((named(manifest.image_data?.platform), manifest.available))
+}
+
+/// `linux/arm/v7`, of what a daemon says of it.
+fn named(platform: OciPlatform) -> String {
+    let parts = [platform.os, platform.architecture, platform.variant].into_iter().flatten();
+    printable(&parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"))
 }
 
 fn of_container(name: &str, what: &'static str, error: Api) -> Error {

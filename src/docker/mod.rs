@@ -17,7 +17,7 @@ mod wait;
 pub use builder::Builder;
 pub use client_files::{BuildxNode, ClientFileError, ClientFiles};
 pub use error::Error;
-pub use list::Listed;
+pub use list::{Image, Listed};
 pub use ports::{InvalidPort, PublishedPort, refuse_taken};
 pub use pull::{PullPolicy, PullWatcher};
 pub use run::{Ended, Request, Terminal, run, start_detached};

@@ -24,6 +24,13 @@ impl Name {
         &self.0
     }
 
+    /// One that nothing else has, which begins with this.
+    pub fn random(beginning: &str) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        // The hasher's keys are random.
+        Self(format!("{beginning}-{:08x}", RandomState::new().hash_one(()) >> 32))
+    }
+
     /// What is called a builder that the environment points at.
     pub fn remote() -> Self {
         Self("remote".to_owned())

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use crate::support::{Workbench, buildx, run, skipped};
 
 #[test]
@@ -12,14 +14,18 @@ fn targets_of_a_file_are_built_by_buildx_in_our_builder() {
     let bench = Workbench::open();
     let directory = bench.context("RUN uname -m > /machine\n", &[]);
     let image = |name: &str| bench.registry.image(&format!("{name}:baked"));
-    let file = format!(
-        "group \"default\" {{ targets = [\"one\", \"two\"] }}\n\
-         target \"one\" {{ tags = [\"{}\"], output = [\"type=registry\"], platforms = [\"linux/amd64\", \"linux/arm64\"] }}\n\
-         target \"two\" {{ tags = [\"{}\"], args = {{ A = \"1\" }} }}\n",
-        image("one"),
-        image("two"),
-    );
-    fs::write(directory.path().join("docker-bake.hcl"), file).unwrap();
+    let file = json!({
+        "group": { "default": { "targets": ["one", "two"] } },
+        "target": {
+            "one": {
+                "tags": [image("one")],
+                "output": ["type=registry"],
+                "platforms": ["linux/amd64", "linux/arm64"],
+            },
+            "two": { "tags": [image("two")], "args": { "A": "1" } },
+        },
+    });
+    fs::write(directory.path().join("docker-bake.json"), file.to_string()).unwrap();
     // A plugin, as a package has it, and no program in PATH.
     let home = tempfile::tempdir().unwrap();
     let plugin = buildx(&bench.instance.docker_socket()).get_program().to_owned();

@@ -30,9 +30,8 @@ impl Base {
         }
     }
 
-    /// Builds it in this instance, and pushes it.
-    pub fn push(instance: &Instance, registry: &Registry) -> Self {
-        let image = registry.image("base:latest");
+    /// What it is built from.
+    pub fn context() -> TempDir {
         let directory = tempfile::tempdir().expect("a directory for the base image");
         for (debian, docker) in ARCHITECTURES {
             busybox(debian, &directory.path().join(format!("busybox-{docker}")));
@@ -40,6 +39,13 @@ impl Base {
         let dockerfile = Path::new(TOP).join("demo/base/Dockerfile");
         fs::copy(dockerfile, directory.path().join("Dockerfile"))
             .expect("the base image's Dockerfile is copied");
+        directory
+    }
+
+    /// Builds it in this instance, and pushes it.
+    pub fn push(instance: &Instance, registry: &Registry) -> Self {
+        let image = registry.image("base:latest");
+        let directory = Self::context();
         let platforms = PLATFORMS.map(|(platform, _)| platform).join(",");
         let path = directory.path().to_str().expect("the path is UTF-8");
         instance.mvm(&["build", "--platform", &platforms, "-t", &image, "--push", path]).ok();

@@ -1,0 +1,103 @@
+//! The builder's cache between jobs: its data disk, as an archive that holds what was written to it and none of its holes.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use crate::instance::{Paths, runtime_dir};
+
+/// In the cache's directory, and in the archive.
+const ARCHIVE: &str = "disk.tar";
+const DISK: &str = "data.raw";
+
+/// Puts the disk where the instance will look for it; how many bytes that are, if there is one.
+pub(super) fn restore(directory: &Path, paths: &Paths) -> io::Result<Option<u64>> {
+    let archive = match File::open(directory.join(ARCHIVE)) {
+        Ok(archive) => archive,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let size = archive.metadata()?.len();
+    fs::create_dir_all(paths.directory())?;
+    runtime_dir::prepare(paths.runtime()).map_err(io::Error::other)?;
+    let restored = unpack(archive, &paths.data_disk());
+    if restored.is_err() {
+        // Half of a disk is none.
+        let _ = fs::remove_file(paths.data_disk());
+    }
+    restored.map(|()| Some(size))
+}
+
+fn unpack(archive: File, disk: &Path) -> io::Result<()> {
+    let mut archive = tar::Archive::new(io::BufReader::new(archive));
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if entry.path_bytes() == DISK.as_bytes() && entry.header().entry_type().is_gnu_sparse() {
+            entry.set_preserve_mtime(false);
+            entry.unpack(disk)?;
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "its archive has no disk"))
+}
+
+/// Keeps the disk of a machine that has stopped; how many bytes that are. What was there before stays until this is whole.
+pub(super) fn save(directory: &Path, paths: &Paths) -> io::Result<u64> {
+    fs::create_dir_all(directory)?;
+    let mut archive = tempfile::NamedTempFile::new_in(directory)?;
+    let mut builder = tar::Builder::new(io::BufWriter::new(archive.as_file_mut()));
+    builder.mode(tar::HeaderMode::Deterministic);
+    builder.append_path_with_name(paths.data_disk(), DISK)?;
+    builder.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let size = archive.as_file().metadata()?.len();
+    archive.persist(directory.join(ARCHIVE))?;
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::instance::tests::scratch;
+
+    #[test]
+    fn a_disk_comes_back_with_its_holes() {
+        let (_one, from) = scratch();
+        let (_other, to) = scratch();
+        let cache = tempfile::tempdir().unwrap();
+        let directory = cache.path().join("new");
+        assert_eq!(restore(&directory, &to).unwrap(), None, "there is none yet");
+        let mut disk = File::create(from.data_disk()).unwrap();
+        disk.set_len(64 << 30).unwrap();
+        for (at, byte) in [(0_u64, b'a'), (5 << 30, b'b'), ((64 << 30) - 4096, b'c')] {
+            disk.seek(SeekFrom::Start(at)).unwrap();
+            disk.write_all(&[byte; 4096]).unwrap();
+        }
+        let size = save(&directory, &from).unwrap();
+        assert!(size < 1 << 20, "{size} bytes");
+        assert_eq!(save(&directory, &from).unwrap(), size);
+        assert_eq!(restore(&directory, &to).unwrap(), Some(size));
+        let found = fs::metadata(to.data_disk()).unwrap();
+        assert_eq!(found.len(), 64 << 30);
+        assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
+        let mut back = File::open(to.data_disk()).unwrap();
+        let mut bytes = [0; 4096];
+        back.seek(SeekFrom::Start(5 << 30)).unwrap();
+        io::Read::read_exact(&mut back, &mut bytes).unwrap();
+        assert_eq!(bytes, [b'b'; 4096]);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn half_an_archive_leaves_no_disk() {
+        let (_directory, paths) = scratch();
+        let cache = tempfile::tempdir().unwrap();
+        for wrong in [&b"no archive"[..], &[0; 2048]] {
+            fs::write(cache.path().join(ARCHIVE), wrong).unwrap();
+            assert!(restore(cache.path(), &paths).is_err());
+            assert!(!paths.data_disk().exists());
+        }
+    }
+}
