@@ -71,6 +71,7 @@ fn a_job_has_a_builder_of_its_own_and_the_next_one_has_its_cache() {
     let cached = second.stderr.lines().filter(|line| line.ends_with(" CACHED")).count();
     assert!(cached == 6 && built.is_empty(), "{cached} cached, built again: {built:?}\n{second}");
     let said = report(&reports);
+    assert_eq!(said["builds"].as_array().unwrap().len(), 2, "those of the first job are not its own: {said}");
     assert!((said["status"] == 5) && said["cache"]["restored_bytes"].as_u64() > Some(1 << 20), "{said}");
     assert!(fs::read_to_string(reports.join("mvm-ci.xml")).unwrap().contains("the command failed"));
     nothing_is_left(&home);
@@ -99,6 +100,24 @@ fn a_job_has_a_builder_of_its_own_and_the_next_one_has_its_cache() {
     run(Command::new("kill").arg(pid.to_string())).ok();
     home.processes().expect_none();
     assert_eq!(fs::metadata(cache.join("disk.tar")).unwrap().modified().unwrap(), before);
+
+    // A cache that is none is said, and is no reason to fail.
+    fs::write(cache.join("disk.tar"), "no archive").unwrap();
+    let mut command = home.elsewhere();
+    command.args(["ci", "--memory", "2G", "--cache"]).arg(&cache).args([
+        "--",
+        "sh",
+        "-c",
+        "kill -TERM $PPID; sleep 86406",
+    ]);
+    let told = run(&mut command);
+    assert!(told.stderr.contains("cannot be used, so the builder begins without"), "{told}");
+    assert_eq!(told.status, 143, "{told}");
+    nothing_is_left(&home);
+    let other = Instance::bare("other");
+    fs::create_dir_all(other.state()).unwrap();
+    other.mvm(&["tidy"]).refused(2, "other was not made for a job, and stays");
+    assert!(other.state().exists());
 
     let missing = run(home.elsewhere().args(["ci", "--", "/no/such/program"]));
     missing.refused(1, "mvm: cannot start \"/no/such/program\"");

@@ -226,6 +226,11 @@ fn builders_are_reached_over_tls_and_ssh() {
     create("tls", &[&tcp]).refused(2, "there is a builder named tls already; --append adds a node");
     create("near", &[&tcp]).refused(2, "there is an instance named near, which is a builder by itself");
     create("other", &["absent"]).refused(2, "no instance is named absent");
+    // What a builder is going to make for itself is nobody else's.
+    create("later", &["--node", "own"]).ok();
+    create("other", &["--node", "own"]).refused(2, "there is an instance named own already");
+    create("own", &[&tcp]).refused(2, "there is an instance named own, which is a builder by itself");
+    pair.mvm(&["rm", "later"]).ok();
 
     let directory = context(&[("Dockerfile", "FROM scratch\nCOPY file /\n"), ("file", "content\n")]);
     let path = directory.path().to_str().unwrap();
@@ -253,6 +258,8 @@ fn builders_are_reached_over_tls_and_ssh() {
     let used: Vec<_> = listed.as_array().unwrap().iter().filter(|one| one["used"] == true).collect();
     assert_eq!(used.iter().map(|one| &one["name"]).collect::<Vec<_>>(), ["there"], "{listed}");
     assert!(mvm(&["inspect"]).ok().starts_with("Name:        there\nNodes:\n  Name:      there0\n"));
+    let named = mvm(&["--instance", "near", "inspect"]).ok();
+    assert!(named.starts_with("Name:        near\n"), "a name counts before what is used: {named}");
     mvm(&["rm", "there"]).ok();
     mvm(&["use", "there"]).refused(2, "no builder is named there; `mvm ls` shows which there are");
     mvm(&["up", "tls"]).refused(2, "tls is a builder of `mvm create`, and no instance");

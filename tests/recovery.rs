@@ -3,8 +3,9 @@
 mod support;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::Command;
 
-use support::{Base, Instance, Registry, context, docker, eventually, page, run, skipped, start};
+use support::{Base, Instance, Process, Registry, context, docker, eventually, page, run, skipped, start};
 
 /// The process id of dockerd in the guest.
 fn dockerd(instance: &Instance) -> Result<String, String> {
@@ -90,4 +91,35 @@ fn the_history_of_builds_does_not_take_the_instance_down() {
     comes_back(instance);
     build(instance, "after");
     assert_eq!(instance.status()["state"], "ready");
+}
+
+#[test]
+#[ignore = "it waits for a minute and a half"]
+fn an_emulated_machine_that_says_nothing_is_started_once_more() {
+    if skipped("recovery") {
+        return;
+    }
+    let instance = Instance::prepared("silent");
+    let mut up = start(instance.command().args(["up", "silent", "--accel", "tcg"]));
+    let is_emulator = |process: &&Process| {
+        process.has("qemu-system-x86_64") || process.arguments.iter().any(|one| one == "microvm")
+    };
+    let emulator = eventually("QEMU runs", 120, || {
+        let all = instance.processes().all();
+        all.iter().find(is_emulator).map(|process| process.pid).ok_or_else(|| format!("{all:?}"))
+    });
+    // As one that waits for what never comes.
+    run(Command::new("kill").args(["-STOP", &emulator.to_string()])).ok();
+    eventually("it is ended", 240, || {
+        assert!(up.is_running(), "the start has ended");
+        let found = instance.processes().all().iter().any(|process| process.pid == emulator);
+        if found { Err("it is there".to_owned()) } else { Ok(()) }
+    });
+    let outcome = up.outcome();
+    assert_eq!(outcome.status, 0, "{outcome}\n{}", instance.logs());
+    assert!(
+        instance.logs().contains("the guest has said nothing for 90 s: QEMU is started again"),
+        "{}",
+        instance.logs()
+    );
 }

@@ -242,7 +242,12 @@ fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
         ["run", "--rm", "-u", "65534", "--network", "none", image(), "sh", "-c", "id -u; ls /sys/class/net"];
     assert_eq!(instance.mvm(&user).ok(), "65534\nlo\n");
 
+    // Whoever has the name keeps it, whatever becomes of the other.
     instance.mvm(&["run", "--name", "One", image(), "true"]).refused(1, "already in use");
+    let missing = image().replace("base:latest", "networked:1");
+    instance.mvm(&["run", "-d", "--name", "One", &missing]).refused(1, "networked:1 not found");
+    instance.mvm(&["run", "--name", "One", "--pull", "never", &missing]).refused(1, "is not in the builder");
+    assert!(instance.mvm(&["ps"]).ok().contains("One"), "it goes on");
     instance.mvm(&["run", "--network", "nowhere", image(), "true"]).refused(1, "network nowhere not found");
     instance.mvm(&["run", "-v", "/tmp:/srv", image()]).refused(2, "is a directory of this machine");
     instance.mvm(&["rm", "One"]).refused(1, "running");

@@ -12,6 +12,7 @@ mod images;
 mod instructions;
 mod measured;
 mod native;
+mod overhead;
 mod report;
 mod sizes;
 mod transfers;
@@ -22,12 +23,13 @@ use report::{Figure, Report};
 /// Figures that are measured together, by how their names begin.
 type Group = (&'static [&'static str], fn() -> Vec<Figure>);
 
-const GROUPS: [Group; 14] = [
+const GROUPS: [Group; 15] = [
     (&["vmlinux-size", "root-image-size"], sizes::measure),
     (&["init-instructions"], instructions::measure),
     (&["up-to-", "guest-idle-memory"], boot::measure),
     (&["noop-build", "three-platform-build"], builds::measure),
     (&["noop-build-50k", "upload-small", "upload-large", "local-output"], transfers::measure),
+    (&["cli-overhead"], overhead::measure),
     (&["image-build-", "image-unpack"], images::measure),
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], vsock::measure),
     (&["vmm-exec-to-init", "kvm-probe", "vmm-memory", "idle-cpu"], native::start),

@@ -79,12 +79,13 @@ impl Endpoint {
         if matches!(self, Self::Unix(_)) {
             return Ok(channel);
         }
-        match client(channel.clone()).info(InfoRequest {}).await {
+        let silent = |reason| Err(EndpointError::Silent { endpoint: self.clone().into(), reason });
+        let mut control = client(channel.clone());
+        match tokio::time::timeout(PATIENCE, control.info(InfoRequest {})).await {
+            Err(_) => silent(format!("it says nothing for {} s", PATIENCE.as_secs())),
             // Any answer will do: BuildKit before v0.11 does not know the question.
-            Err(status) if status.code() != Code::Unimplemented => {
-                Err(EndpointError::Silent { endpoint: self.clone().into(), reason: root(&status) })
-            }
-            _ => Ok(channel),
+            Ok(Err(status)) if status.code() != Code::Unimplemented => silent(root(&status)),
+            Ok(_) => Ok(channel),
         }
     }
 

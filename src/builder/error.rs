@@ -1,5 +1,7 @@
 //! Errors in one line.
 
+use crate::printable::printable;
+
 /// An error and its causes, "what: why: why", each cause once.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -23,7 +25,7 @@ pub(crate) fn root(status: &tonic::Status) -> String {
         text = cause.to_string();
         source = cause.source();
     }
-    text
+    printable(&text)
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ use crate::registry::credentials::Credentials;
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// How long the status may go on once the solve has ended, as BuildKit's own client has it.
 const LAST_STATUS: Duration = Duration::from_secs(5);
+/// What comes so soon after another thing came with it.
+const SAME_MOMENT: Duration = Duration::from_millis(100);
 /// What is shown of a build's time is never older.
 const TICK: Duration = Duration::from_millis(200);
 /// How long a cancelled build may take to end.
@@ -89,7 +91,7 @@ pub struct Means {
 impl Outcome {
     /// The digest of the image, or of its index for several platforms.
     pub fn digest(&self) -> Option<&str> {
-        self.response.get("containerimage.digest").map(String::as_str)
+        self.response.get("containerimage.digest").map(String::as_str).filter(|digest| is_digest(digest))
     }
 
     /// What Docker calls the image's id: the digest of its configuration where the exporter said it, else that of the image.
@@ -134,7 +136,11 @@ pub(super) async fn solve<O: Observer + ?Sized>(
     observer: &mut O,
     cancel: impl Future<Output = ()>,
 ) -> Result<(Outcome, Rest), BuildError> {
-    let channel = means.endpoint.connect().await?;
+    let mut cancel = std::pin::pin!(cancel);
+    let channel = tokio::select! {
+        channel = means.endpoint.connect() => channel?,
+        () = &mut cancel => return Err(BuildError::Cancelled),
+    };
     let attached = Attached::to(build, means.store)?;
     for directory in &attached.without_cache {
         observer.note(&format!("there is no cache in {directory:?} yet, so nothing is read from there"));
@@ -163,10 +169,10 @@ pub(super) async fn solve<O: Observer + ?Sized>(
     let mut control = client(channel.clone());
     let run = Run { client: control.clone(), observer: &mut *observer };
     let result = if build.call.is_some() {
-        run.run(&reference, super::gateway::ask(channel, control, request), cancel).await
+        run.run(&reference, super::gateway::ask(channel, control, request), &mut cancel).await
     } else {
         let solve = async move { Ok(control.solve(request).await?.into_inner().exporter_response) };
-        run.run(&reference, solve, cancel).await
+        run.run(&reference, solve, &mut cancel).await
     };
     observer.end();
     match result {
@@ -194,6 +200,12 @@ impl BuildError {
     }
 }
 
+/// A builder's word for one may be anything, and ends on a terminal or in an address.
+pub(super) fn is_digest(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 pub(super) fn client(channel: Channel) -> ControlClient<Channel> {
     ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }
@@ -218,13 +230,12 @@ impl<O: Observer + ?Sized> Run<'_, O> {
         mut self,
         reference: &str,
         solve: impl Future<Output = Result<HashMap<String, String>, Status>>,
-        cancel: impl Future<Output = ()>,
+        mut cancel: impl Future<Output = ()> + Unpin,
     ) -> Result<HashMap<String, String>, BuildError> {
         let mut solve = Box::pin(solve);
         let mut watcher = self.client.clone();
         let watched = StatusRequest { r#ref: reference.to_owned() };
         let mut watch = Box::pin(async move { watcher.status(watched).await });
-        let mut cancel = std::pin::pin!(cancel);
         let mut status = Updates::Opening;
         let mut ticks = tokio::time::interval(TICK);
         loop {
@@ -246,7 +257,16 @@ impl<O: Observer + ?Sized> Run<'_, O> {
                         status = tokio::time::timeout(LAST_STATUS, watch).await.map_or(Updates::Over, Updates::from);
                     }
                     self.drain(status, LAST_STATUS).await;
-                    return result.map_err(|status| failed(&status));
+                    let error = match result {
+                        Ok(response) => return Ok(response),
+                        Err(status) => failed(&status),
+                    };
+                    // Ctrl-C at a terminal is for ssh, too, which may end before us.
+                    let is_lost = matches!(error, BuildError::Lost(_));
+                    if is_lost && tokio::time::timeout(SAME_MOMENT, &mut cancel).await.is_ok() {
+                        return Err(BuildError::Cancelled);
+                    }
+                    return Err(error);
                 }
             }
         }
@@ -317,6 +337,8 @@ pub(crate) fn random_id() -> String {
 mod tests {
     use super::*;
 
+    const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
     #[test]
     fn ids_differ() {
         assert_eq!(random_id().len(), 25);
@@ -329,20 +351,20 @@ mod tests {
             ("containerimage.descriptor", STANDARD.encode(r#"{"size": 1}"#)),
             ("image.name", "docker.io/library/abcd:latest".to_owned()),
             ("number", "1234".to_owned()),
-            ("containerimage.digest", "sha256:1".to_owned()),
+            ("containerimage.digest", DIGEST.to_owned()),
         ];
         let response = said.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let mut outcome = Outcome { reference: "r".to_owned(), response };
         let expected = serde_json::json!({
             "containerimage.descriptor": {"size": 1},
-            "containerimage.digest": "sha256:1",
+            "containerimage.digest": DIGEST,
             "image.name": "docker.io/library/abcd:latest",
             "number": "1234",
         });
         assert_eq!(serde_json::to_value(outcome.metadata()).unwrap(), expected);
-        assert_eq!(outcome.image_id(), Some("sha256:1"));
+        assert_eq!(outcome.image_id(), Some(DIGEST));
         outcome.response.insert("containerimage.config.digest".to_owned(), "sha256:2".to_owned());
-        assert_eq!((outcome.image_id(), outcome.digest()), (Some("sha256:2"), Some("sha256:1")));
+        assert_eq!((outcome.image_id(), outcome.digest()), (Some("sha256:2"), Some(DIGEST)));
     }
 
     #[test]
@@ -355,5 +377,16 @@ mod tests {
         )));
         assert!(is_lost(&Status::from_error(Box::new(std::io::Error::other("broken pipe")))));
         assert!(is_lost(&Status::unavailable("tcp closed")));
+    }
+
+    #[test]
+    fn what_is_no_digest_is_none() {
+        for wrong in ["", "sha256:", "sha256:a", "\u{1b}[31m", &DIGEST.replace("sha256", "md5")] {
+            let outcome = Outcome {
+                reference: String::new(),
+                response: [("containerimage.digest".to_owned(), wrong.to_owned())].into(),
+            };
+            assert_eq!(outcome.digest(), None, "{wrong:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::attach::Rest;
 use super::request::{Build, ShareError};
-use super::solve::{self, BuildError, Means, Observer, Outcome};
+use super::solve::{self, BuildError, Means, Observer, Outcome, is_digest};
 use crate::registry::{ImageRef, Join, JoinError, JoinOptions, Joined, Platform};
 
 /// What one node has to do.
@@ -55,7 +55,8 @@ pub async fn build<O: Observer + ?Sized>(
     }
     let credentials = shares.first().map(|share| share.means.credentials.clone());
     let nodes: Vec<String> = shares.iter().map(|share| share.node.clone()).collect();
-    let result = solve_all(&whole, shares, observer, cancel).await;
+    let mut cancel = std::pin::pin!(cancel);
+    let result = solve_all(&whole, shares, observer, &mut cancel).await;
     observer.end();
     let done = result?;
     let responses = done.iter().map(|(outcome, _)| &outcome.response);
@@ -64,12 +65,15 @@ pub async fn build<O: Observer + ?Sized>(
         && let Some(name) = names.first()
     {
         let pushed = nodes.iter().zip(responses).map(|(node, response)| {
-            let digest = response.get("containerimage.digest");
+            let digest = response.get("containerimage.digest").filter(|digest| is_digest(digest));
             digest.map(|digest| name.with_digest(digest)).ok_or_else(|| TogetherError::Unsaid(node.clone()))
         });
         let pushed = pushed.collect::<Result<Vec<_>, _>>()?;
         let join = Join { credentials: &credentials, progress };
-        joined = Some(push(&whole, join, &pushed, name, &names).await?);
+        joined = Some(tokio::select! {
+            joined = push(&whole, join, &pushed, name, &names) => joined?,
+            () = &mut cancel => return Err(BuildError::Cancelled),
+        });
     }
     let mut outcomes = Vec::new();
     for (outcome, rest) in done {
@@ -84,7 +88,7 @@ async fn solve_all<O: Observer + ?Sized>(
     whole: &Build,
     shares: Vec<Share>,
     observer: &mut O,
-    cancel: impl Future<Output = ()>,
+    mut cancel: impl Future<Output = ()> + Unpin,
 ) -> Result<Vec<(Outcome, Rest)>, BuildError> {
     let shared = RefCell::new(observer);
     let (stop, stopped) = watch::channel(false);
@@ -102,7 +106,6 @@ async fn solve_all<O: Observer + ?Sized>(
         })
         .collect();
     let (mut done, mut failed) = (Vec::new(), None);
-    let mut cancel = std::pin::pin!(cancel);
     loop {
         tokio::select! {
             () = &mut cancel, if failed.is_none() => {

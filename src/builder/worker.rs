@@ -1,5 +1,7 @@
 //! What a builder says of itself.
 
+use std::time::Duration;
+
 use bollard_buildkit_proto::moby::buildkit::v1::{InfoRequest, ListWorkersRequest};
 use tonic::Status;
 
@@ -11,6 +13,8 @@ use crate::registry::Platform;
 
 /// What is said of an emulator where the builder does not tell which it has.
 const SOME_EMULATOR: &str = "the builder's emulator";
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// No builder lists more; another host may not have us count for ever.
 const MOST: usize = 1000;
 
@@ -36,13 +40,18 @@ impl Worker {
     pub async fn at(endpoint: &Endpoint) -> Result<Self, WorkerError> {
         let refused = |status: Status| WorkerError::Refused(super::error::root(&status));
         let mut control = client(endpoint.connect().await?);
-        let workers =
-            control.list_workers(ListWorkersRequest::default()).await.map_err(refused)?.into_inner();
+        let asked = tokio::time::timeout(PATIENCE, control.list_workers(ListWorkersRequest::default())).await;
+        let asked = asked.map_err(|_| WorkerError::Refused("it says nothing".to_owned()))?;
+        let workers = asked.map_err(refused)?.into_inner();
         // BuildKit before v0.11 does not know the question.
         let info = control.info(InfoRequest {}).await.ok().map(tonic::Response::into_inner);
         let version = info.and_then(|info| info.buildkit_version);
         let said = workers.record.into_iter().flat_map(|record| record.platforms).take(MOST);
-        let platforms = said.map(|one| Platform::new(&one.os, &one.architecture, &one.variant));
+        // One that is none is not worth a word.
+        let platforms = said.filter_map(|one| {
+            let parts = [&one.os, &one.architecture, &one.variant].map(String::as_str);
+            parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/").parse().ok()
+        });
         Ok(Self {
             version: version.map(|version| printable(&version.version)).unwrap_or_default(),
             platforms: known(platforms.collect()),

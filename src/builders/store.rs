@@ -72,6 +72,17 @@ impl Builders {
         text.map_err(io::Error::from).and_then(write).map_err(|source| StoreError::Write { path, source })
     }
 
+    /// The builder that made this instance for itself, or is going to.
+    pub fn owner(&self, instance: &Name) -> Result<Option<Name>, StoreError> {
+        for name in self.names() {
+            let nodes = self.load(&name)?.map(|builder| builder.nodes).unwrap_or_default();
+            if nodes.iter().any(|node| node.is_own && node.instance() == Some(instance)) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// Forgets one, also as the one in use.
     pub fn remove(&self, name: &Name) -> Result<(), StoreError> {
         let path = self.path(name);
@@ -137,6 +148,8 @@ mod tests {
         builders.save(&many).unwrap();
         assert_eq!(builders.load(&name).unwrap(), Some(many));
         assert_eq!(builders.names(), std::slice::from_ref(&name));
+        assert_eq!(builders.owner(&"many1".parse().unwrap()).unwrap(), Some(name.clone()));
+        assert_eq!(builders.owner(&name).unwrap(), None);
 
         assert_eq!(builders.in_use().unwrap(), None);
         builders.set_in_use(&name).unwrap();

@@ -5,9 +5,9 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::build::ports;
+use super::child::{self, Ends};
 use super::nodes::{BuilderArg, Nodes};
 use super::{Context, Failure, context};
 use crate::docker::ClientFiles;
@@ -82,7 +82,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let plan =
         bake(&["--print"])?.stderr(Stdio::null()).stdin(Stdio::null()).output().await.map_err(start)?;
     let wanted = serde_json::from_slice(&plan.stdout).map(|plan| ports_of(&plan)).unwrap_or_default();
-    for port in &wanted {
+    let is_ours = nodes.all().iter().any(|node| nodes.paths(node).is_some());
+    for port in wanted.iter().filter(|_| is_ours) {
         eprintln!(
             "the bake file names a registry at 127.0.0.1:{port}: the build can reach that port of this machine"
         );
@@ -91,13 +92,13 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     for node in nodes.all() {
         open.push(nodes.open_ports(node, wanted.clone()).await?);
     }
-    // Ctrl-C is for both: buildx ends by it, and its end is ours.
-    let _interrupt = signal(SignalKind::interrupt())?;
-    let status = bake(&[])?.status().await.map_err(start)?;
-    match status.code() {
-        Some(0) => Ok(()),
-        Some(130) => Err(Failure::Interrupted),
-        code => Err(Failure::Status(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))),
+    let mut ends = Ends::listen()?;
+    // Signals are buildx's: its end is ours.
+    let (status, _) = child::run(bake(&[])?, &mut ends).await.map_err(start)?;
+    match child::exit_status(status) {
+        0 => Ok(()),
+        130 => Err(Failure::Interrupted),
+        status => Err(Failure::Status(status)),
     }
 }
 

@@ -54,8 +54,14 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let nodes = Nodes::of(context, &args.builder)?;
     let machine = builder::node_id(&context.home.state)?;
     let works = works(&nodes, &build).await?;
+    let without_docker = |work: &&Work<'_>| nodes::store(work.node) == Store::Worker;
+    if let Some(work) = works.iter().find(without_docker).filter(|_| build.needs_docker()) {
+        return Err(Failure::usage(NoDocker(work.node.address.to_string())));
+    }
     let ports = LoopbackPorts::of(&build);
-    for port in ports.from_dockerfile.iter().filter(|_| !args.is_quiet() && args.progress != Style::Rawjson) {
+    let is_ours = works.iter().any(|work| nodes.paths(work.node).is_some());
+    let is_said = is_ours && !args.is_quiet() && args.progress != Style::Rawjson;
+    for port in ports.from_dockerfile.iter().filter(|_| is_said) {
         eprintln!(
             "the Dockerfile names a registry at 127.0.0.1:{port}: the build can reach that port of this machine"
         );
@@ -83,23 +89,16 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 /// Which nodes build, each with its platforms.
 async fn works<'a>(nodes: &'a Nodes<'_>, build: &Build) -> Result<Vec<Work<'a>>, Failure> {
     if let [node] = nodes.all() {
-        let platforms = match nodes.paths(node) {
-            Some(paths) if !build.platforms.is_empty() => {
-                let known = nodes::platforms(&paths).await?;
-                Platforms { asked: build.platforms.clone(), known }
-            }
-            None if build.needs_docker() && nodes::store(node) == Store::Worker => {
-                return Err(Failure::usage(NoDocker(node.address.to_string())));
-            }
-            _ => Platforms { asked: build.platforms.clone(), known: Vec::new() },
-        };
-        if nodes.paths(node).is_some() {
+        let mut platforms = Platforms { asked: build.platforms.clone(), known: Vec::new() };
+        if let Some(paths) = nodes.paths(node).filter(|_| !build.platforms.is_empty()) {
+            platforms.known = nodes::platforms(&paths).await?;
             // Before anything is sent.
             platforms.check().map_err(Failure::usage)?;
         }
         return Ok(vec![Work { node, platforms }]);
     }
-    let known = nodes.known().await;
+    let workers = nodes.workers(false).await.into_iter();
+    let known = workers.map(|worker| worker.map(|worker| worker.platforms));
     let offers: Vec<_> = nodes.all().iter().zip(known).map(|(node, known)| Offer { node, known }).collect();
     // A question has one answer.
     let asked = if build.call.is_some() { &[][..] } else { &build.platforms };

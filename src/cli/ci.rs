@@ -1,14 +1,17 @@
 //! `mvm ci`: a builder for one job, which goes with it.
 
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Instant;
 
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, Failure, ps, up};
-use crate::builder::{ByteSize, Endpoint, Filter, Keeper, Limits, Past};
+use super::child::{self, Ends};
+use super::failure::Chain;
+use super::{Context, Failure, up};
+use crate::builder::{ByteSize, Endpoint, Filter, KeepError, Keeper, Limits, Past};
+use crate::docker;
 use crate::instance::{Name, Paths};
 
 mod cache;
@@ -54,6 +57,10 @@ enum Error {
     },
     #[error("cannot start the process that tidies up after this one")]
     Tidier(#[source] std::io::Error),
+    #[error("cannot tell what the command built")]
+    History(#[from] KeepError),
+    #[error("cannot tell what images the builder has")]
+    Images(#[from] docker::Error),
     #[error("{0} of what was built is not whole in the cache; the report names it")]
     NotWhole(usize),
     #[error("cannot keep the cache in {directory:?}; the next job begins without what this one built")]
@@ -71,154 +78,169 @@ enum Error {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let mut ends = Ends::listen()?;
     let name = Name::random("ci");
     let paths = context.home.instance(&name);
+    // Marks it as a job's, which is what the tidier removes.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(paths.directory())?;
+    std::fs::write(paths.job_mark(), "")?;
     let mut tidier = Tidier::start(&name)?;
-    let result = job(context, &name, &paths, args).await;
+    let job = Job { context, name: &name, paths: &paths, args: &args };
+    let result = job.run(&mut ends).await;
     // The machine is gone before the command's caller goes on.
     tidier.tidy().await;
     result
 }
 
-async fn job(context: &Context, name: &Name, paths: &Paths, args: Args) -> Result<(), Failure> {
-    let began = Instant::now();
-    let mut report = Report::default();
-    if let Some(directory) = &args.cache {
-        let restored = cache::restore(directory, paths);
-        match restored {
-            Ok(bytes) => report.restored = bytes,
-            // A job without its cache is slow, and not wrong.
-            Err(error) => {
-                eprintln!(
-                    "the cache in {directory:?} cannot be used, so the builder begins without: {error}"
-                );
+/// A job and its builder.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    context: &'a Context,
+    name: &'a Name,
+    paths: &'a Paths,
+    args: &'a Args,
+}
+
+impl Job<'_> {
+    async fn run(self, ends: &mut Ends) -> Result<(), Failure> {
+        let began = Instant::now();
+        let mut report = Report { command: self.args.command.clone(), ..Report::default() };
+        let (restored, known) = tokio::select! {
+            ready = self.ready() => ready?,
+            signal = ends.next() => return Err(child::ended_by(signal)),
+        };
+        report.restored = restored;
+        report.ready_after = began.elapsed();
+
+        report.status = self.command(ends).await?;
+        // What it built is looked at whether it ended well or not: then it is wanted most.
+        let result = tokio::select! {
+            result = self.after(&mut report, &known) => result,
+            signal = ends.next() => return Err(child::ended_by(signal)),
+        };
+        report.took = began.elapsed();
+        let written = match &self.args.report {
+            Some(directory) => {
+                report.write(directory).map_err(|(path, source)| Error::Report { path, source })
             }
+            None => Ok(()),
+        };
+        if report.status != 0 {
+            // That is what the job is about; the others are said beside it.
+            for error in [result.err(), written.err()].into_iter().flatten() {
+                eprintln!("mvm: {}", Chain(&error));
+            }
+            return Err(Failure::Status(report.status));
+        }
+        result?;
+        Ok(written?)
+    }
+
+    /// Starts the builder, with the cache if it can be used; the bytes of that, and the builds that the cache remembers.
+    async fn ready(self) -> Result<(Option<u64>, Vec<String>), Failure> {
+        let mut restored = None;
+        if let Some(directory) = &self.args.cache {
+            // A job without its cache is slow, and not wrong.
+            restored =
+                cache::restore(directory, self.paths, self.args.machine.disk).unwrap_or_else(|error| {
+                    eprintln!(
+                        "the cache in {directory:?} cannot be used, so the builder begins without: {error}"
+                    );
+                    None
+                });
+        }
+        let settings = || up::Args::of(self.args.machine.clone());
+        let mut ready = up::ready(self.context, self.name, &settings()).await;
+        if let Err(failure) = &ready
+            && restored.is_some()
+            && !matches!(failure, Failure::Interrupted)
+        {
+            eprintln!("the builder does not start with the cache, so it begins without:");
+            failure.report();
+            let _ = super::down::stop_quietly(self.context, self.name).await;
+            std::fs::remove_file(self.paths.data_disk())?;
+            restored = None;
+            ready = up::ready(self.context, self.name, &settings()).await;
+        }
+        ready?;
+        let past = self.keeper().await?.history().await?;
+        Ok((restored, past.into_iter().map(|past| past.id).collect()))
+    }
+
+    async fn keeper(self) -> Result<Keeper, KeepError> {
+        Keeper::at(&Endpoint::Unix(self.paths.buildkit_socket())).await
+    }
+
+    /// Runs the command to its end; its exit status. Signals that end this process end the command first.
+    async fn command(self, ends: &mut Ends) -> Result<u8, Failure> {
+        let (program, arguments) =
+            self.args.command.split_first().ok_or_else(|| Failure::usage("there is no command"))?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env("DOCKER_HOST", format!("unix://{}", self.paths.docker_socket().display()))
+            .env("BUILDKIT_HOST", format!("unix://{}", self.paths.buildkit_socket().display()))
+            .env("MVM_INSTANCE", self.name.as_str())
+            // The daemon that DOCKER_HOST names.
+            .env("BUILDX_BUILDER", "default")
+            .env_remove("DOCKER_CONTEXT")
+            .env_remove("MVM_BUILDER");
+        let start = |source| Error::Start { program: program.clone(), source };
+        match child::run(command, ends).await.map_err(start)? {
+            (_, Some(signal)) => Err(child::ended_by(signal)),
+            (status, None) => Ok(child::exit_status(status)),
         }
     }
-    let settings = up::Args::of(args.machine);
-    up::ready(context, name, &settings).await?;
-    report.ready_after = began.elapsed();
 
-    let status = command(&args.command, name, paths).await?;
-    report.command = args.command;
-    report.status = status;
-    // What it built is looked at whether it ended well or not: then it is wanted most.
-    let mut keeper = Keeper::at(&Endpoint::Unix(paths.buildkit_socket())).await?;
-    report.builds = keeper.history().await?;
-    report.checked = checked(context, name, &report.builds).await?;
-    let kept = match &args.cache {
-        None => None,
-        Some(directory) => {
-            let size = args.cache_size.map_or(CACHE_SIZE, ByteSize::bytes);
-            Some(keep(keeper, context, name, paths, directory, size).await)
+    /// What is left to do once the command has ended; the report has what it found, also where something failed.
+    async fn after(self, report: &mut Report, known: &[String]) -> Result<(), Error> {
+        let mut keeper = self.keeper().await?;
+        report.builds = keeper.history().await?;
+        report.builds.retain(|past| !known.contains(&past.id));
+        report.checked = self.checked(&report.builds).await?;
+        if let Some(directory) = &self.args.cache {
+            let kept = self.keep(keeper, directory).await;
+            report.kept = match &kept {
+                Ok(bytes) => Kept::Bytes(*bytes),
+                Err(error) => Kept::Failed(Chain(error).to_string()),
+            };
+            kept?;
         }
-    };
-    report.took = began.elapsed();
-    report.kept = match &kept {
-        None => Kept::Nothing,
-        Some(Ok(bytes)) => Kept::Bytes(*bytes),
-        Some(Err(error)) => Kept::Failed(super::failure::Chain(error).to_string()),
-    };
-    if let Some(directory) = &args.report {
-        report.write(directory).map_err(|(path, source)| Error::Report { path, source })?;
-    }
-    if status != 0 {
-        return Err(Failure::Status(status));
-    }
-    kept.transpose()?;
-    match report.checked.iter().filter(|checked| !checked.is_whole).count() {
-        0 => Ok(()),
-        missing => Err(Error::NotWhole(missing).into()),
-    }
-}
-
-/// Runs the command to its end; its exit status. Signals that end this process end the command first.
-async fn command(words: &[String], name: &Name, paths: &Paths) -> Result<u8, Failure> {
-    let (program, arguments) = words.split_first().ok_or_else(|| Failure::usage("there is no command"))?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env("DOCKER_HOST", format!("unix://{}", paths.docker_socket().display()))
-        .env("BUILDKIT_HOST", format!("unix://{}", paths.buildkit_socket().display()))
-        .env("MVM_INSTANCE", name.as_str())
-        // The daemon that DOCKER_HOST names.
-        .env("BUILDX_BUILDER", "default")
-        .env_remove("DOCKER_CONTEXT")
-        .env_remove("MVM_BUILDER");
-    let start = |source| Error::Start { program: program.clone(), source };
-    let mut child = command.kill_on_drop(true).spawn().map_err(start)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut is_interrupted = false;
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status?,
-            // From a terminal the command has it, too.
-            _ = interrupt.recv() => is_interrupted = true,
-            _ = terminate.recv() => { is_interrupted = true; pass_on(&child, rustix::process::Signal::TERM); }
-            _ = hang_up.recv() => { is_interrupted = true; pass_on(&child, rustix::process::Signal::HUP); }
+        match report.checked.iter().filter(|checked| !checked.is_whole).count() {
+            0 => Ok(()),
+            missing => Err(Error::NotWhole(missing)),
         }
-    };
-    if is_interrupted {
-        return Err(Failure::Interrupted);
     }
-    Ok(exit_status(status))
-}
 
-fn pass_on(child: &Child, signal: rustix::process::Signal) {
-    let pid = child.id().and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-    if let Some(pid) = pid {
-        // It may have ended by now.
-        let _ = rustix::process::kill_process(pid, signal);
+    /// Whether each platform of each image that the builds made is whole in the builder, and so in its cache.
+    async fn checked(self, builds: &[Past]) -> Result<Vec<Checked>, docker::Error> {
+        let images = docker::Builder::connect(&self.paths.docker_socket()).await?.images().await?;
+        let made = |digest: &str| builds.iter().any(|past| past.digest.as_deref() == Some(digest));
+        let images = images.into_iter().filter(|image| made(&image.digest));
+        let of_image = images.flat_map(|image| {
+            let name = image.names.first().cloned().unwrap_or(image.digest);
+            let checked = move |(platform, is_whole)| Checked { image: name.clone(), platform, is_whole };
+            image.platforms.into_iter().map(checked)
+        });
+        Ok(of_image.collect())
     }
-}
 
-/// As a shell tells it.
-fn exit_status(status: ExitStatus) -> u8 {
-    use std::os::unix::process::ExitStatusExt;
-    let by_signal = status.signal().map(|signal| signal.saturating_add(128));
-    status.code().or(by_signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
-}
-
-/// Whether each platform of each image that the builds made is whole in the builder, and so in its cache.
-async fn checked(context: &Context, name: &Name, builds: &[Past]) -> Result<Vec<Checked>, Failure> {
-    let own = Context { home: context.home.clone(), name: name.clone(), is_named: true };
-    let images = ps::containers(&own).await?.images().await?;
-    let made = |digest: &str| builds.iter().any(|past| past.digest.as_deref() == Some(digest));
-    let images = images.into_iter().filter(|image| made(&image.digest));
-    let of_image = images.flat_map(|image| {
-        let name = image.names.first().cloned().unwrap_or(image.digest);
-        image.platforms.into_iter().map(move |(platform, is_whole)| Checked {
-            image: name.clone(),
-            platform,
-            is_whole,
-        })
-    });
-    Ok(of_image.collect())
-}
-
-/// Takes from the cache what is too much, stops the machine, and keeps its disk.
-async fn keep(
-    mut keeper: Keeper,
-    context: &Context,
-    name: &Name,
-    paths: &Paths,
-    directory: &std::path::Path,
-    size: u64,
-) -> Result<u64, Error> {
-    let limits = Limits { all: false, reserved: 0, max_used: size, min_free: 0 };
-    // Of one that cannot be made smaller all is kept.
-    let _ = keeper.prune(&[] as &[Filter], limits, |_| {}).await;
-    drop(keeper);
-    let stopped = super::down::stop(context, name).await;
-    let failed = |source| Error::Cache { directory: directory.to_owned(), source };
-    if stopped.is_err() {
-        return Err(failed(std::io::Error::other("the machine does not stop")));
+    /// Takes from the cache what is too much, stops the machine, and keeps its disk.
+    async fn keep(self, mut keeper: Keeper, directory: &Path) -> Result<u64, Error> {
+        let size = self.args.cache_size.map_or(CACHE_SIZE, ByteSize::bytes);
+        let limits = Limits { all: false, reserved: 0, max_used: size, min_free: 0 };
+        // Of one that cannot be made smaller all is kept.
+        let _ = keeper.prune(&[] as &[Filter], limits, |_| {}).await;
+        drop(keeper);
+        let failed = |source| Error::Cache { directory: directory.to_owned(), source };
+        // A disk that was not put away in order is not one to begin with.
+        if !matches!(super::down::stop_quietly(self.context, self.name).await, Ok(true)) {
+            return Err(failed(std::io::Error::other("the machine did not power off in time")));
+        }
+        let (to, paths) = (directory.to_owned(), self.paths.clone());
+        let saved = tokio::task::spawn_blocking(move || cache::save(&to, &paths)).await;
+        saved.map_err(std::io::Error::other).and_then(|saved| saved).map_err(failed)
     }
-    let (directory, paths) = (directory.to_owned(), paths.clone());
-    let saved = tokio::task::spawn_blocking(move || cache::save(&directory, &paths)).await;
-    saved.map_err(std::io::Error::other).and_then(|saved| saved).map_err(failed)
 }
 
 /// A process that waits for the end of this one, whatever that is, and removes the instance.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Context, Failure, nodes};
-use crate::builders::{Address, Builder, Builders, Node};
+use crate::builders::{Address, Builder, Node};
 use crate::docker::{BuildxNode, ClientFiles};
 use crate::instance::Name;
 
@@ -46,15 +46,13 @@ enum Error {
 
 pub fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let files = ClientFiles::from_env()?;
-    let used = Builders::at(&context.home).in_use()?;
-    let or_used = |name: Option<Name>| name.or(used).unwrap_or_else(|| context.name.clone());
     match args.verb {
         Verb::Add { name, is_used } => {
-            let name = or_used(name);
+            let name = nodes::or_used(context, name)?;
             add(context, &files, &nodes::find(context, &name).map_err(Failure::usage)?, is_used)
         }
         Verb::Rm { name } => {
-            let name = or_used(name);
+            let name = nodes::or_used(context, name)?;
             let context = files.remove_context(&context_name(&name))?;
             let builder = files.remove_builder(&builder_name(&name))?;
             if context || builder { Ok(()) } else { Err(Error::Nothing(name).into()) }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::output::print_line;
 use super::{Context, Failure, inspect, rm};
-use crate::builders::{Address, Builder, Builders, Keys, Node};
+use crate::builders::{Address, Builder, Builders, Keys, Node, StoreError};
 use crate::instance::{InvalidName, Name};
 use crate::registry::Platform;
 
@@ -73,6 +73,8 @@ enum Error {
     Option(String),
     #[error(transparent)]
     Name(#[from] InvalidName),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("--driver-opt is for tcp://HOST:PORT")]
     NotTcp,
     #[error("TLS needs cacert=FILE, and cert=FILE and key=FILE only together")]
@@ -96,10 +98,12 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         (Some(builder), true) => builder,
         (None, false) => Builder { name: args.name.clone(), nodes: Vec::new() },
     };
-    if context.home.instance(&args.name).config().exists() {
+    let is_taken =
+        context.home.instance(&args.name).config().exists() || builders.owner(&args.name)?.is_some();
+    if is_taken {
         return Err(Failure::usage(Error::Instance(args.name)));
     }
-    let node = args.node(context, &builder).map_err(Failure::usage)?;
+    let node = args.node(context, &builders, &builder).map_err(Failure::usage)?;
     builder.nodes.push(node);
     builders.save(&builder)?;
     if args.is_used {
@@ -130,7 +134,7 @@ async fn leave(context: &Context, builders: &Builders, args: Args) -> Result<(),
 }
 
 impl Args {
-    fn node(&self, context: &Context, builder: &Builder) -> Result<Node, Error> {
+    fn node(&self, context: &Context, builders: &Builders, builder: &Builder) -> Result<Node, Error> {
         let name = match &self.node {
             Some(name) => name.clone(),
             None => numbered(builder)?,
@@ -140,9 +144,8 @@ impl Args {
         }
         let exists = |name: &Name| context.home.instance(name).config().exists();
         match &self.endpoint {
-            None if name == builder.name || Builders::at(&context.home).exists(&name) => {
-                return Err(Error::OwnIsBuilder(name));
-            }
+            None if name == builder.name || builders.exists(&name) => return Err(Error::OwnIsBuilder(name)),
+            None if builders.owner(&name)?.is_some() => return Err(Error::OwnExists(name)),
             None if exists(&name) => return Err(Error::OwnExists(name)),
             Some(Address::Instance(instance)) if !exists(instance) => {
                 return Err(Error::NoInstance(instance.clone()));

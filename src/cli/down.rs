@@ -12,7 +12,7 @@ const ENDING: Duration = Duration::from_secs(2);
 /// Stop an instance; its disk stays
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The instance [default: that of --instance]
+    /// The instance [default: that of --instance, or of `mvm use`]
     name: Option<Name>,
 }
 

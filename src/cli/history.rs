@@ -124,19 +124,22 @@ impl<'a> Keepers<'a> {
             Some(name) => name,
             None => self.history().await?.into_iter().next().ok_or(Nothing)?.1.id,
         };
-        let mut missing = None;
-        let mut found = None;
+        let (mut missing, mut found) = (None, Vec::new());
         for (_, keeper) in &mut self.0 {
             match keeper.build(&name).await {
-                Ok(past) => {
-                    found = Some((keeper, past));
-                    break;
-                }
+                Ok(past) => found.push((keeper, past)),
                 Err(error @ KeepError::NoBuild(_)) => missing = Some(error),
                 Err(error) => return Err(usage(error)),
             }
         }
-        found.ok_or_else(|| missing.map_or_else(|| Nothing.into(), usage))
+        // One that is named whole is no other's beginning.
+        let whole = found.iter().position(|(_, past)| past.id == name);
+        match (whole, found.len()) {
+            (Some(place), _) => Ok(found.swap_remove(place)),
+            (None, 0) => Err(missing.map_or_else(|| Nothing.into(), usage)),
+            (None, 1) => Ok(found.swap_remove(0)),
+            (None, _) => Err(usage(KeepError::Ambiguous(name))),
+        }
     }
 }
 

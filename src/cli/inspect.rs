@@ -1,13 +1,12 @@
 //! `mvm inspect`: a builder and its nodes.
 
-use futures::future::join_all;
 use serde::Serialize;
 
 use super::nodes::{self, Nodes};
 use super::output::{print, print_line};
 use super::{Context, Failure, up};
-use crate::builder::{Known, Worker};
-use crate::builders::{Address, Builder, Builders, Node};
+use crate::builder::Worker;
+use crate::builders::{Address, Builder, Node};
 use crate::instance::Name;
 
 /// Show a builder: its nodes, whether they answer, and what each builds
@@ -63,8 +62,7 @@ pub(super) struct Runs {
 }
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    let used = Builders::at(&context.home).in_use()?;
-    let name = args.name.or(used).unwrap_or_else(|| context.name.clone());
+    let name = nodes::or_used(context, args.name)?;
     let builder = nodes::find(context, &name).map_err(Failure::usage)?;
     if args.bootstrap {
         bootstrap(context, &builder).await?;
@@ -79,25 +77,17 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
 /// All nodes of a builder, asked at the same time.
 pub(super) async fn seen(context: &Context, builder: &Builder) -> Vec<Seen> {
     let nodes = Nodes::of_builder(context, builder.clone());
-    let known = nodes.known().await;
-    let versions = builder.nodes.iter().zip(&known).map(|(node, known)| async {
-        if known.is_err() {
-            return None;
-        }
-        let worker = Worker::at(&nodes.endpoint(node)).await.ok()?;
-        Some(worker.version).filter(|version| !version.is_empty())
-    });
-    let versions = join_all(versions).await;
-    let each = builder.nodes.iter().zip(known).zip(versions);
-    each.map(|((node, known), version)| Seen::of(node, known, version)).collect()
+    let workers = nodes.workers(true).await;
+    builder.nodes.iter().zip(workers).map(|(node, worker)| Seen::of(node, worker)).collect()
 }
 
 impl Seen {
-    fn of(node: &Node, known: Result<Vec<Known>, String>, version: Option<String>) -> Self {
-        let (known, problem) = match known {
-            Ok(known) => (known, None),
-            Err(why) => (Vec::new(), Some(why)),
+    fn of(node: &Node, worker: Result<Worker, String>) -> Self {
+        let (known, version, problem) = match worker {
+            Ok(worker) => (worker.platforms, Some(worker.version), None),
+            Err(why) => (Vec::new(), None, Some(why)),
         };
+        let version = version.filter(|version| !version.is_empty());
         let told = |platform: &_| node.platforms.contains(platform);
         let mut platforms: Vec<_> = node
             .platforms
@@ -164,6 +154,8 @@ pub(super) async fn run_there(node: &Node, words: &[String]) -> Result<(), Failu
 mod tests {
     use super::*;
 
+    use crate::builder::Known;
+
     #[test]
     fn a_node_tells_what_it_builds_and_by_what() {
         let mut node = Builder::of("far".parse().unwrap(), "tcp://h:1".parse().unwrap()).nodes.remove(0);
@@ -175,8 +167,8 @@ mod tests {
         };
         let known = vec![known("linux/amd64", None), known("linux/arm64", Some("qemu 10"))];
         let seen = [
-            Seen::of(&node, Ok(known), Some("v1".to_owned())),
-            Seen::of(&node, Err("gone".to_owned()), None),
+            Seen::of(&node, Ok(Worker { version: "v1".to_owned(), platforms: known })),
+            Seen::of(&node, Err("gone".to_owned())),
         ];
         assert_eq!(
             text(&seen),

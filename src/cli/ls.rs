@@ -1,5 +1,6 @@
 //! `mvm ls`: all instances and builders.
 
+use futures::future::join_all;
 use serde::Serialize;
 
 use super::inspect::{self, Seen};
@@ -35,17 +36,19 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         }
     }
     let builders = Builders::at(&context.home);
-    let mut made = Vec::new();
+    let mut known = Vec::new();
     for name in builders.names() {
         match builders.load(&name) {
-            Ok(Some(builder)) => made.push((name, inspect::seen(context, &builder).await)),
-            Ok(None) => {}
+            Ok(builder) => known.extend(builder),
             Err(error) => {
                 Failure::from(error).report();
                 is_complete = false;
             }
         }
     }
+    let seen =
+        known.iter().map(|builder| async { (builder.name.clone(), inspect::seen(context, builder).await) });
+    let made = join_all(seen).await;
     let used = builders.in_use()?;
     let used = used.filter(|used| all.iter().any(|one| one.name == used.as_str()) || builders.exists(used));
     let used = used.unwrap_or_default();

@@ -6,6 +6,7 @@
 mod appliance;
 pub mod bake;
 pub mod build;
+mod child;
 pub mod ci;
 pub mod completions;
 pub mod context;
@@ -189,10 +190,7 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(&context, args).await,
         Command::Context(args) => context::run(&context, args),
         Command::Stop(args) => stop::run(&context, args).await,
-        Command::Tidy => {
-            tidy::run(&context).await;
-            Ok(())
-        }
+        Command::Tidy => tidy::run(&context).await,
         Command::Ci(args) => ci::run(&context, *args).await,
         Command::DialStdio => dial_stdio::run(&context).await,
         // As the first word it does not come here (src/main.rs).

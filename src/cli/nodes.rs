@@ -5,9 +5,10 @@ use serde::Serialize;
 
 use super::{Context, Failure};
 use crate::agent::Agent;
-use crate::builder::{Keeper, Known, Store, Worker};
+use crate::builder::{KeepError, Keeper, Known, Store, Worker};
 use crate::builders::{Address, Builder, Builders, InvalidAddress, Node, StoreError};
 use crate::instance::{Name, Paths};
+use crate::printable::printable;
 use crate::supervisor;
 use crate::supervisor::client::{OpenPorts, open_ports};
 
@@ -38,6 +39,12 @@ pub(super) enum Error {
     Variable(#[from] InvalidAddress),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("node {node}")]
+    Keeper {
+        node: Name,
+        #[source]
+        source: Box<KeepError>,
+    },
 }
 
 /// A builder or an instance that has this name.
@@ -49,6 +56,15 @@ pub(super) fn find(context: &Context, name: &Name) -> Result<Builder, Error> {
         return Err(Error::Unknown(name.clone()));
     }
     Ok(Builder::of(name.clone(), Address::Instance(name.clone())))
+}
+
+/// The name that was given; else the instance that was named; else what `mvm use` said; else the default instance.
+pub(super) fn or_used(context: &Context, given: Option<Name>) -> Result<Name, StoreError> {
+    if let Some(name) = given {
+        return Ok(name);
+    }
+    let used = if context.is_named { None } else { Builders::at(&context.home).in_use()? };
+    Ok(used.unwrap_or_else(|| context.name.clone()))
 }
 
 impl<'a> Nodes<'a> {
@@ -102,7 +118,13 @@ impl<'a> Nodes<'a> {
         let mut keepers = Vec::new();
         for node in self.all() {
             let keeper = Keeper::at(&node.endpoint(&self.context.home)).await;
-            keepers.push((node, keeper.map_err(Failure::no_machine)?));
+            let failed = |error| match self.are_several() {
+                true => {
+                    Failure::no_machine(Error::Keeper { node: node.name.clone(), source: Box::new(error) })
+                }
+                false => Failure::no_machine(error),
+            };
+            keepers.push((node, keeper.map_err(failed)?));
         }
         Ok(keepers)
     }
@@ -121,25 +143,26 @@ impl<'a> Nodes<'a> {
         Ok(value)
     }
 
-    /// What each node runs, in their order; or why it does not say.
-    pub(super) async fn known(&self) -> Vec<Result<Vec<Known>, String>> {
-        join_all(self.all().iter().map(|node| self.known_of(node))).await
+    /// What each node runs, in their order; or why it does not say. Of an instance the version is told only when it is asked for.
+    pub(super) async fn workers(&self, with_version: bool) -> Vec<Result<Worker, String>> {
+        join_all(self.all().iter().map(|node| self.worker(node, with_version))).await
     }
 
-    async fn known_of(&self, node: &Node) -> Result<Vec<Known>, String> {
-        let Some(paths) = self.paths(node) else {
+    async fn worker(&self, node: &Node, with_version: bool) -> Result<Worker, String> {
+        let asked = || async {
             let asked = Worker::at(&node.endpoint(&self.context.home)).await;
-            return asked
-                .map(|worker| worker.platforms)
-                .map_err(|error| super::failure::Chain(&error).to_string());
+            asked.map_err(|error| super::failure::Chain(&error).to_string())
         };
-        platforms(&paths).await.map_err(|failure| match failure {
+        let Some(paths) = self.paths(node) else { return asked().await };
+        let platforms = platforms(&paths).await.map_err(|failure| match failure {
             Failure::NoMachine(_) => {
                 format!("it does not run; `mvm inspect --bootstrap {}` starts it", self.name())
             }
             Failure::Failed(error) | Failure::Usage(error) => error.to_string(),
             _ => "it does not answer".to_owned(),
-        })
+        })?;
+        let version = if with_version { asked().await.map(|worker| worker.version).ok() } else { None };
+        Ok(Worker { version: version.unwrap_or_default(), platforms })
     }
 
     pub(super) fn endpoint(&self, node: &Node) -> crate::builder::Endpoint {
@@ -177,10 +200,12 @@ pub(super) async fn platforms(paths: &Paths) -> Result<Vec<Known>, Failure> {
         error => error.into(),
     })?;
     let known = |found: supervisor::protocol::Platform| {
-        let reason = found.reason.unwrap_or_else(|| "its self-test failed".to_owned());
+        let reason =
+            found.reason.map_or_else(|| "its self-test failed".to_owned(), |reason| printable(&reason));
         // A platform of a spelling that we do not know is none that can be asked for.
         let platform = found.platform.parse().ok()?;
-        Some(Known { platform, broken: (!found.works).then_some(reason), emulator: found.emulator })
+        let emulator = found.emulator.map(|emulator| printable(&emulator));
+        Some(Known { platform, broken: (!found.works).then_some(reason), emulator })
     };
     Ok(found.into_iter().map(Into::into).filter_map(known).collect())
 }

@@ -62,7 +62,8 @@ pub(super) async fn remove_own(context: &Context, node: &Node) -> Result<(), Fai
         return Ok(());
     };
     down::stop(context, name).await?;
-    instance(context, name)
+    instance(context, name)?;
+    Ok(Builders::at(&context.home).forget_use(name)?)
 }
 
 pub(super) fn instance(context: &Context, name: &Name) -> Result<(), Failure> {

@@ -115,15 +115,15 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let _registry = target.open_ports(loopback_port(&request.image).into_iter().collect()).await?;
     let credential = Credentials::from_env().for_registry(request.image.registry())?;
     let mut watcher = PullLines::default();
-    if request.detached {
-        let started = docker::start_detached(&builder, &request, credential.as_ref(), &mut watcher);
-        let name = tokio::select! {
-            name = started => name.map_err(explain)?,
-            _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted),
-        };
-        return print_line(name);
-    }
     let mut signals = Signals::listen()?;
+    if request.detached {
+        let started =
+            docker::start_detached(&builder, &request, credential.as_ref(), &mut signals, &mut watcher);
+        return match started.await.map_err(explain)? {
+            Ok(name) => print_line(name),
+            Err(signal) => Err(Failure::Status(signal.exit_status())),
+        };
+    }
     let ended = docker::run(&builder, &request, credential.as_ref(), &mut signals, &mut watcher);
     let ended = ended.await.map_err(explain)?;
     finish(ended)

@@ -15,7 +15,7 @@ const SELF_TEST: Duration = Duration::from_secs(10);
 /// Show an instance: state, engine, sizes, sockets, ports, and the platforms that really execute
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The instance [default: that of --instance]
+    /// The instance [default: that of --instance, or of `mvm use`]
     name: Option<Name>,
     /// As one JSON object
     #[arg(long)]

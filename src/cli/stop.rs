@@ -1,7 +1,7 @@
 //! `mvm stop`: stops what is called so: the nodes of a builder, or a container.
 
 use super::{Context, Failure, down, inspect, nodes, ps, run};
-use crate::builders::{Address, Builders};
+use crate::builders::Address;
 use crate::instance::Name;
 
 /// Stop the nodes of a builder, whose disks stay; or containers
@@ -14,8 +14,7 @@ pub struct Args {
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if args.names.is_empty() {
-        let used = Builders::at(&context.home).in_use()?;
-        return nodes_of(context, &used.unwrap_or_else(|| context.name.clone())).await;
+        return nodes_of(context, &nodes::or_used(context, None)?).await;
     }
     for name in args.names {
         match name.parse::<Name>() {

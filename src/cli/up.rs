@@ -31,7 +31,7 @@ What an option sets is kept with the instance and holds for later starts too. De
 processors as the host has, at most 4; a quarter of the host's memory, at least 2 and at most 8 GiB; a data disk of
 64 GiB, of which the host stores only what was written.")]
 pub struct Args {
-    /// The instance [default: that of --instance]
+    /// The instance [default: that of --instance, or of `mvm use`]
     name: Option<Name>,
     #[command(flatten)]
     machine: Machine,
@@ -49,7 +49,7 @@ pub struct Args {
 }
 
 /// What a machine is made of.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Default, Clone, clap::Args)]
 pub(super) struct Machine {
     /// Processors, 1 to 32
     #[arg(long, value_name = "N")]
@@ -59,7 +59,7 @@ pub(super) struct Machine {
     memory: Option<u32>,
     /// Data disk, as in 64G; it can grow, not shrink
     #[arg(long, value_name = "SIZE", value_parser = size::disk_gib)]
-    disk: Option<u32>,
+    pub(super) disk: Option<u32>,
     /// What executes the guest
     #[arg(long, value_enum)]
     accel: Option<Accel>,

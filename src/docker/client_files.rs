@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::fs::{DirBuilder, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-
-use crate::instance::file;
 
 /// What is said of our own contexts, by which we know them again.
 const DESCRIPTION: &str = "mvm";
@@ -118,6 +118,13 @@ impl ClientFiles {
 
     /// Has the client use a context where nothing names another.
     pub fn use_context(&self, name: &str) -> Result<(), ClientFileError> {
+        // A builder of ours that buildx was told to use would still win.
+        let current = self.buildx.join("current");
+        let is_ours =
+            |found: Map<String, Value>| found.get("Name").and_then(Value::as_str).is_some_and(is_our_builder);
+        if read(&current)?.is_some_and(is_ours) {
+            std::fs::remove_file(&current).map_err(failed(&current))?;
+        }
         self.configure(|configuration| drop(configuration.insert(KEY_IN_USE.to_owned(), name.into())))
     }
 
@@ -177,6 +184,10 @@ impl ClientFiles {
     }
 }
 
+fn is_our_builder(name: &str) -> bool {
+    name.starts_with("mvm") && name.ends_with("-buildkit")
+}
+
 fn hex(name: &str) -> String {
     format!("{:x}", Sha256::digest(name))
 }
@@ -195,15 +206,22 @@ fn read(path: &Path) -> Result<Option<Map<String, Value>>, ClientFileError> {
     }
 }
 
+/// With the permissions that the file had. A new one is for its owner alone: credentials may come into it later.
 fn write(path: &Path, value: &Value) -> Result<(), ClientFileError> {
     // What a link leads to is changed, and not the link: configurations are often kept elsewhere.
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = target.parent().unwrap_or(Path::new("/"));
-    let permissions = std::fs::metadata(&target).map(|found| found.permissions()).ok();
-    std::fs::create_dir_all(directory)
-        .and_then(|()| file::replace(&target, format!("{value:#}\n").as_bytes()))
-        .and_then(|()| permissions.map_or(Ok(()), |kept| std::fs::set_permissions(&target, kept)))
-        .map_err(failed(path))
+    let replace = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let own = Permissions::from_mode(0o600);
+        let permissions = std::fs::metadata(&target).map_or(own, |found| found.permissions());
+        let mut builder = tempfile::Builder::new();
+        let mut file = builder.prefix(".mvm-").permissions(permissions).tempfile_in(directory)?;
+        file.write_all(format!("{value:#}\n").as_bytes())?;
+        file.persist(&target)?;
+        Ok(())
+    };
+    replace().map_err(failed(path))
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> ClientFileError + use<> {
@@ -246,6 +264,8 @@ mod tests {
         };
         files.write_builder("many", &[node]).unwrap();
         files.use_builder("many").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&directory.path().join("buildx/current")), 0o600);
         let group = directory.path().join("buildx/instances/many");
         let found: Value = serde_json::from_slice(&std::fs::read(&group).unwrap()).unwrap();
         assert_eq!(

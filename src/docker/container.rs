@@ -1,12 +1,13 @@
 //! One container, from its making to its removal.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
 
 use bollard::errors::Error as Api;
 use bollard::models::{ContainerCreateBody, HostConfig};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    ResizeContainerTTYOptionsBuilder,
+    RenameContainerOptionsBuilder, ResizeContainerTTYOptionsBuilder,
 };
 
 use super::pull::{PullPolicy, PullWatcher};
@@ -14,27 +15,47 @@ use super::{Builder, Error, Request, Volume, error, ports};
 use crate::registry::credentials::Credential;
 
 /// A container by a name that was chosen before it was made, so that it can be removed even if the daemon's answer to
-/// its making never arrived.
+/// its making never arrived. The name that its user wants it gets only then: somebody else's may have that, which is not to be
+/// removed.
 #[derive(Debug)]
 pub(super) struct Container {
     builder: Builder,
     name: String,
+    id: OnceLock<String>,
 }
 
 impl Container {
-    /// `wanted` is the name that its user gave it.
-    pub(super) fn new(builder: &Builder, wanted: Option<&str>) -> Self {
+    pub(super) fn new(builder: &Builder) -> Self {
         // The hasher's keys are random.
-        let own = || format!("mvm-{:012x}", RandomState::new().hash_one(()) >> 16);
-        Self { builder: builder.clone(), name: wanted.map_or_else(own, str::to_owned) }
+        let name = format!("mvm-{:012x}", RandomState::new().hash_one(()) >> 16);
+        Self { builder: builder.clone(), name, id: OnceLock::new() }
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// What it is called as long as nothing else is known, and what it is known by once it is made.
+    pub(super) fn key(&self) -> &str {
+        self.id.get().unwrap_or(&self.name)
+    }
+
+    /// What its user calls it.
+    pub(super) fn name<'a>(&'a self, request: &'a Request) -> &'a str {
+        request.name.as_deref().unwrap_or(&self.name)
     }
 
     /// Makes it, and pulls its image first where the builder has none for the platform.
     pub(super) async fn create(
+        &self,
+        request: &Request,
+        credential: Option<&Credential>,
+        watcher: &mut dyn PullWatcher,
+    ) -> Result<(), Error> {
+        self.make(request, credential, watcher).await?;
+        let Some(name) = &request.name else { return Ok(()) };
+        let options = RenameContainerOptionsBuilder::new().name(name).build();
+        let named = self.builder.client.rename_container(self.key(), options).await;
+        named.map_err(|source| Error::from_api("give the container its name", source))
+    }
+
+    async fn make(
         &self,
         request: &Request,
         credential: Option<&Credential>,
@@ -66,10 +87,13 @@ impl Container {
         }
         match self.builder.client.create_container(Some(options.build()), body(request)).await {
             // Its warnings are about a foreign platform, which is what mvm is for, and the guest's own settings.
-            Ok(_) => Ok(true),
-            // It speaks of the image, or of a network.
+            Ok(made) => {
+                let _ = self.id.set(made.id);
+                Ok(true)
+            }
+            // A network may be missing, too.
             Err(Api::DockerResponseServerError { status_code: 404, message })
-                if !message.contains("network") =>
+                if message.starts_with("No such image") =>
             {
                 Ok(false)
             }
@@ -78,7 +102,7 @@ impl Container {
     }
 
     pub(super) async fn start(&self, request: &Request) -> Result<(), Error> {
-        let started = self.builder.client.start_container(&self.name, None).await;
+        let started = self.builder.client.start_container(self.key(), None).await;
         started.map_err(|source| match error::message(&source) {
             Some((_, reason)) => not_started(request, &reason),
             None => Error::Lost { source: source.into() },
@@ -88,7 +112,7 @@ impl Container {
     /// Sends a signal; that the container has ended by now is no error.
     pub(super) async fn kill(&self, signal: &str) -> Result<(), Error> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
-        match self.builder.client.kill_container(&self.name, Some(options)).await {
+        match self.builder.client.kill_container(self.key(), Some(options)).await {
             Ok(()) | Err(Api::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
             Err(source) => Err(Error::from_api("send the container a signal", source)),
         }
@@ -98,19 +122,19 @@ impl Container {
     pub(super) async fn resize(&self, (rows, columns): (u32, u32)) {
         let number = |size: u32| i32::try_from(size).unwrap_or(i32::MAX);
         let options = ResizeContainerTTYOptionsBuilder::new().h(number(rows)).w(number(columns)).build();
-        let _ = self.builder.client.resize_container_tty(&self.name, options).await;
+        let _ = self.builder.client.resize_container_tty(self.key(), options).await;
     }
 
     /// Whether it runs.
     pub(super) async fn is_running(&self) -> bool {
-        let found = self.builder.client.inspect_container(&self.name, None).await;
+        let found = self.builder.client.inspect_container(self.key(), None).await;
         found.is_ok_and(|found| found.state.and_then(|state| state.running).unwrap_or(false))
     }
 
     /// Removes it, running or not; that it is gone, or going, is no error.
     pub(super) async fn remove(&self) -> Result<(), Error> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match self.builder.client.remove_container(&self.name, Some(options)).await {
+        match self.builder.client.remove_container(self.key(), Some(options)).await {
             Ok(()) | Err(Api::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
             Err(source) => Err(Error::from_api("remove the container", source)),
         }

@@ -39,8 +39,12 @@ impl From<ContainerSummary> for Listed {
         let text = |text: Option<String>| printable(&text.unwrap_or_default());
         let platform = container.image_manifest_descriptor.and_then(|manifest| manifest.platform);
         let ports = container.ports.unwrap_or_default().into_iter().map(|port| {
-            let inside = format!("{}/tcp", port.private_port);
-            port.public_port.map_or(inside.clone(), |public| format!("127.0.0.1:{public}->{inside}"))
+            let kind = port.typ.map(|kind| kind.to_string()).unwrap_or_default();
+            let inside = format!("{}/{kind}", port.private_port);
+            match (port.ip, port.public_port) {
+                (Some(ip), Some(public)) => printable(&format!("{ip}:{public}->{inside}")),
+                _ => inside,
+            }
         });
         let names = container.names.unwrap_or_default();
         Self {

@@ -79,7 +79,7 @@ pub async fn run(
     watcher: &mut dyn PullWatcher,
 ) -> Result<Ended, Error> {
     refuse_taken(&request.ports)?;
-    let container = Container::new(builder, request.name.as_deref());
+    let container = Container::new(builder);
     let started = tokio::select! {
         started = start(builder, &container, request, credential, watcher) => started,
         signal = signals.next_end() => {
@@ -92,35 +92,40 @@ pub async fn run(
             let _raw = request.terminal.map(|_| Raw::enter()).transpose().map_err(Error::Terminal)?;
             follow(&container, waiting, output, signals, request.terminal.is_some()).await
         }
-        Err(error) => Err(given_up(&container, request, error).await),
+        Err(error) => Err(given_up(&container, error).await),
     }
 }
 
-/// Runs a container that goes on without us, and returns its name.
+/// Runs a container that goes on without us, and returns its name; or the signal that came before it ran.
 pub async fn start_detached(
     builder: &Builder,
     request: &Request,
     credential: Option<&Credential>,
+    signals: &mut Signals,
     watcher: &mut dyn PullWatcher,
-) -> Result<String, Error> {
+) -> Result<Result<String, Signal>, Error> {
     refuse_taken(&request.ports)?;
-    let container = Container::new(builder, request.name.as_deref());
-    let started = async {
+    let container = Container::new(builder);
+    let starting = async {
         container.create(request, credential, watcher).await?;
         container.start(request).await
     };
-    match started.await {
-        Ok(()) => Ok(container.name().to_owned()),
-        Err(error) => Err(given_up(&container, request, error).await),
+    let started = tokio::select! {
+        started = starting => started,
+        signal = signals.next_end() => {
+            container.remove().await?;
+            return Ok(Err(signal));
+        }
+    };
+    match started {
+        Ok(()) => Ok(Ok(container.name(request).to_owned())),
+        Err(error) => Err(given_up(&container, error).await),
     }
 }
 
 /// One that never ran is of no use to anybody. What went wrong first is what counts.
-async fn given_up(container: &Container, request: &Request, error: Error) -> Error {
-    // Of a name that was given, somebody else's container may be the one that there is.
-    if request.name.is_none() || !matches!(error, Error::Refused { what: "create the container", .. }) {
-        let _ = container.remove().await;
-    }
+async fn given_up(container: &Container, error: Error) -> Error {
+    let _ = container.remove().await;
     error
 }
 
@@ -132,8 +137,8 @@ async fn start(
     watcher: &mut dyn PullWatcher,
 ) -> Result<(Waiting, JoinHandle<Output>), Error> {
     container.create(request, credential, watcher).await?;
-    let streams = Streams::attach(builder, container.name(), request).await?;
-    let waiting = Waiting::begin(builder, container.name(), request.remove).await?;
+    let streams = Streams::attach(builder, container.key(), request).await?;
+    let waiting = Waiting::begin(builder, container.key(), request.remove).await?;
     container.start(request).await?;
     Ok((waiting, tokio::spawn(streams.copy(request.stdin))))
 }

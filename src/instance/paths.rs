@@ -117,6 +117,10 @@ impl Paths {
     pub fn config(&self) -> PathBuf {
         self.directory.join("instance.json")
     }
+    /// Is there for an instance that was made for one job, and goes with it.
+    pub fn job_mark(&self) -> PathBuf {
+        self.directory.join("job")
+    }
     pub fn lock(&self) -> PathBuf {
         self.directory.join("lock")
     }

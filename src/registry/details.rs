@@ -143,7 +143,8 @@ impl Looked<'_> {
             let bytes = self.registry.document(self.image, layer.digest().as_ref(), LONGEST).await?;
             let mut statement: Value =
                 serde_json::from_slice(&bytes).map_err(|source| self.json("an attestation", source))?;
-            found.push((part, kind, statement["predicate"].take()));
+            let predicate = statement.get_mut("predicate").map(Value::take);
+            found.push((part, kind, predicate.unwrap_or_default()));
         }
         Ok(found)
     }

@@ -10,7 +10,7 @@ use protocol::agent::{BootFailed, ServiceChanged};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
-use vmm::control::{ChannelError, FromMachine, MachineSender, Outcome, ToMachine};
+use vmm::control::{ChannelError, Engine, FromMachine, MachineSender, Outcome, ToMachine};
 
 use super::board::Board;
 use super::builder_check::{builder_answers, connect};
@@ -29,6 +29,8 @@ use crate::printable::printable;
 
 /// A boot in which no stage ends for so long has failed.
 const BOOT_SILENCE: Duration = Duration::from_secs(180);
+/// How long QEMU's guest may take to its first word, the first time: a kernel is at init after seconds, also on a busy host.
+const FIRST_WORD: Duration = Duration::from_secs(90);
 /// How long an orderly shutdown may take: its steps, each of the two services in its turn, and some more for the disk.
 const SHUTDOWN: Duration = protocol::SERVICE_STOP
     .saturating_mul(2)
@@ -66,6 +68,10 @@ struct Run {
     sockets: Option<Sockets>,
     /// Follows dockerd's events. dockerd waits five seconds for such a connection to end before it ends itself.
     published: Option<AbortHandle>,
+    /// How long the guest may take to its first word.
+    patience: Duration,
+    /// It has said one.
+    was_heard: bool,
     was_ready: bool,
     stopping: bool,
     /// The machine process was told to kill the machine.
@@ -90,17 +96,28 @@ pub(super) enum End {
 }
 
 /// Starts a machine and sees it to its end, which comes by itself or by `down`.
+///
+/// Under QEMU 10 a kernel now and then stands still before its first word, on a busy host: an interrupt that it waits for is lost
+/// (QEMU notes one without a lock or an atomic operation). Such a machine is ended, and started once more.
 pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> End {
-    around.board.starting();
-    let machine = match Machine::start(&around.launch, &around.paths).await {
-        Ok(machine) => machine,
-        Err(error) => return End::Failed(trouble(&around, error.to_string(), Vec::new())),
-    };
-    let (news, receiver) = mpsc::channel(64);
-    let mut run = Run::new(around, machine.sender.clone(), news);
-    run.follow_guest();
-    let end = run.attend(machine, receiver, down).await;
-    run.finish(end)
+    let is_emulated = matches!(around.launch.engine, Engine::Tcg { .. });
+    let mut patience = if is_emulated { FIRST_WORD } else { BOOT_SILENCE };
+    loop {
+        around.board.starting();
+        let machine = match Machine::start(&around.launch, &around.paths).await {
+            Ok(machine) => machine,
+            Err(error) => return End::Failed(trouble(&around, error.to_string(), Vec::new())),
+        };
+        let (news, receiver) = mpsc::channel(64);
+        let mut run = Run::new(around.clone(), machine.sender.clone(), news, patience);
+        run.follow_guest();
+        let end = run.attend(machine, receiver, down.clone()).await;
+        if !run.stands_still() {
+            return run.finish(end);
+        }
+        tracing::warn!("the guest has said nothing for {} s: QEMU is started again", patience.as_secs());
+        patience = BOOT_SILENCE;
+    }
 }
 
 fn trouble(around: &Surroundings, reason: String, last_lines: Vec<String>) -> Trouble {
@@ -108,7 +125,12 @@ fn trouble(around: &Surroundings, reason: String, last_lines: Vec<String>) -> Tr
 }
 
 impl Run {
-    fn new(around: Surroundings, sender: MachineSender, news: mpsc::Sender<News>) -> Self {
+    fn new(
+        around: Surroundings,
+        sender: MachineSender,
+        news: mpsc::Sender<News>,
+        patience: Duration,
+    ) -> Self {
         let through = sender.clone();
         let agent = Agent::over(move || connect(through.clone(), protocol::ports::AGENT));
         Self {
@@ -119,10 +141,12 @@ impl Run {
             tasks: JoinSet::new(),
             sockets: None,
             published: None,
+            patience,
+            was_heard: false,
             was_ready: false,
             stopping: false,
             killed: false,
-            deadline: Instant::now() + BOOT_SILENCE,
+            deadline: Instant::now() + patience,
             network_lost: None,
             dials: 0,
             trouble: None,
@@ -251,7 +275,13 @@ impl Run {
         });
     }
 
+    /// It was ended because it said nothing, and may be started once more.
+    fn stands_still(&self) -> bool {
+        self.killed && !self.was_heard && !self.stopping && self.trouble.is_none()
+    }
+
     async fn hear(&mut self, news: News) {
+        self.was_heard = true;
         if !self.was_ready && !self.stopping && !self.killed {
             self.deadline = Instant::now() + BOOT_SILENCE;
         }
@@ -369,6 +399,8 @@ impl Run {
     async fn too_late(&mut self) {
         if self.stopping {
             tracing::warn!("the guest did not power off in time: killed");
+            self.kill().await;
+        } else if !self.was_heard && self.patience == FIRST_WORD {
             self.kill().await;
         } else {
             self.give_up(format!("no stage of the boot has ended for {} s", BOOT_SILENCE.as_secs())).await;

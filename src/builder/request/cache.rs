@@ -54,12 +54,12 @@ impl Cache {
         self.reference.as_ref()
     }
 
-    /// How BuildKit is told to write it; `number` is its place among those that are written.
     /// It goes into the image itself.
     pub(super) fn is_inline(&self) -> bool {
         self.kind == "inline"
     }
 
+    /// How BuildKit is told to write it; `number` is its place among those that are written.
     pub(super) fn export(&self, number: usize) -> CacheOptionsEntry {
         let mut entry = self.entry();
         if self.local.is_some() {

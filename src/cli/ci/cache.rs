@@ -4,23 +4,24 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use crate::instance::{Paths, runtime_dir};
+use crate::instance::{Config, Paths};
 
 /// In the cache's directory, and in the archive.
 const ARCHIVE: &str = "disk.tar";
 const DISK: &str = "data.raw";
+/// How what is not whole yet begins, beside it.
+const UNFINISHED: &str = ".mvm-cache-";
 
-/// Puts the disk where the instance will look for it; how many bytes that are, if there is one.
-pub(super) fn restore(directory: &Path, paths: &Paths) -> io::Result<Option<u64>> {
+/// Puts the disk where the instance will look for it; how many bytes of the archive that are, if there is one. `most` is the largest
+/// disk that the machine may have, in GiB, where that was said.
+pub(super) fn restore(directory: &Path, paths: &Paths, most: Option<u32>) -> io::Result<Option<u64>> {
     let archive = match File::open(directory.join(ARCHIVE)) {
         Ok(archive) => archive,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
     let size = archive.metadata()?.len();
-    fs::create_dir_all(paths.directory())?;
-    runtime_dir::prepare(paths.runtime()).map_err(io::Error::other)?;
-    let restored = unpack(archive, &paths.data_disk());
+    let restored = unpack(archive, &paths.data_disk(), most.unwrap_or(Config::for_this_host().disk_gib));
     if restored.is_err() {
         // Half of a disk is none.
         let _ = fs::remove_file(paths.data_disk());
@@ -28,23 +29,37 @@ pub(super) fn restore(directory: &Path, paths: &Paths) -> io::Result<Option<u64>
     restored.map(|()| Some(size))
 }
 
-fn unpack(archive: File, disk: &Path) -> io::Result<()> {
+fn unpack(archive: File, disk: &Path, most: u32) -> io::Result<()> {
+    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let mut archive = tar::Archive::new(io::BufReader::new(archive));
     for entry in archive.entries()? {
         let mut entry = entry?;
-        if entry.path_bytes() == DISK.as_bytes() && entry.header().entry_type().is_gnu_sparse() {
-            entry.set_preserve_mtime(false);
-            entry.unpack(disk)?;
-            return Ok(());
+        if entry.path_bytes() != DISK.as_bytes() {
+            continue;
         }
+        if entry.size() > u64::from(most) << 30 {
+            let has = entry.size().div_ceil(1 << 30);
+            return Err(invalid(format!("its disk has {has} GiB, and this machine's is to have {most}")));
+        }
+        entry.set_preserve_mtime(false);
+        entry.set_mask(0o077);
+        entry.unpack(disk)?;
+        return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "its archive has no disk"))
+    Err(invalid("its archive has no disk".to_owned()))
 }
 
 /// Keeps the disk of a machine that has stopped; how many bytes that are. What was there before stays until this is whole.
 pub(super) fn save(directory: &Path, paths: &Paths) -> io::Result<u64> {
     fs::create_dir_all(directory)?;
-    let mut archive = tempfile::NamedTempFile::new_in(directory)?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // Of one that was killed.
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let mut archive = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
     let mut builder = tar::Builder::new(io::BufWriter::new(archive.as_file_mut()));
     builder.mode(tar::HeaderMode::Deterministic);
     builder.append_path_with_name(paths.data_disk(), DISK)?;
@@ -68,7 +83,7 @@ mod tests {
         let (_other, to) = scratch();
         let cache = tempfile::tempdir().unwrap();
         let directory = cache.path().join("new");
-        assert_eq!(restore(&directory, &to).unwrap(), None, "there is none yet");
+        assert_eq!(restore(&directory, &to, None).unwrap(), None, "there is none yet");
         let mut disk = File::create(from.data_disk()).unwrap();
         disk.set_len(64 << 30).unwrap();
         for (at, byte) in [(0_u64, b'a'), (5 << 30, b'b'), ((64 << 30) - 4096, b'c')] {
@@ -78,16 +93,20 @@ mod tests {
         let size = save(&directory, &from).unwrap();
         assert!(size < 1 << 20, "{size} bytes");
         assert_eq!(save(&directory, &from).unwrap(), size);
-        assert_eq!(restore(&directory, &to).unwrap(), Some(size));
+        assert_eq!(restore(&directory, &to, Some(64)).unwrap(), Some(size));
         let found = fs::metadata(to.data_disk()).unwrap();
-        assert_eq!(found.len(), 64 << 30);
+        assert_eq!((found.len(), found.mode() & 0o777), (64 << 30, 0o600));
         assert!(found.blocks() * 512 < 1 << 20, "{} blocks", found.blocks());
         let mut back = File::open(to.data_disk()).unwrap();
         let mut bytes = [0; 4096];
         back.seek(SeekFrom::Start(5 << 30)).unwrap();
         io::Read::read_exact(&mut back, &mut bytes).unwrap();
         assert_eq!(bytes, [b'b'; 4096]);
+        fs::write(directory.join(".mvm-cache-killed"), "half").unwrap();
+        save(&directory, &from).unwrap();
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        let small = restore(&directory, &to, Some(32)).unwrap_err().to_string();
+        assert_eq!(small, "its disk has 64 GiB, and this machine's is to have 32");
     }
 
     #[test]
@@ -96,7 +115,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         for wrong in [&b"no archive"[..], &[0; 2048]] {
             fs::write(cache.path().join(ARCHIVE), wrong).unwrap();
-            assert!(restore(cache.path(), &paths).is_err());
+            assert!(restore(cache.path(), &paths, None).is_err());
             assert!(!paths.data_disk().exists());
         }
     }

@@ -24,7 +24,7 @@ fn run(paths: Paths) -> (Run, UnixStream) {
     let around = Surroundings { launch: Arc::new(launch), paths, board, leases: Leases::default() };
     let (ours, machines) = UnixStream::pair().unwrap();
     let SupervisorEnd { sender, .. } = SupervisorEnd::new(ours).unwrap();
-    (Run::new(around, sender, mpsc::channel(1).0), machines)
+    (Run::new(around, sender, mpsc::channel(1).0, BOOT_SILENCE), machines)
 }
 
 #[tokio::test]
