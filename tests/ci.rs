@@ -108,7 +108,7 @@ fn a_job_has_a_builder_of_its_own_and_the_next_one_has_its_cache() {
         "--",
         "sh",
         "-c",
-        "kill -TERM $PPID; sleep 86406",
+        "kill -TERM $PPID; exec sleep 86406",
     ]);
     let told = run(&mut command);
     assert!(told.stderr.contains("cannot be used, so the builder begins without"), "{told}");

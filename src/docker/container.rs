@@ -91,10 +91,7 @@ impl Container {
                 let _ = self.id.set(made.id);
                 Ok(true)
             }
-            // A network may be missing, too.
-            Err(Api::DockerResponseServerError { status_code: 404, message })
-                if message.starts_with("No such image") =>
-            {
+            Err(Api::DockerResponseServerError { status_code: 404, message }) if is_about_image(&message) => {
                 Ok(false)
             }
             Err(source) => Err(Error::from_api("create the container", source)),
@@ -139,6 +136,11 @@ impl Container {
             Err(source) => Err(Error::from_api("remove the container", source)),
         }
     }
+}
+
+/// The daemon has no such image, or not for the platform. (A network may be missing, too.)
+fn is_about_image(message: &str) -> bool {
+    message.starts_with("No such image") || message.starts_with("image with reference")
 }
 
 fn body(request: &Request) -> ContainerCreateBody {
