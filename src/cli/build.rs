@@ -8,7 +8,9 @@ use super::output::print_line;
 use super::{Context, Failure};
 use crate::builder::progress::{Display, Plain, Quiet, RawJson, Tty};
 use crate::builder::timeline::{self, Timeline};
-use crate::builder::{self, Build, BuildError, Call, Means, Outcome, Platforms, Share, Store, TogetherError};
+use crate::builder::{
+    self, Build, BuildError, Call, Known, Means, Outcome, Platforms, Share, Store, TogetherError,
+};
 use crate::builders::{self, Node, Offer};
 use crate::registry::credentials::Credentials;
 
@@ -82,8 +84,17 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     });
     let shares =
         Shares { builder: nodes.name().to_string(), names_nodes: nodes.are_several(), all: shares.collect() };
-    let known = works.iter().flat_map(|work| &work.platforms.known).cloned().collect();
-    run_with(&args, &build, shares, &Platforms { asked: build.platforms.clone(), known }).await
+    run_with(&args, &build, shares, &together(&build, &works)).await
+}
+
+/// What is known of the platforms of the whole: of each first what its own node says.
+fn together(build: &Build, works: &[Work<'_>]) -> Platforms {
+    let routed = works.iter().flat_map(|Work { platforms, .. }| {
+        let is_asked = |known: &&Known| platforms.asked.iter().any(|asked| known.platform.covers(asked));
+        platforms.known.iter().filter(is_asked)
+    });
+    let all = works.iter().flat_map(|work| &work.platforms.known);
+    Platforms { asked: build.platforms.clone(), known: routed.chain(all).cloned().collect() }
 }
 
 /// Which nodes build, each with its platforms.

@@ -124,3 +124,36 @@ async fn without_a_builder_the_exit_status_is_3() {
         "{result:?}"
     );
 }
+
+#[test]
+fn a_platform_is_known_as_its_own_node_knows_it() {
+    let node = |name: &str| {
+        let name: crate::instance::Name = name.parse().unwrap();
+        builders::Builder::of(name.clone(), builders::Address::Instance(name)).nodes.remove(0)
+    };
+    let known = |platform: &str, emulator: Option<&str>| Known {
+        platform: platform.parse().unwrap(),
+        broken: None,
+        emulator: emulator.map(str::to_owned),
+    };
+    let (pc, arm) = (node("pc"), node("arm"));
+    let of = |asked: &str, known: Vec<Known>| Platforms { asked: vec![asked.parse().unwrap()], known };
+    let works = [
+        Work {
+            node: &pc,
+            platforms: of(
+                "linux/amd64",
+                vec![known("linux/amd64", None), known("linux/arm64", Some("qemu"))],
+            ),
+        },
+        Work { node: &arm, platforms: of("linux/arm64", vec![known("linux/arm64", None)]) },
+    ];
+    let directory = context();
+    let build = parse(&[directory.path().to_str().unwrap()]).unwrap().build().unwrap();
+    let first = |platform: &str| {
+        let together = together(&build, &works);
+        let found = together.known.into_iter().find(|known| known.platform.to_string() == platform);
+        found.unwrap().emulator
+    };
+    assert_eq!((first("linux/arm64"), first("linux/amd64")), (None, None));
+}
