@@ -206,10 +206,10 @@ fn parts_of_an_image_are_shown_as_buildx_shows_them() {
         run(client.args(["buildx", "imagetools", "inspect", "--format", format, &image])).ok()
     };
     let ours = |format: &str| bench.instance.mvm(&["imagetools", "inspect", "--format", format, &image]).ok();
-    for format in ["{{.Name}}", "{{.Manifest.Digest}}", "{{.Manifest.MediaType}} of {{.Manifest.Size}}"] {
-        assert_eq!(ours(format).trim(), theirs(format).trim(), "{format}");
-    }
+    assert_eq!(ours("{{.Name}}").trim(), theirs("{{.Name}}").trim());
     for format in [
+        "{{json .Manifest.Digest}}",
+        "{{json .Manifest.Size}}",
         "{{json .Manifest.Manifests}}",
         "{{json (index .Image \"linux/arm64\")}}",
         "{{json .Image}}",
@@ -222,6 +222,9 @@ fn parts_of_an_image_are_shown_as_buildx_shows_them() {
         };
         assert_eq!(json(&ours(&own)), json(&theirs(format)), "{format}");
     }
+    // Where buildx shows a table, whatever part was asked for.
+    let digest = json(&theirs("{{json .Manifest.Digest}}"));
+    assert_eq!(ours("{{.Manifest.Digest}}").trim(), digest.as_str().unwrap());
     assert_eq!(ours("$.image['linux/arm64'].config.Labels.a"), "b\n");
     let table = bench.instance.mvm(&["imagetools", "inspect", &image]).ok();
     assert_eq!(table.matches("  Attests:   sha256:").count(), 2, "{table}");
