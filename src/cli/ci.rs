@@ -61,8 +61,8 @@ enum Error {
     History(#[from] KeepError),
     #[error("cannot tell what images the builder has")]
     Images(#[from] docker::Error),
-    #[error("{0} of what was built is not whole in the cache; the report names it")]
-    NotWhole(usize),
+    #[error("layers of {0} are not in the cache, so the next job builds them again")]
+    NotWhole(String),
     #[error("cannot keep the cache in {directory:?}; the next job begins without what this one built")]
     Cache {
         directory: PathBuf,
@@ -206,10 +206,10 @@ impl Job<'_> {
             };
             kept?;
         }
-        match report.checked.iter().filter(|checked| !checked.is_whole).count() {
-            0 => Ok(()),
-            missing => Err(Error::NotWhole(missing)),
-        }
+        let missing = report.checked.iter().filter(|checked| !checked.is_whole);
+        let missing: Vec<_> =
+            missing.map(|checked| format!("{} for {}", checked.image, checked.platform)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::NotWhole(missing.join(", "))) }
     }
 
     /// Whether each platform of each image that the builds made is whole in the builder, and so in its cache.

@@ -172,11 +172,7 @@ pub(super) fn attested(entry: &Descriptor) -> Option<&str> {
 }
 
 fn platform(entry: &Descriptor) -> String {
-    let named = entry.platform().as_ref().map(|platform| {
-        let variant = platform.variant().as_deref().unwrap_or_default();
-        Platform::new(&platform.os().to_string(), &platform.architecture().to_string(), variant).to_string()
-    });
-    named.unwrap_or_else(|| entry.digest().to_string())
+    Platform::of_entry(entry).map_or_else(|| entry.digest().to_string(), |platform| platform.to_string())
 }
 
 #[cfg(test)]

@@ -104,13 +104,7 @@ impl Entry {
             media_type: entry.media_type().to_string(),
             digest,
             size: entry.size(),
-            platform: entry.platform().as_ref().map(|platform| {
-                Platform::new(
-                    &platform.os().to_string(),
-                    &platform.architecture().to_string(),
-                    platform.variant().as_deref().unwrap_or(""),
-                )
-            }),
+            platform: Platform::of_entry(entry),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use oci_spec::image::Descriptor;
 use serde::{Deserialize, Serialize};
 
 /// A platform in containerd's normal form (containerd/platforms, `Normalize`): `linux/arm64`, never
@@ -39,6 +40,13 @@ impl Platform {
         };
         let variant = (!variant.is_empty()).then(|| variant.to_owned());
         Self { os: os.to_owned(), architecture: architecture.to_owned(), variant }
+    }
+
+    /// That of an entry of an index, if it names one.
+    pub(super) fn of_entry(entry: &Descriptor) -> Option<Self> {
+        let platform = entry.platform().as_ref()?;
+        let variant = platform.variant().as_deref().unwrap_or_default();
+        Some(Self::new(&platform.os().to_string(), &platform.architecture().to_string(), variant))
     }
 
     /// Whether what runs this runs `wanted`: the same, an older ARM, or a level of amd64.

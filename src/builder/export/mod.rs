@@ -91,7 +91,7 @@ pub(crate) enum Arrived {
 }
 
 impl Staged {
-    /// For a writer, until it ends. `None` when the build has been given up.
+    /// For a writer, until it ends. `None` while the build is given up.
     pub(crate) fn writing(&self) -> Option<Writing> {
         Arc::clone(&self.writing).try_read_owned().ok()
     }

@@ -175,15 +175,8 @@ fn listed(source: &ImageRef, manifest: &Manifest) -> Result<Vec<Descriptor>, Joi
     Ok(index.manifests().clone())
 }
 
-/// The platform of an entry; attestations have none that is wanted by name.
-fn platform_of(part: &Descriptor) -> Option<Platform> {
-    let platform = part.platform().as_ref()?;
-    let variant = platform.variant().as_deref().unwrap_or_default();
-    Some(Platform::new(&platform.os().to_string(), &platform.architecture().to_string(), variant))
-}
-
 fn is_wanted(part: &Descriptor, platforms: &[Platform]) -> bool {
-    platforms.is_empty() || platform_of(part).is_some_and(|platform| platforms.contains(&platform))
+    platforms.is_empty() || Platform::of_entry(part).is_some_and(|platform| platforms.contains(&platform))
 }
 
 /// An index of Docker's where everything in it is, else one of OCI's.
@@ -211,7 +204,7 @@ fn annotated(part: &Descriptor, annotations: &[IndexAnnotation]) -> Descriptor {
     let of_it = annotations.iter().filter(|annotation| match &annotation.about {
         About::Index => false,
         About::Entries(None) => true,
-        About::Entries(wanted) => *wanted == platform_of(&part),
+        About::Entries(wanted) => *wanted == Platform::of_entry(&part),
     });
     let more: HashMap<_, _> =
         of_it.map(|annotation| (annotation.key.clone(), annotation.value.clone())).collect();
