@@ -211,7 +211,19 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
 mod tests {
     use clap::CommandFactory;
 
-    use super::Cli;
+    use super::{Cli, Context};
+    use crate::instance::{Config, Home};
+
+    /// Two instances exist: "default", which is meant, and "other".
+    pub(super) fn context(directory: &tempfile::TempDir) -> Context {
+        let home = Home::below(directory.path());
+        for name in ["default", "other"] {
+            let paths = home.instance(&name.parse().unwrap());
+            std::fs::create_dir_all(paths.directory()).unwrap();
+            Config::for_host(1, 0).store(&paths.config()).unwrap();
+        }
+        Context { home, name: "default".parse().unwrap(), is_named: false }
+    }
 
     #[test]
     fn command_line_is_consistent() {

@@ -230,19 +230,13 @@ fn by_variable(context: &Context, value: String) -> Result<Builder, InvalidAddre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::{Config, Home};
 
-    /// Two instances exist: "default" and "other"; and a builder, "many".
+    /// Two instances, and a builder, "many".
     fn context(directory: &tempfile::TempDir) -> Context {
-        let home = Home::below(directory.path());
-        for name in ["default", "other"] {
-            let paths = home.instance(&name.parse().unwrap());
-            std::fs::create_dir_all(paths.directory()).unwrap();
-            Config::for_host(1, 0).store(&paths.config()).unwrap();
-        }
+        let context = crate::cli::tests::context(directory);
         let many = Builder::of("many".parse().unwrap(), "tcp://host:1".parse().unwrap());
-        Builders::at(&home).save(&many).unwrap();
-        Context { home, name: "default".parse().unwrap(), is_named: false }
+        Builders::at(&context.home).save(&many).unwrap();
+        context
     }
 
     /// The address of the only node.

@@ -62,18 +62,7 @@ impl Target {
 mod tests {
     use super::Target;
     use crate::cli::Context;
-    use crate::instance::{Config, Home};
-
-    /// Two instances exist: "default" and "other".
-    fn context(directory: &tempfile::TempDir) -> Context {
-        let home = Home::below(directory.path());
-        for name in ["default", "other"] {
-            let paths = home.instance(&name.parse().unwrap());
-            std::fs::create_dir_all(paths.directory()).unwrap();
-            Config::for_host(1, 0).store(&paths.config()).unwrap();
-        }
-        Context { home, name: "default".parse().unwrap(), is_named: false }
-    }
+    use crate::cli::tests::context;
 
     #[test]
     fn a_named_instance_wins_over_the_environment() {
