@@ -42,11 +42,11 @@ fn boot(times: usize) {
 }
 
 #[test]
-fn five_boots_with_every_processor_busy() {
+fn two_boots_with_every_processor_busy() {
     if skipped("boot") {
         return;
     }
-    boot(5);
+    boot(2);
 }
 
 #[test]
