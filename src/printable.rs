@@ -1,4 +1,4 @@
-//! Text from the guest, a builder or a registry, made safe for a terminal.
+//! What is shown to people: text from the guest, a builder or a registry, made safe for a terminal; and sizes.
 
 /// The text without what would steer a terminal: no control character but tabs, no colours. Line breaks go too: what is
 /// shown line by line is cut into lines first.
@@ -10,6 +10,21 @@ pub(crate) fn printable(text: &str) -> String {
         plain.extend(visible(after_sequence(part)));
     }
     plain
+}
+
+/// A size in units of a thousand, as Docker and BuildKit have them: "512B", "1.50kB", "2.00GB".
+pub(crate) fn human_size(bytes: u64) -> String {
+    if bytes < 1000 {
+        return format!("{bytes}B");
+    }
+    let mut value = bytes as f64 / 1000.0;
+    for unit in ["kB", "MB"] {
+        if value < 1000.0 {
+            return format!("{value:.2}{unit}");
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.2}GB")
 }
 
 /// What follows a control sequence (ECMA-48, 5.4): `[`, parameters, and one final byte. Other sequences only lose their
@@ -26,7 +41,22 @@ fn visible(text: &str) -> impl Iterator<Item = char> {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{human_size, printable};
+
+    #[test]
+    fn sizes_for_people() {
+        let sizes = [
+            (0, "0B"),
+            (999, "999B"),
+            (1_500, "1.50kB"),
+            (12_345_678, "12.35MB"),
+            (5_000_000_000, "5.00GB"),
+            (5_000_000_000_000, "5000.00GB"),
+        ];
+        for (bytes, wanted) in sizes {
+            assert_eq!(human_size(bytes), wanted);
+        }
+    }
 
     #[test]
     fn nothing_that_steers_a_terminal_is_left() {

@@ -23,6 +23,9 @@ use crate::store;
 /// No manifest and no configuration is longer; a registry takes 4 MiB.
 const LONGEST_DOCUMENT: u64 = 4 << 20;
 
+/// What containerd and BuildKit take the name of an image from, where it is not a registry's.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
 const MARKER: &str = "oci-layout";
 const INDEX: &str = "index.json";
 

@@ -52,7 +52,7 @@ mod yaml;
 pub use build::{Changes, build, lock, trace, write};
 pub use error::Error;
 pub use layer::LayerError;
-pub use layout::{Layout, LayoutError};
+pub use layout::{CONTAINERD_NAME, Layout, LayoutError};
 pub use origin::{Needed, needed};
 pub use output::{Format, Output, Place};
 pub use request::{Directories, Guest, Pins, Request};

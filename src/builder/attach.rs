@@ -11,7 +11,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
-use images::{Layout, LayoutError};
+use images::{CONTAINERD_NAME, Layout, LayoutError};
 use oci_spec::image::Descriptor;
 use thiserror::Error;
 use tokio::io::AsyncReadExt;
@@ -20,6 +20,7 @@ use super::export::{Destination, ExportError, Staged};
 use super::keyring::{Keyring, KeyringError};
 use super::request::{Archive, Build, Cache, Export, Local, NamedContext, Place, SecretError, Ssh, Store};
 use super::session::{Agent, Agents, Directories, LayoutStore, Layouts, Reader, Results};
+use crate::registry::ImageRef;
 
 /// The name under which the daemon asks for a layout that an image is written to.
 const EXPORT: &str = "export";
@@ -88,9 +89,21 @@ pub(super) struct Attached {
 /// What a build leaves to do here. It keeps what has to last as long as the build.
 pub(super) struct Rest {
     staged: Arc<Staged>,
-    /// Layouts that get a name: by the key of the answer that has the descriptor.
-    written: Vec<(&'static str, Local)>,
+    written: Vec<Written>,
     _keyrings: Vec<Keyring>,
+}
+
+/// A layout that is to name what was written to it.
+struct Written {
+    directory: PathBuf,
+    called: Called,
+}
+
+enum Called {
+    /// A cache, by this tag.
+    Tag(String),
+    /// An image, by its names.
+    Image,
 }
 
 impl Attached {
@@ -157,7 +170,8 @@ impl Attached {
         for (number, cache) in build.cache_to.iter().enumerate() {
             if let Some(local) = &cache.local {
                 self.serve(Cache::export_store_id(number), &local.directory, true)?;
-                self.rest.written.push(("cache.manifest", local.clone()));
+                let Local { directory, tag } = local.clone();
+                self.rest.written.push(Written { directory, called: Called::Tag(tag) });
             }
         }
         Ok(())
@@ -172,9 +186,7 @@ impl Attached {
                 return Err(AttachError::TwoLayouts);
             }
             self.serve(EXPORT.to_owned(), &directory, true)?;
-            self.rest
-                .written
-                .push(("containerimage.descriptor", Local { directory, tag: "latest".to_owned() }));
+            self.rest.written.push(Written { directory, called: Called::Image });
         }
         Ok(())
     }
@@ -195,13 +207,38 @@ impl Rest {
     /// Results go to their places, and layouts name what was written.
     pub(super) fn finish(self, response: &HashMap<String, String>) -> Result<(), FinishError> {
         self.staged.commit()?;
-        for (key, Local { directory, tag }) in self.written {
-            let descriptor = response.get(key).and_then(|text| descriptor(text));
-            let descriptor = descriptor.ok_or_else(|| FinishError::Unsaid(directory.clone()))?;
-            let named = Layout::open(&directory).and_then(|layout| layout.tag(&tag, descriptor));
-            named.map_err(|source| FinishError::Layout { directory, source })?;
+        for Written { directory, called } in self.written {
+            let named = called.of(response).ok_or_else(|| FinishError::Unsaid(directory.clone()))?;
+            for (tag, descriptor) in named {
+                let named = Layout::open(&directory).and_then(|layout| layout.tag(&tag, descriptor));
+                named.map_err(|source| FinishError::Layout { directory: directory.clone(), source })?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Called {
+    /// The tags, each for what the builder says that it wrote. As BuildKit does, an image has its tag for its name in a layout, with
+    /// the whole name beside it.
+    fn of(self, response: &HashMap<String, String>) -> Option<Vec<(String, Descriptor)>> {
+        let written = |key: &str| response.get(key).and_then(|text| descriptor(text));
+        match self {
+            Self::Tag(tag) => Some(vec![(tag, written("cache.manifest")?)]),
+            Self::Image => {
+                let image = written("containerimage.descriptor")?;
+                let names = response.get("image.name").into_iter().flat_map(|names| names.split(','));
+                let named = names.filter_map(|name| {
+                    let mut image = image.clone();
+                    let mut annotations = image.annotations().clone().unwrap_or_default();
+                    annotations.insert(CONTAINERD_NAME.to_owned(), name.to_owned());
+                    image.set_annotations(Some(annotations));
+                    Some((name.parse::<ImageRef>().ok()?.tag()?.to_owned(), image))
+                });
+                let named: Vec<_> = named.collect();
+                Some(if named.is_empty() { vec![("latest".to_owned(), image)] } else { named })
+            }
+        }
     }
 }
 
@@ -263,4 +300,32 @@ fn reader_of(archive: &Archive) -> Result<Reader, AttachError> {
             Box::pin(tokio::fs::File::from_std(file))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_called_by_its_tags_in_a_layout() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let image = serde_json::json!({"mediaType": "a/b", "digest": digest, "size": 2}).to_string();
+        let called = |names: Option<&str>| {
+            let response = [("containerimage.descriptor", Some(image.as_str())), ("image.name", names)];
+            let response = response.into_iter().filter_map(|(key, value)| Some((key, value?)));
+            let response = response.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            let named = Called::Image.of(&response).unwrap().into_iter();
+            let whole = |image: &Descriptor| image.annotations().as_ref()?.get(CONTAINERD_NAME).cloned();
+            named.map(|(tag, image)| (tag, whole(&image).unwrap_or_default())).collect::<Vec<_>>()
+        };
+        let owned = |tag: &str, whole: &str| (tag.to_owned(), whole.to_owned());
+        assert_eq!(called(None), [owned("latest", "")]);
+        let names = ["docker.io/library/a:1", "h:5000/b:latest"];
+        let wanted = [owned("1", names[0]), owned("latest", names[1])];
+        assert_eq!(called(Some(&names.join(","))), wanted);
+        assert!(
+            Called::Tag("x".to_owned()).of(&HashMap::new()).is_none(),
+            "it was not said what was written"
+        );
+    }
 }

@@ -77,7 +77,7 @@ struct Vertex {
 
 impl Failure {
     pub(crate) fn from_status(status: &Status) -> Self {
-        let message = safe(strip_prefixes(status.message()));
+        let message = without_uploads(&safe(strip_prefixes(status.message())));
         let mut failure = Self { hint: hint(&message), message, vertex: None, excerpt: None };
         // Details are an extra: what cannot be read of them is left out.
         let details = rpc::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
@@ -102,6 +102,18 @@ impl Failure {
 /// As it may be shown on a terminal, line by line.
 fn safe(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// Where a registry takes an upload is an address with hundreds of characters that mean something to it alone.
+fn without_uploads(text: &str) -> String {
+    let word = |word: &str| match word.split_once('?') {
+        Some((address, query)) if address.contains("/blobs/uploads/") => {
+            let end = query.strip_prefix(query.trim_end_matches(['"', ':']));
+            format!("{address}{}", end.unwrap_or_default())
+        }
+        _ => word.to_owned(),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The daemon wraps what happened into how it got there.
@@ -155,6 +167,34 @@ pub(crate) fn hint(message: &str) -> Option<&'static str> {
     } else if REFUSALS.iter().any(|words| message.contains(words)) {
         Some(
             "the registry wants another login than the one in Docker's configuration; `docker login` writes it to ~/.docker/config.json",
+        )
+    } else {
+        registry_trouble(message)
+    }
+}
+
+/// What a registry failed with in the end: the builder has asked more than once by then.
+fn registry_trouble(message: &str) -> Option<&'static str> {
+    const BROKEN: [&str; 4] =
+        ["EOF", "connection reset by peer", "broken pipe", "use of closed network connection"];
+    const ABSENT: [&str; 2] = ["connection refused", "no such host"];
+    let has = |words: &&str| message.contains(*words);
+    let status = message.split_once("unexpected status from").map_or("", |(_, status)| status);
+    if status.contains(": 429 ") {
+        Some(
+            "the registry is asked too often; try again later, or with a login (`docker login`), which is often allowed more",
+        )
+    } else if [": 500 ", ": 502 ", ": 503 ", ": 504 "].iter().any(|words| status.contains(words)) {
+        Some(
+            "the registry has trouble of its own, also when it is asked again; try later: nothing of what was built is lost",
+        )
+    } else if !message.contains("failed to do request") {
+        None
+    } else if ABSENT.iter().any(has) {
+        Some("nobody answers there; check the registry's name, and that it runs")
+    } else if BROKEN.iter().any(has) {
+        Some(
+            "the connection to the registry broke off, also when it was tried again; try later: nothing of what was built is lost",
         )
     } else {
         None
@@ -272,5 +312,38 @@ mod tests {
         let refused = "failed to push x: unexpected status from HEAD request: 401 Unauthorized";
         assert!(hint(refused).unwrap().contains("`docker login` writes it"));
         assert_eq!(hint("exit code: 1"), None);
+        for (message, wanted) in [
+            (
+                "unexpected status from PUT request to http://h/x: 500 Internal Server Error",
+                "trouble of its own",
+            ),
+            ("unexpected status from POST request to http://h/x: 429 Too Many Requests", "asked too often"),
+            ("failed to do request: Put \"http://h/x\": EOF", "broke off"),
+            (
+                "failed to do request: Head \"http://h/x\": dial tcp h: connect: connection refused",
+                "nobody answers",
+            ),
+        ] {
+            assert!(hint(message).unwrap().contains(wanted), "{message}");
+        }
+        for other in
+            ["unexpected status from HEAD request to http://h/x: 416 x", "x: EOF", "failed to do request: x"]
+        {
+            assert_eq!(hint(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_uploads_are_short() {
+        let long =
+            "failed: PUT request to http://h/v2/x/blobs/uploads/1?_state=abc&digest=sha256%3A1: 500 Internal";
+        assert_eq!(
+            without_uploads(long),
+            "failed: PUT request to http://h/v2/x/blobs/uploads/1: 500 Internal"
+        );
+        let quoted = "Put \"http://h/v2/x/blobs/uploads/1?_state=abc\": EOF";
+        assert_eq!(without_uploads(quoted), "Put \"http://h/v2/x/blobs/uploads/1\": EOF");
+        let other = "cannot fetch https://h/r.git?branch=x: gone";
+        assert_eq!(without_uploads(other), other);
     }
 }

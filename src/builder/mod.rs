@@ -43,8 +43,9 @@ pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, Platforms};
 pub use request::{
-    Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, Host, NamedContext, Network,
-    NoCache, Output, Secret, SecretError, ShareError, Source, SourceError, Ssh, Steps, Store, Ulimit,
+    Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, DockerfileAt, Host,
+    LONGEST_DOCKERFILE, NamedContext, Network, NoCache, Output, Secret, SecretError, ShareError, Source,
+    SourceError, Ssh, Steps, Store, Ulimit,
 };
 pub use solve::{BuildError, Means, Observer, Outcome, build};
 pub use together::{Share, TogetherError, build as build_together};

@@ -52,7 +52,7 @@ struct Work<'a> {
 /// Builds with the builder that is meant.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // What cannot be meant is said before anybody is asked for anything.
-    let build = args.build()?;
+    let build = args.build(args.downloaded().await?.as_deref())?;
     let nodes = Nodes::of(context, &args.builder)?;
     let machine = builder::node_id(&context.home.state)?;
     let works = works(&nodes, &build).await?;
@@ -75,7 +75,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let shares = works.iter().map(|work| Share {
         node: work.node.name.to_string(),
         means: Means {
-            endpoint: nodes.endpoint(work.node),
+            endpoint: work.node.endpoint(&context.home),
             store: nodes::store(work.node),
             node: machine.clone(),
             credentials: Credentials::from_env(),

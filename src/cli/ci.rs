@@ -49,6 +49,12 @@ pub struct Args {
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error("cannot make {directory:?} for the job's builder")]
+    Begin {
+        directory: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot start {program:?}; is it there, and may it be run?")]
     Start {
         program: String,
@@ -82,8 +88,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let name = Name::random("ci");
     let paths = context.home.instance(&name);
     // Marks it as a job's, which is what the tidier removes.
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(paths.directory())?;
-    std::fs::write(paths.job_mark(), "")?;
+    let directory = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(paths.directory());
+    let marked = directory.and_then(|()| std::fs::write(paths.job_mark(), ""));
+    marked.map_err(|source| Error::Begin { directory: paths.directory().to_owned(), source })?;
     let mut tidier = Tidier::start(&name)?;
     let job = Job { context, name: &name, paths: &paths, args: &args };
     let result = job.run(&mut ends).await;

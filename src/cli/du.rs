@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 
 use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
-use super::size::human;
 use super::{Context, Failure};
 use crate::builder::{Filter, Usage};
+use crate::printable::human_size;
 
 /// Show what the builder's cache holds
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
 /// A record in a line; what changes under its users is marked.
 pub(super) fn row(record: &Usage) -> String {
     let mark = if record.mutable { "*" } else { "" };
-    let (size, used) = (human(record.size), moment(record.last_used));
+    let (size, used) = (human_size(record.size), moment(record.last_used));
     format!("{:<34} {:<11} {size:>9}  {used}", format!("{}{mark}", record.id), record.reclaimable)
 }
 
@@ -71,7 +71,7 @@ fn details(usage: &[Usage]) -> String {
             ("Mutable", record.mutable.to_string()),
             ("Reclaimable", record.reclaimable.to_string()),
             ("Shared", record.shared.to_string()),
-            ("Size", human(record.size)),
+            ("Size", human_size(record.size)),
             ("Description", record.description.clone()),
             ("Type", record.kind.clone()),
         ];
@@ -84,7 +84,7 @@ fn details(usage: &[Usage]) -> String {
 fn totals(usage: &[Usage]) -> String {
     let sum = |wanted: fn(&Usage) -> bool| {
         let sizes = usage.iter().filter(|record| wanted(record)).map(|record| record.size);
-        human(sizes.fold(0, u64::saturating_add))
+        human_size(sizes.fold(0, u64::saturating_add))
     };
     let rows = [
         ("Shared", sum(|record| record.shared)),

@@ -23,17 +23,10 @@ pub struct Args {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("node {0} did not start; ssh, or mvm over there, has said why")]
-    There(Name),
-    #[error("node {node} does not answer: {why}")]
-    Silent { node: Name, why: String },
-    #[error("cannot start ssh, which leads to node {node}")]
-    Ssh {
-        node: Name,
-        #[source]
-        source: std::io::Error,
-    },
+#[error("node {node} does not answer: {why}")]
+struct Silent {
+    node: Name,
+    why: String,
 }
 
 /// A node as it is now.
@@ -127,27 +120,17 @@ pub(super) async fn bootstrap(context: &Context, builder: &Builder) -> Result<()
     for node in &builder.nodes {
         match &node.address {
             Address::Instance(name) => drop(up::ready(context, name, &up::Args::default()).await?),
-            Address::Ssh(there) => run_there(node, &there.command(&["up"])).await?,
+            Address::Ssh(there) => nodes::run_there(node, &there.command(&["up"])).await?,
             Address::Unix(_) | Address::Tcp(_) => {
                 let asked = Worker::at(&node.endpoint(&context.home)).await;
                 asked.map_err(|error| {
                     let why = super::failure::Chain(&error).to_string();
-                    Failure::no_machine(Error::Silent { node: node.name.clone(), why })
+                    Failure::no_machine(Silent { node: node.name.clone(), why })
                 })?;
             }
         }
     }
     Ok(())
-}
-
-/// Runs ssh, with what it says for the user to see.
-pub(super) async fn run_there(node: &Node, words: &[String]) -> Result<(), Failure> {
-    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    let status = command.kill_on_drop(true).status().await;
-    let status = status.map_err(|source| Error::Ssh { node: node.name.clone(), source })?;
-    if status.success() { Ok(()) } else { Err(Failure::no_machine(Error::There(node.name.clone()))) }
 }
 
 #[cfg(test)]

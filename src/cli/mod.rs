@@ -14,6 +14,7 @@ pub mod create;
 pub mod dial_stdio;
 pub mod doctor;
 pub mod down;
+mod download;
 pub mod du;
 pub mod env;
 pub mod exec;

@@ -45,6 +45,14 @@ pub(super) enum Error {
         #[source]
         source: Box<KeepError>,
     },
+    #[error("cannot start ssh, which leads to node {node}")]
+    Ssh {
+        node: Name,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("node {0} did not do it; ssh, or mvm over there, has said why")]
+    There(Name),
 }
 
 /// A builder or an instance that has this name.
@@ -165,10 +173,6 @@ impl<'a> Nodes<'a> {
         Ok(Worker { version: version.unwrap_or_default(), platforms })
     }
 
-    pub(super) fn endpoint(&self, node: &Node) -> crate::builder::Endpoint {
-        node.endpoint(&self.context.home)
-    }
-
     /// Opens ports of this host's loopback to a node's guest, as long as the answer lives. Nobody can open any to others.
     pub(super) async fn open_ports(&self, node: &Node, ports: Vec<u16>) -> Result<OpenPorts, Failure> {
         let Some(paths) = self.paths(node) else { return Ok(OpenPorts::default()) };
@@ -181,6 +185,16 @@ pub(super) async fn opened(paths: &Paths, ports: Vec<u16>) -> Result<OpenPorts, 
         error if error.is_no_machine() => Failure::no_machine(error),
         error => error.into(),
     })
+}
+
+/// Runs mvm on the host of a node that is behind ssh, with what both say for the user to see.
+pub(super) async fn run_there(node: &Node, words: &[String]) -> Result<(), Failure> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let status = command.kill_on_drop(true).status().await;
+    let status = status.map_err(|source| Error::Ssh { node: node.name.clone(), source })?;
+    if status.success() { Ok(()) } else { Err(Failure::no_machine(Error::There(node.name.clone()))) }
 }
 
 /// Where a node keeps its images: mvm's own have a Docker daemon.

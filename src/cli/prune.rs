@@ -5,9 +5,9 @@ use std::io::{IsTerminal, Write};
 use super::du;
 use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
-use super::size::human;
 use super::{Context, Failure};
 use crate::builder::{ByteSize, Filter, Limits};
+use crate::printable::human_size;
 
 /// Take what no build needs from the builder's cache
 ///
@@ -77,7 +77,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         for record in &records {
             print_line(du::row(record).trim_end())?;
         }
-        print(format_args!("Freed {}\n", human(freed)))?;
+        print(format_args!("Freed {}\n", human_size(freed)))?;
     }
     Ok(())
 }

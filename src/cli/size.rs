@@ -33,38 +33,9 @@ fn too_large(text: &str) -> String {
     format!("{text} is too large")
 }
 
-/// In units of a thousand, as Docker has them: "512B", "1.50kB", "2.00GB".
-pub(super) fn human(bytes: u64) -> String {
-    let mut unit = 1_u64;
-    for name in ["B", "kB", "MB", "GB"] {
-        let next = unit.saturating_mul(1000);
-        if bytes < next || name == "GB" {
-            let hundredths = bytes % unit * 100 / unit;
-            let whole = bytes / unit;
-            return if unit == 1 { format!("{whole}B") } else { format!("{whole}.{hundredths:02}{name}") };
-        }
-        unit = next;
-    }
-    String::new()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{disk_gib, human, memory_mib};
-
-    #[test]
-    fn sizes_for_people() {
-        let sizes = [
-            (0, "0B"),
-            (999, "999B"),
-            (1_505, "1.50kB"),
-            (12_345_678, "12.34MB"),
-            (5_000_000_000_000, "5000.00GB"),
-        ];
-        for (bytes, wanted) in sizes {
-            assert_eq!(human(bytes), wanted);
-        }
-    }
+    use super::{disk_gib, memory_mib};
 
     #[test]
     fn sizes() {

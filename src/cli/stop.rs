@@ -1,6 +1,6 @@
 //! `mvm stop`: stops what is called so: the nodes of a builder, or a container.
 
-use super::{Context, Failure, down, inspect, nodes, ps, run};
+use super::{Context, Failure, down, nodes, ps, run};
 use crate::builders::Address;
 use crate::instance::Name;
 
@@ -34,7 +34,7 @@ async fn nodes_of(context: &Context, name: &Name) -> Result<(), Failure> {
             }
             // One of its own that was never started.
             Address::Instance(_) => {}
-            Address::Ssh(there) => inspect::run_there(node, &there.command(&["down"])).await?,
+            Address::Ssh(there) => nodes::run_there(node, &there.command(&["down"])).await?,
             Address::Unix(_) | Address::Tcp(_) => eprintln!("{} is not mvm's to stop", node.name),
         }
     }

@@ -43,6 +43,10 @@ impl ImageRef {
         self.full.digest().is_some()
     }
 
+    pub fn tag(&self) -> Option<&str> {
+        self.full.tag()
+    }
+
     /// Whether both are names in one repository.
     pub(super) fn is_in_repository_of(&self, other: &Self) -> bool {
         (self.registry(), self.full.repository()) == (other.registry(), other.full.repository())

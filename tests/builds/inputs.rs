@@ -7,8 +7,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::support::{
-    FileServer, Keys, Outcome, Running, Workbench, context, eventually, run, run_with_input, skipped, start,
+    FileServer, Keys, Outcome, Running, Sshd, Workbench, context, eventually, run, run_with_input, skipped,
+    start,
 };
 
 const COPY: &str = "COPY . /data/\n";
@@ -64,25 +67,8 @@ fn a_context_comes_through_standard_input() {
     with_input(bench, &["-f", "-"], "-", b"x").refused(2, "`-` is the context, and `-f -` the Dockerfile");
 }
 
-/// `git daemon` for the repositories in a directory.
-fn git_daemon(directory: &Path) -> (Running, u16) {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let mut command = Command::new("git");
-    command.args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"]);
-    command.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.display())).arg(directory);
-    let daemon = start(&mut command);
-    eventually("git daemon listens", 30, || {
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| error.to_string())
-    });
-    (daemon, port)
-}
-
-#[test]
-fn a_context_is_fetched_from_git_and_from_the_web() {
-    if skipped("build-inputs") {
-        return;
-    }
-    let bench = Workbench::open();
+/// A directory with the repository `r.git`, whose directory `sub` is a context: tagged `v1` with one text, on `main` with another.
+fn repository(bench: &Workbench) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let repository = directory.path().join("r.git");
     let git = |arguments: &[&str]| {
@@ -106,6 +92,29 @@ fn a_context_is_fetched_from_git_and_from_the_web() {
     git(&["tag", "v1"]);
     fs::write(repository.join("sub/a"), "two\n").unwrap();
     git(&["commit", "--quiet", "--all", "-m", "two"]);
+    directory
+}
+
+/// `git daemon` for the repositories in a directory.
+fn git_daemon(directory: &Path) -> (Running, u16) {
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let mut command = Command::new("git");
+    command.args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"]);
+    command.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.display())).arg(directory);
+    let daemon = start(&mut command);
+    eventually("git daemon listens", 30, || {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| error.to_string())
+    });
+    (daemon, port)
+}
+
+#[test]
+fn a_context_is_fetched_from_git_and_from_the_web() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = repository(bench);
     let (_daemon, port) = git_daemon(directory.path());
     for (reference, name, wanted) in [("main:sub", "git:1", "two\n"), ("v1:sub", "git:2", "one\n")] {
         let address = format!("git://127.0.0.1:{port}/r.git#{reference}");
@@ -121,6 +130,33 @@ fn a_context_is_fetched_from_git_and_from_the_web() {
     run(&mut bench.command(&["-t", "web:1"], Path::new(&server.url("c.tar")))).ok();
     assert_eq!(bench.run("web:1", "cat /data/a"), "web\n");
     run(&mut bench.command(&[], Path::new(&server.url("missing")))).refused(1, "404");
+
+    // The Dockerfile alone, for a context of this host.
+    fs::write(directory.path().join("D"), bench.dockerfile(COPY)).unwrap();
+    let own = context(&[("a", "own\n")]);
+    bench.build(&["-t", "web:2", "-f", &server.url("D")], &own).ok();
+    assert_eq!(bench.run("web:2", "cat /data/a"), "own\n");
+    bench.build(&["-f", &server.url("missing")], &own).refused(1, "missing is answered with 404 Not Found");
+}
+
+#[test]
+fn a_context_is_fetched_through_ssh_with_the_users_agent() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = repository(bench);
+    let sshd = Sshd::serving(&[]);
+    let user = run(Command::new("id").arg("-un")).ok();
+    let path = directory.path().join("r.git");
+    let address = format!("ssh://{}@127.0.0.1:{}{}#main:sub", user.trim(), sshd.port, path.display());
+    let build =
+        |agent: &Path| run(bench.command(&["-t", "git:3"], Path::new(&address)).env("SSH_AUTH_SOCK", agent));
+    build(&sshd.agent()).ok();
+    assert_eq!(bench.run("git:3", "cat /data/a"), "two\n");
+    // Whoever may not read it is told so by the server there.
+    bench.forget();
+    build(&Keys::make().socket()).refused(1, "Permission denied (publickey)");
 }
 
 #[test]
@@ -134,7 +170,7 @@ fn contexts_have_names() {
     let made = context(&[("Dockerfile", "FROM scratch\nCOPY a /of-layout\n"), ("a", "layout\n")]);
     let layout = tempfile::tempdir().unwrap();
     let output = format!("type=oci,tar=false,dest={}", layout.path().display());
-    bench.build(&["-o", &output], &made).ok();
+    bench.build(&["-t", "made:7", "-o", &output], &made).ok();
     bench.forget();
     let dockerfile = "COPY --from=other . /data/\nCOPY --from=replaced /bin/busybox /replaced\nCOPY --from=layout /of-layout /\nCOPY --from=context a /main\n\
         COPY --from=mine a /mine\n";
@@ -142,7 +178,7 @@ fn contexts_have_names() {
     let contexts = [
         format!("other={}", other.path().display()),
         format!("replaced=docker-image://{}", bench.base.image),
-        format!("layout=oci-layout://{}", layout.path().display()),
+        format!("layout=oci-layout://{}:7", layout.path().display()),
         format!("context={}", directory.path().display()),
         format!("mine={}", directory.path().display()),
     ];

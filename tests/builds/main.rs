@@ -6,5 +6,6 @@ mod inputs;
 mod kept;
 mod options;
 mod outputs;
+mod registries;
 #[path = "../support/mod.rs"]
 mod support;

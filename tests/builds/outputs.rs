@@ -203,7 +203,7 @@ fn what_was_built_is_kept_elsewhere_and_used_again() {
         return;
     }
     let bench = Workbench::open();
-    let directory = bench.context("RUN cat /proc/uptime > /one\nRUN echo two > /two\n", &[]);
+    let directory = bench.context("RUN cat /proc/uptime > /kept-elsewhere\nRUN echo two > /two\n", &[]);
     let place = tempfile::tempdir().unwrap();
     let local = place.path().join("cache").display().to_string();
     let reference = bench.registry.image("cache:1");

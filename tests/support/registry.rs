@@ -62,7 +62,8 @@ impl Registry {
         self.data.path().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
     }
 
-    fn start(auth: &str) -> Self {
+    /// With this in its configuration, in which DATA is its directory.
+    pub(super) fn start(auth: &str) -> Self {
         let data =
             tempfile::Builder::new().prefix("mvm-registry").tempdir().expect("a directory for the registry");
         let port = free_port();

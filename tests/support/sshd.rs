@@ -65,6 +65,11 @@ impl Sshd {
         sshd
     }
 
+    /// An agent that has the user's key.
+    pub fn agent(&self) -> PathBuf {
+        self.keys.socket()
+    }
+
     /// Makes a command find the client that knows this server's key.
     pub fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let path = std::env::var("PATH").expect("there is a PATH");

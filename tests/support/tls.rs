@@ -83,7 +83,7 @@ impl TlsFront {
 }
 
 /// A certificate and its key.
-fn certificate(directory: &Path, name: &str, how: &[&str]) {
+pub(super) fn certificate(directory: &Path, name: &str, how: &[&str]) {
     let (key, certificate) = (format!("{name}.key"), format!("{name}.pem"));
     let mut openssl = Command::new("openssl");
     openssl.current_dir(directory).args([

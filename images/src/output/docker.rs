@@ -12,13 +12,10 @@ use super::{OutputError, Place, failed};
 use crate::build::Build;
 use crate::error::Error;
 use crate::image::{self, ExportError};
-use crate::layout::{Layout, LayoutError};
+use crate::layout::{CONTAINERD_NAME, Layout, LayoutError};
 use crate::progress::Stage;
 use crate::rootfs::Tree;
 use crate::rootfs::tarball::{self, Records};
-
-/// What containerd takes the name of an image from, where it is not a registry's.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// Without the kernel: a container has its host's.
 pub(super) fn write(build: &Build<'_>, place: &Place) -> Result<(), Error> {

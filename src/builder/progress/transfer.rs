@@ -6,7 +6,7 @@ use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::VertexStatus;
 
 use super::graph::elapsed;
-use crate::printable::printable;
+use crate::printable::{human_size, printable};
 
 /// One transfer, as it was last told of.
 #[derive(Debug)]
@@ -62,46 +62,12 @@ impl Transfer {
 /// What it is, and how much of it has been moved.
 pub(super) fn amount(status: &VertexStatus) -> String {
     let what = if status.id.is_empty() { &status.name } else { &status.id };
+    let shown = |count: i64| human_size(u64::try_from(count).unwrap_or_default());
     if status.total > 0 {
-        format!("{what} {} / {}", bytes(status.current), bytes(status.total))
+        format!("{what} {} / {}", shown(status.current), shown(status.total))
     } else if status.current > 0 {
-        format!("{what} {}", bytes(status.current))
+        format!("{what} {}", shown(status.current))
     } else {
         what.clone()
-    }
-}
-
-/// In units of a thousand, as BuildKit has them.
-fn bytes(count: i64) -> String {
-    let mut value = f64::from(i32::try_from(count).unwrap_or(i32::MAX));
-    if i64::from(i32::MAX) <= count {
-        // Above 2 GB whole kilobytes are exact enough.
-        value = f64::from(i32::try_from(count / 1000).unwrap_or(i32::MAX)) * 1000.0;
-    }
-    for unit in ["B", "kB", "MB"] {
-        if value < 1000.0 {
-            return if unit == "B" { format!("{value:.0}B") } else { format!("{value:.2}{unit}") };
-        }
-        value /= 1000.0;
-    }
-    format!("{value:.2}GB")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        for (count, wanted) in [
-            (0, "0B"),
-            (999, "999B"),
-            (1_500, "1.50kB"),
-            (12_345_678, "12.35MB"),
-            (5_000_000_000, "5.00GB"),
-            (-1, "-1B"),
-        ] {
-            assert_eq!(bytes(count), wanted);
-        }
     }
 }

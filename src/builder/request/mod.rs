@@ -26,7 +26,7 @@ pub use output::Output;
 pub use secret::{Secret, SecretError};
 pub use share::ShareError;
 pub(super) use source::{Archive, Place};
-pub use source::{NamedContext, Source, SourceError};
+pub use source::{DockerfileAt, LONGEST_DOCKERFILE, NamedContext, Source, SourceError};
 pub(super) use ssh::DEFAULT as DEFAULT_AGENT;
 pub use ssh::Ssh;
 pub use steps::{ByteSize, Host, Network, Steps, Ulimit};
@@ -297,7 +297,7 @@ mod tests {
     fn build(names: &[&str], push: bool) -> Build {
         let stdin = b"FROM scratch\n".as_slice();
         Build {
-            source: Source::find(std::path::Path::new("-"), None, Vec::new(), stdin).unwrap(),
+            source: Source::find(std::path::Path::new("-"), DockerfileAt::Usual, Vec::new(), stdin).unwrap(),
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
             platforms: vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()],
             arguments: BTreeMap::from([("A".to_owned(), "1".to_owned())]),

@@ -1,5 +1,6 @@
 //! `moby.filesync.v1.Auth`: what the daemon shows to a registry. It asks for each registry when it needs to, and
-//! fetches tokens itself: by refusing to be a token authority we tell it so.
+//! fetches tokens itself: by refusing to be a token authority we tell it so. Else a guest could have this host ask any
+//! address.
 
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::Auth;
 use bollard_buildkit_proto::moby::filesync::v1::{

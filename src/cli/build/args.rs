@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Failure, proxies};
 use crate::builder::{Annotation, Attestation, Attested, ByteSize, Host, Network, Steps, Ulimit};
-use crate::builder::{Build, Cache, Call, NamedContext, NoCache, Output, Secret, Source, Ssh};
+use crate::builder::{Build, Cache, Call, DockerfileAt, LONGEST_DOCKERFILE, NamedContext, NoCache, Output};
+use crate::builder::{Secret, Source, Ssh};
+use crate::cli::download;
 use crate::cli::nodes::BuilderArg;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
@@ -26,7 +28,7 @@ pub struct Args {
     /// or - for an archive (or a Dockerfile alone) on standard input
     #[arg(value_name = "CONTEXT")]
     context: PathBuf,
-    /// The Dockerfile, or - for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, its address on the web, or - for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// A further context, that `FROM` and `--from` of the Dockerfile may name: a directory, an address,
@@ -216,10 +218,22 @@ pub(super) enum UsageError {
 }
 
 impl Args {
-    /// The build that is meant, with what it names looked at.
-    pub(super) fn build(&self) -> Result<Build, Failure> {
-        let source =
-            Source::find(&self.context, self.file.as_deref(), self.contexts.clone(), std::io::stdin());
+    /// The Dockerfile, where it is on the web.
+    pub(super) async fn downloaded(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let address = self.file.as_deref().and_then(Path::to_str).filter(|file| download::is_address(file));
+        let Some(address) = address else { return Ok(None) };
+        let text = download::get(address, "Dockerfile", LONGEST_DOCKERFILE).await;
+        Ok(Some(text?))
+    }
+
+    /// The build that is meant, with what it names looked at; its Dockerfile may have been downloaded.
+    pub(super) fn build(&self, downloaded: Option<&[u8]>) -> Result<Build, Failure> {
+        let dockerfile = match (downloaded, &self.file) {
+            (Some(text), _) => DockerfileAt::Text(text),
+            (None, Some(path)) => DockerfileAt::Path(path),
+            (None, None) => DockerfileAt::Usual,
+        };
+        let source = Source::find(&self.context, dockerfile, self.contexts.clone(), std::io::stdin());
         let build = Build {
             source: source.map_err(Failure::usage)?,
             names: self.tags.clone(),

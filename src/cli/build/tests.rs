@@ -16,7 +16,7 @@ fn parse(words: &[&str]) -> Result<Args, String> {
 }
 
 fn usage_error(words: &[&str]) -> String {
-    match parse(words).unwrap().build() {
+    match parse(words).unwrap().build(None) {
         Err(Failure::Usage(cause)) => cause.to_string(),
         other => panic!("not a usage error: {other:?}"),
     }
@@ -33,7 +33,8 @@ fn platforms_come_in_lists_and_repeated_and_count_once() {
     let directory = context();
     let path = directory.path().to_str().unwrap();
     let args = parse(&["--platform", "linux/amd64,linux/arm", "--platform=linux/arm/v7", path]).unwrap();
-    let platforms: Vec<String> = args.build().unwrap().platforms.iter().map(ToString::to_string).collect();
+    let platforms: Vec<String> =
+        args.build(None).unwrap().platforms.iter().map(ToString::to_string).collect();
     assert_eq!(platforms, ["linux/amd64", "linux/arm/v7"]);
 }
 
@@ -105,7 +106,7 @@ fn ports_of_names_arguments_and_dockerfile() {
     let directory = context();
     let path = directory.path().to_str().unwrap();
     let words = ["-t", "127.0.0.1:5000/a", "-t", "ghcr.io/a", "--build-arg", "B=localhost:5002/b", path];
-    let ports = LoopbackPorts::of(&parse(&words).unwrap().build().unwrap());
+    let ports = LoopbackPorts::of(&parse(&words).unwrap().build(None).unwrap());
     assert_eq!((ports.asked, ports.from_dockerfile), (vec![5000, 5002], vec![5001]));
 }
 
@@ -118,7 +119,7 @@ async fn without_a_builder_the_exit_status_is_3() {
         Means { endpoint, store: Store::Docker, node: "n".to_owned(), credentials: Credentials::from_env() };
     let share = Share { node: "x".to_owned(), means, platforms: Vec::new() };
     let shares = Shares { builder: "x".to_owned(), names_nodes: false, all: vec![share] };
-    let result = run_with(&args, &args.build().unwrap(), shares, &Platforms::default()).await;
+    let result = run_with(&args, &args.build(None).unwrap(), shares, &Platforms::default()).await;
     assert!(
         matches!(&result, Err(Failure::NoMachine(cause)) if cause.to_string().ends_with("start it with `mvm up`")),
         "{result:?}"
@@ -149,7 +150,7 @@ fn a_platform_is_known_as_its_own_node_knows_it() {
         Work { node: &arm, platforms: of("linux/arm64", vec![known("linux/arm64", None)]) },
     ];
     let directory = context();
-    let build = parse(&[directory.path().to_str().unwrap()]).unwrap().build().unwrap();
+    let build = parse(&[directory.path().to_str().unwrap()]).unwrap().build(None).unwrap();
     let first = |platform: &str| {
         let together = together(&build, &works);
         let found = together.known.into_iter().find(|known| known.platform.to_string() == platform);

@@ -7,37 +7,35 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::archive::{self, is_archive};
-use super::{Archive, Context, DOCKERFILE, Dockerfile, NamedContext, Source, SourceError};
+use super::{
+    Archive, Context, DOCKERFILE, Dockerfile, DockerfileAt, LONGEST_DOCKERFILE, NamedContext, Source,
+    SourceError,
+};
 
 /// Standard input, on the command line.
 const STDIN: &str = "-";
-/// No Dockerfile is longer.
-const LONGEST: u64 = 2 << 20;
 /// What an address can begin with.
 const SCHEMES: [&str; 5] = ["http://", "https://", "git://", "ssh://", "github.com/"];
 
 impl Source {
-    /// `context` is a directory, an address, or `-` for standard input; `dockerfile` a file, a path in an archive or a
-    /// repository, or `-`. Unless named it is `Dockerfile` (or `dockerfile`, as the daemon would) in the context.
+    /// `context` is a directory, an address, or `-` for standard input.
     pub fn find(
         context: &Path,
-        dockerfile: Option<&Path>,
+        dockerfile: DockerfileAt<'_>,
         named: Vec<NamedContext>,
         stdin: impl Read,
     ) -> Result<Self, SourceError> {
         let text = context.to_str().unwrap_or_default();
-        let dockerfile_on_stdin = dockerfile == Some(Path::new(STDIN));
         if text == STDIN {
-            if dockerfile_on_stdin {
-                return Err(SourceError::StdinTwice);
-            }
             return Self::of_stdin(dockerfile, named, stdin);
         }
         if !context.is_dir() && is_remote(text) {
             let dockerfile = match dockerfile {
-                Some(_) if dockerfile_on_stdin => Dockerfile::read(stdin)?,
-                Some(path) if path.is_absolute() => Dockerfile::at(path)?,
-                other => in_context(other),
+                DockerfileAt::Usual => in_context(Path::new(DOCKERFILE)),
+                DockerfileAt::Path(path) if is_stdin(path) => Dockerfile::read(stdin)?,
+                DockerfileAt::Path(path) if path.is_absolute() => Dockerfile::at(path)?,
+                DockerfileAt::Path(path) => in_context(path),
+                DockerfileAt::Text(text) => Dockerfile::keep(text)?,
             };
             return Ok(Self { context: Context::Remote(text.to_owned()), dockerfile, named });
         }
@@ -47,19 +45,23 @@ impl Source {
             return Err(SourceError::NotADirectory(context.to_owned()));
         }
         let dockerfile = match dockerfile {
-            Some(_) if dockerfile_on_stdin => Dockerfile::read(stdin)?,
-            Some(path) => Dockerfile::at(path)?,
-            None => Dockerfile::at(&default_dockerfile(context))?,
+            DockerfileAt::Usual => Dockerfile::at(&default_dockerfile(context))?,
+            DockerfileAt::Path(path) if is_stdin(path) => Dockerfile::read(stdin)?,
+            DockerfileAt::Path(path) => Dockerfile::at(path)?,
+            DockerfileAt::Text(text) => Dockerfile::keep(text)?,
         };
         Ok(Self { context: Context::Directory(absolute), dockerfile, named })
     }
 
     /// Standard input has an archive, or a Dockerfile that copies nothing from a context.
     fn of_stdin(
-        dockerfile: Option<&Path>,
+        dockerfile: DockerfileAt<'_>,
         named: Vec<NamedContext>,
         mut stdin: impl Read,
     ) -> Result<Self, SourceError> {
+        if matches!(dockerfile, DockerfileAt::Path(path) if is_stdin(path)) {
+            return Err(SourceError::StdinTwice);
+        }
         let mut head = Vec::new();
         let read = stdin.by_ref().take(archive::HEAD as u64).read_to_end(&mut head);
         read.map_err(|source| SourceError::Stdin { what: "build context", source })?;
@@ -67,13 +69,14 @@ impl Source {
             return Err(SourceError::NothingOnStdin("build context"));
         }
         if is_archive(&head) {
-            return Ok(Self {
-                context: Context::Archive(Archive::Stdin(head)),
-                dockerfile: in_context(dockerfile),
-                named,
-            });
+            let dockerfile = match dockerfile {
+                DockerfileAt::Usual => in_context(Path::new(DOCKERFILE)),
+                DockerfileAt::Path(path) => in_context(path),
+                DockerfileAt::Text(text) => Dockerfile::keep(text)?,
+            };
+            return Ok(Self { context: Context::Archive(Archive::Stdin(head)), dockerfile, named });
         }
-        if dockerfile.is_some() {
+        if !matches!(dockerfile, DockerfileAt::Usual) {
             return Err(SourceError::DockerfileTwice);
         }
         let dockerfile = Dockerfile::read(head.as_slice().chain(stdin))?;
@@ -98,24 +101,30 @@ impl Dockerfile {
 
     fn read(stdin: impl Read) -> Result<Self, SourceError> {
         let mut text = Vec::new();
-        let read = stdin.take(LONGEST.saturating_add(1)).read_to_end(&mut text);
+        let read = stdin.take(LONGEST_DOCKERFILE as u64 + 1).read_to_end(&mut text);
         read.map_err(|source| SourceError::Stdin { what: "Dockerfile", source })?;
         if text.is_empty() {
             return Err(SourceError::NothingOnStdin("Dockerfile"));
         }
-        if text.len() as u64 > LONGEST {
+        if text.len() > LONGEST_DOCKERFILE {
             return Err(SourceError::LongDockerfile);
         }
+        Self::keep(&text)
+    }
+
+    fn keep(text: &[u8]) -> Result<Self, SourceError> {
         let directory = TempDir::new().map_err(SourceError::Temporary)?;
         std::fs::write(directory.path().join(DOCKERFILE), text).map_err(SourceError::Temporary)?;
         Ok(Self::Text(Arc::new(directory)))
     }
 }
 
-fn in_context(path: Option<&Path>) -> Dockerfile {
-    Dockerfile::InContext(
-        path.map_or_else(|| DOCKERFILE.to_owned(), |path| path.to_string_lossy().into_owned()),
-    )
+fn in_context(path: &Path) -> Dockerfile {
+    Dockerfile::InContext(path.to_string_lossy().into_owned())
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new(STDIN)
 }
 
 fn default_dockerfile(context: &Path) -> PathBuf {

@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use super::*;
 
 fn find(context: &Path, dockerfile: Option<&str>, stdin: &[u8]) -> Result<Source, String> {
-    Source::find(context, dockerfile.map(Path::new), Vec::new(), stdin).map_err(|error| error.to_string())
+    let dockerfile = dockerfile.map_or(DockerfileAt::Usual, |path| DockerfileAt::Path(Path::new(path)));
+    Source::find(context, dockerfile, Vec::new(), stdin).map_err(|error| error.to_string())
 }
 
 fn attributes(source: &Source) -> HashMap<String, String> {
@@ -60,7 +61,7 @@ fn standard_input_has_an_archive_or_a_dockerfile() {
     for (dockerfile, contents, wanted) in [
         (None, &b""[..], "there is nothing on standard input, where the build context should come from"),
         (Some("-"), b"", "`-` is the context, and `-f -` the Dockerfile"),
-        (Some("D"), b"FROM scratch\n", "is a Dockerfile, so it cannot be named with -f as well"),
+        (Some("D"), b"FROM scratch\n", "is a Dockerfile, so there cannot be another one with -f"),
         (None, &vec![b'#'; 2 << 20 | 1], "no archive, and too long for a Dockerfile"),
     ] {
         let error = find(stdin, dockerfile, contents).unwrap_err();
@@ -83,6 +84,20 @@ fn a_dockerfile_may_come_through_standard_input_for_any_context() {
     assert!(
         find(directory.path(), Some("-"), b"").unwrap_err().contains("where the Dockerfile should come from")
     );
+}
+
+#[test]
+fn a_dockerfile_from_elsewhere_goes_with_every_context() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = DockerfileAt::Text(b"FROM x\n");
+    for (context, stdin) in
+        [(directory.path(), &b""[..]), (Path::new("https://h/r.git"), b""), (Path::new("-"), &archive())]
+    {
+        let source = Source::find(context, text, Vec::new(), stdin).unwrap();
+        assert_eq!(source.dockerfile_text().unwrap(), b"FROM x\n", "{context:?}");
+    }
+    let twice = Source::find(Path::new("-"), text, Vec::new(), &b"FROM y\n"[..]).unwrap_err().to_string();
+    assert!(twice.contains("there cannot be another one with -f"), "{twice}");
 }
 
 #[test]

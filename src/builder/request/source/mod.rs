@@ -50,11 +50,25 @@ pub(in crate::builder) enum Archive {
 pub(super) enum Dockerfile {
     /// A file of this host in a directory, absolute.
     File { directory: PathBuf, name: String },
-    /// A text that has been read from standard input, kept in a directory of its own.
+    /// A text that has been read from elsewhere, kept in a directory of its own.
     Text(Arc<TempDir>),
     /// A path in the context, which is not on this host.
     InContext(String),
 }
+
+/// Which Dockerfile is asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum DockerfileAt<'a> {
+    /// `Dockerfile` in the context, or `dockerfile`, as the daemon would have it.
+    Usual,
+    /// A file, a path in an archive or a repository, or `-` for standard input.
+    Path(&'a Path),
+    /// One that is here already.
+    Text(&'a [u8]),
+}
+
+/// No Dockerfile is longer.
+pub const LONGEST_DOCKERFILE: usize = 2 << 20;
 
 /// The only file in the directory of a text.
 const DOCKERFILE: &str = "Dockerfile";
@@ -89,10 +103,10 @@ pub enum SourceError {
     #[error("standard input is one thing only: `-` is the context, and `-f -` the Dockerfile")]
     StdinTwice,
     #[error(
-        "what comes through standard input is a Dockerfile, so it cannot be named with -f as well; for an archive, -f names the one in it"
+        "what comes through standard input is a Dockerfile, so there cannot be another one with -f; for an archive, -f names the one in it"
     )]
     DockerfileTwice,
-    #[error("cannot keep the Dockerfile that came through standard input in a temporary directory")]
+    #[error("cannot keep the Dockerfile in a temporary directory")]
     Temporary(#[source] std::io::Error),
 }
 
