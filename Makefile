@@ -16,14 +16,14 @@ build:           ## target/release/mvm
 	@scripts/install-deps build demo
 	$(CARGO) build --release --locked
 
-test:            ## every test; starts real machines (about 50 minutes on two cores, and two kernels once)
+test:            ## every test; starts real machines (about 40 minutes on two cores)
 	@scripts/install-deps build test
 	@CARGO="$(CARGO)" scripts/run-tests
 
 test-unit:       ## the tests that start no machine
 	$(CARGO) test --workspace --locked --lib --bins
 
-test-full: test  ## and those that take long
+test-full: test  ## and those that take long, one more kernel among them
 	@CARGO="$(CARGO)" scripts/run-tests --ignored
 
 check-macos:     ## the types and lints for macOS on Apple silicon, which takes neither a Mac nor its SDK

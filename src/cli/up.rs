@@ -1,6 +1,7 @@
 //! `mvm up`: makes the appliance if there is none, starts the instance, and returns when its builder answers.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use images::Pins;
@@ -77,6 +78,12 @@ enum Error {
     Builder(Name),
     #[error("{0} runs with other settings; `mvm down {0}` first, then `mvm up {0}` with the new ones")]
     OtherSettings(Name),
+    #[error("cannot make {directory:?} for the logs of an instance")]
+    Logs {
+        directory: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{name} did not start: {trouble}")]
     NotStarted { name: Name, trouble: Told },
     #[error("the supervisor of {0} ended before it was ready; `mvm logs supervisor` says more")]
@@ -256,7 +263,8 @@ async fn prepare(
     })
     .await??;
     let appliance = appliance::ensure(context, config.image.as_deref(), mirrors).await?;
-    std::fs::create_dir_all(paths.logs())?;
+    std::fs::create_dir_all(paths.logs())
+        .map_err(|source| Error::Logs { directory: paths.logs(), source })?;
     data_disk::can_have(paths, config.disk_gib)?;
     config.store(&paths.config())?;
     Ok(Launch {

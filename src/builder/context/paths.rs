@@ -39,12 +39,14 @@ impl Paths {
         true
     }
 
-    /// The path of entry `id`, once, if it has contents.
-    pub(crate) fn take(&mut self, id: u32) -> Option<Vec<u8>> {
-        let entry = self.entries.get_mut(usize::try_from(id).ok()?)?;
-        if !std::mem::take(&mut entry.wanted) {
-            return None;
-        }
+    /// Notes that entry `id` is asked for; false if it has no contents, or was asked for before.
+    pub(crate) fn ask(&mut self, id: u32) -> bool {
+        let entry = usize::try_from(id).ok().and_then(|index| self.entries.get_mut(index));
+        entry.is_some_and(|entry| std::mem::take(&mut entry.wanted))
+    }
+
+    /// The path of entry `id`.
+    pub(crate) fn path(&self, id: u32) -> Option<Vec<u8>> {
         let mut names = Vec::new();
         let mut number = id.checked_add(1)?;
         while let Some(id) = number.checked_sub(1) {
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_come_back_whole_and_once() {
+    fn paths_come_back_whole_and_are_asked_for_once() {
         let mut paths = Paths::default();
         let entries = [
             ("a", false),
@@ -90,10 +92,12 @@ mod tests {
         }
         for (id, (path, has_contents)) in entries.iter().enumerate() {
             let id = u32::try_from(id).unwrap();
-            assert_eq!(paths.take(id), has_contents.then(|| path.as_bytes().to_vec()), "{path}");
-            assert_eq!(paths.take(id), None, "{path} a second time");
+            assert_eq!(paths.path(id).as_deref(), Some(path.as_bytes()));
+            assert_eq!(paths.ask(id), *has_contents, "{path}");
+            assert!(!paths.ask(id), "{path} a second time");
         }
-        assert_eq!(paths.take(99), None);
-        assert_eq!(paths.take(u32::MAX), None);
+        for none in [99, u32::MAX] {
+            assert!(!paths.ask(none) && paths.path(none).is_none());
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The sender of a context: tells all entries, and the contents of those that the receiver asks for, while it still
 //! tells. Only a few chunks are ever in memory; the receiver's reading sets the pace.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use futures::{Stream, StreamExt};
@@ -95,22 +96,26 @@ impl Sender {
         let mut tasks: JoinSet<Result<(), SendError>> = JoinSet::new();
         let walker = self.clone();
         tasks.spawn_blocking(move || walker.tell_entries(&selection));
+        // Taken off the connection at once, whatever the readers do: h2 holds thousands of small messages that nobody takes for an
+        // attack, and ends the connection.
+        let mut asked = VecDeque::new();
         loop {
             tokio::select! {
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => ended??,
+                Ok(permit) = Arc::clone(&readers).acquire_owned(), if !asked.is_empty() => {
+                    let Some(id) = asked.pop_front() else { continue };
+                    let path = self.paths().path(id).ok_or(SendError::NoSuchEntry(id))?;
+                    let reader = self.clone();
+                    tasks.spawn_blocking(move || {
+                        let _permit = permit;
+                        reader.send_contents(id, &path)
+                    });
+                }
                 packet = inbound.next() => {
                     let packet = packet.ok_or(SendError::Lost)?.map_err(|_| SendError::Lost)?;
                     match packet.kind() {
-                        Kind::Request => {
-                            let path = self.paths.lock().unwrap_or_else(PoisonError::into_inner).take(packet.id);
-                            let path = path.ok_or(SendError::NoSuchEntry(packet.id))?;
-                            let Ok(permit) = Arc::clone(&readers).acquire_owned().await else { continue };
-                            let reader = self.clone();
-                            tasks.spawn_blocking(move || {
-                                let _permit = permit;
-                                reader.send_contents(packet.id, &path)
-                            });
-                        }
+                        Kind::Request if self.paths().ask(packet.id) => asked.push_back(packet.id),
+                        Kind::Request => return Err(SendError::NoSuchEntry(packet.id)),
                         Kind::Finish => return self.outbound.send(Ok(Packet::finish())).await.map_err(|_| SendError::Lost),
                         Kind::Error => {
                             return Err(SendError::Receiver(String::from_utf8_lossy(&packet.data).into_owned()));
@@ -131,14 +136,16 @@ impl Sender {
                 return Err(SendError::NotUtf8(self.root.join(OsStr::from_bytes(&entry.path))));
             }
             let has_contents = stat::has_contents(entry.mode);
-            let known =
-                self.paths.lock().unwrap_or_else(PoisonError::into_inner).push(&entry.path, has_contents);
-            if !known {
+            if !self.paths().push(&entry.path, has_contents) {
                 return Err(SendError::TooMany);
             }
             self.tell(Packet::stat(entry))?;
         }
         self.tell(Packet::end_of_stats())
+    }
+
+    fn paths(&self) -> MutexGuard<'_, Paths> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send_contents(&self, id: u32, path: &[u8]) -> Result<(), SendError> {

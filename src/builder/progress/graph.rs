@@ -111,7 +111,8 @@ impl Graph {
         step.started = vertex.started.or(step.started);
         step.completed = vertex.completed;
         step.cached |= vertex.cached;
-        step.error = printable(&vertex.error);
+        // On one line, wherever that is shown.
+        step.error = printable(&vertex.error.lines().collect::<Vec<_>>().join(" "));
         step
     }
 

@@ -40,8 +40,10 @@ use by_hand::ByHand;
 use content::Contents;
 use files::Files;
 
-/// Windows large enough that the daemon never waits for us to allow it more.
-pub(crate) const WINDOW: u32 = 8 * 1024 * 1024;
+/// What a call may send before it is read. h2 counts 256 bytes for each of its smaller messages, and ends the connection where
+/// they come to half the window of the whole: one call alone never gets there, even with messages of a few bytes.
+const CALL_WINDOW: u32 = 1024 * 1024;
+const SESSION_WINDOW: u32 = 64 * CALL_WINDOW;
 
 /// What the session serves, as `/service/method`. The daemon does not ask for what is not named here.
 const METHODS: [&str; 15] = [
@@ -101,8 +103,8 @@ impl Session {
         // One connection and none after it: the server ends with it.
         let connection = futures::stream::iter([Ok::<_, std::io::Error>(stream)]);
         Server::builder()
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(CALL_WINDOW)
+            .initial_connection_window_size(SESSION_WINDOW)
             .add_service(HealthServer::new(health::Alive))
             .add_service(ByHand(Files(Arc::new(self.directories))))
             .add_service(AuthServer::new(auth::Keys(self.credentials)))
@@ -133,6 +135,16 @@ pub(crate) fn shared_key(context: &Path, node: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::{Duration, Instant};
+
+    use bollard_buildkit_proto::fsutil::types::Packet;
+    use bollard_buildkit_proto::fsutil::types::packet::PacketType;
+    use bollard_buildkit_proto::moby::filesync::v1::file_sync_client::FileSyncClient;
+    use futures::StreamExt;
+    use tokio_stream::wrappers::UnboundedReceiverStream;
+    use tonic::transport::{Channel, Endpoint};
+
     use super::*;
 
     #[test]
@@ -144,22 +156,87 @@ mod tests {
         assert!(key.starts_with("prjectx:") && key.is_ascii(), "{key}");
     }
 
-    #[test]
-    fn the_headers_name_the_session_and_every_method() {
-        let session = Session {
+    fn session(directories: Directories) -> Session {
+        Session {
             id: "the-id".to_owned(),
             shared_key: "key".to_owned(),
-            directories: Directories::new(),
+            directories,
             credentials: Credentials::none(),
             secrets: Vec::new(),
             agents: Agents::default(),
             upload: Upload::of(None),
             results: Results::to(Vec::new()),
             layouts: Layouts::new(),
-        };
-        let headers = session.headers();
+        }
+    }
+
+    #[test]
+    fn the_headers_name_the_session_and_every_method() {
+        let headers = session(Directories::new()).headers();
         assert_eq!(headers.get("x-docker-expose-session-uuid").unwrap(), "the-id");
         assert_eq!(headers.get("x-docker-expose-session-sharedkey").unwrap(), "key");
         assert_eq!(headers.get_all("x-docker-expose-session-grpc-method").iter().count(), METHODS.len());
+    }
+
+    /// A client of this session, as the daemon is one.
+    async fn daemon(session: Session) -> Channel {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        tokio::spawn(session.serve(near));
+        let mut far = Some(far);
+        let connector = tower::service_fn(move |_: tonic::transport::Uri| {
+            let far = far.take().map(hyper_util::rt::TokioIo::new);
+            async move { far.ok_or_else(|| std::io::Error::other("there is one connection only")) }
+        });
+        let endpoint = Endpoint::from_static("http://session").initial_stream_window_size(65_535);
+        endpoint.connect_with_connector(connector).await.unwrap()
+    }
+
+    /// More small messages than h2 holds of a connection before it takes them for an attack.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_daemon_may_ask_for_very_many_files_before_it_reads_one() {
+        const FILES: u32 = 20_000;
+        let tree = tempfile::tempdir().unwrap();
+        for number in 0..FILES {
+            std::fs::write(tree.path().join(number.to_string()), "x").unwrap();
+        }
+        let channel =
+            daemon(session([("context".to_owned(), Arc::from(tree.path()))].into_iter().collect())).await;
+        let (ask, asked) = tokio::sync::mpsc::unbounded_channel::<Packet>();
+        let gone = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&gone);
+        let asked = UnboundedReceiverStream::new(asked).then(move |packet| {
+            count.fetch_add(1, Ordering::Relaxed);
+            // So that each is in a frame of its own.
+            async {
+                tokio::task::yield_now().await;
+                packet
+            }
+        });
+        let mut request = tonic::Request::new(asked);
+        request.metadata_mut().insert("dir-name", "context".parse().unwrap());
+        let packets = FileSyncClient::new(channel).diff_copy(request).await.unwrap();
+        let mut packets = packets.into_inner();
+        let mut told = 0;
+        while packets.message().await.unwrap().unwrap().stat.is_some() {
+            told += 1;
+        }
+        assert_eq!(told, FILES);
+        let kind = |kind: PacketType| Packet { r#type: kind.into(), ..Packet::default() };
+        for id in 0..FILES {
+            ask.send(Packet { id, ..kind(PacketType::PacketReq) }).unwrap();
+        }
+        let begun = Instant::now();
+        while gone.load(Ordering::Relaxed) < FILES {
+            assert!(begun.elapsed() < Duration::from_secs(120), "the session took {gone:?} of {FILES}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let mut whole = 0;
+        while whole < FILES {
+            let packet = packets.message().await.unwrap().unwrap();
+            assert_eq!(packet.r#type(), PacketType::PacketData, "{packet:?}");
+            whole += u32::from(packet.data.is_empty());
+        }
+        ask.send(kind(PacketType::PacketFin)).unwrap();
+        assert_eq!(packets.message().await.unwrap().unwrap().r#type(), PacketType::PacketFin);
     }
 }
