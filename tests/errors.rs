@@ -35,7 +35,7 @@ fn arguments_that_cannot_be_meant() {
     }
     let instance = Instance::prepared("usage");
     instance.mvm(&["run", "--rm", "Busybox"]).refused(2, "\"Busybox\" is not the name of an image");
-    instance.mvm(&["run", "--platform", "linux", "busybox"]).refused(2, "\"linux\" is not a platform");
+    instance.mvm(&["run", "--platform", "lunix", "busybox"]).refused(2, "\"lunix\" is not a platform");
     instance.mvm(&["run", "-p", "80", "busybox"]).refused(2, "\"80\" is not a port to publish");
     instance.mvm(&["run", "--privileged", "busybox"]).refused(2, "unexpected argument '--privileged'");
     instance.mvm(&["up", "No_Name"]).refused(2, "No_Name");

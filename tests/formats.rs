@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::{Instance, MVM, eventually, layout, layout_with, rig_files, run, skipped, start, unpacked};
+use support::{
+    Instance, MVM, behind, eventually, layout, layout_with, rig_files, run, skipped, start, unpacked,
+};
 use tempfile::TempDir;
 
 /// What its one step prints, once it runs.
@@ -114,19 +116,6 @@ const ANOTHER: [&str; 10] = [
     "umask 077; exec \"$@\"",
     "sh",
 ];
-
-/// A command behind the words of another program, which runs it.
-fn behind(words: &[&str], inner: &Command) -> Command {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
 
 /// Runs a machine that ends itself; one that hangs is ended after ten minutes, which is a failure.
 fn boots(machine: &Command) -> String {

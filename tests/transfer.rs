@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Instance, MVM, Outcome, Proxy, Registry, layout, run};
+use support::{Instance, Outcome, Proxy, Registry, behind, layout, run};
 use tempfile::TempDir;
 
 /// A machine that has nothing yet.
@@ -199,15 +199,11 @@ fn a_full_disk_is_named_and_left_as_it_was() {
     let (_registry, host, there) = pushed("greeter:1");
     let elsewhere = Host::new();
     let script = r#"mount -t tmpfs -o size=600k none "$0" && { "$@"; status=$?; find "$0" -path '*incoming/*'; exit $status; }"#;
-    let mut command = Command::new("unshare");
-    for (name, value) in elsewhere.command().get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.args(["--map-root-user", "--mount", "sh", "-c", script]).arg(elsewhere.data.path());
-    let outcome = run(command.arg(MVM).args(["image", "pull", &there]));
+    let mut pull = elsewhere.command();
+    pull.args(["image", "pull", &there]);
+    let data = elsewhere.data.path().to_str().unwrap();
+    let words = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, data];
+    let outcome = run(&mut behind(&words, &pull));
     outcome.refused(1, &format!("cannot keep a part of {there}: cannot write "));
     outcome.refused(1, "No space left on device");
     let layer = host.layer("greeter:1");

@@ -1,11 +1,10 @@
 //! What a client does before the builder hears of the first file: from its start to its first STAT. The builder is one that asks at
-//! once, so that nothing but the client is measured.
+//! once, so that nothing but the client is measured. buildx does not take such a builder for one.
 
 use std::fmt;
-use std::path::Path;
 use std::pin::Pin;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bollard_buildkit_proto::fsutil::types::Packet;
 use bollard_buildkit_proto::fsutil::types::packet::PacketType;
@@ -26,10 +25,11 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::report::Figure;
-use crate::support::{MVM, buildx, context, run};
+use crate::support::{MVM, context};
 
 const RUNS: usize = 21;
 const PIPE: usize = 64 * 1024;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -171,40 +171,24 @@ pub(crate) fn measure() -> Vec<Figure> {
     runtime.spawn(server.serve_with_incoming(UnixListenerStream::new(listener)));
     let endpoint = format!("unix://{}", socket.display());
 
-    let ours = || {
+    let mut milliseconds = || {
         let mut command = Command::new(MVM);
         command.arg("build").args(["--progress", "quiet"]).arg(directory.path());
         command.env("BUILDKIT_HOST", &endpoint).env("XDG_STATE_HOME", home.path());
         command.env_remove("MVM_INSTANCE").env_remove("MVM_BUILDER");
-        command
-    };
-    let buildx = |words: &[&str]| {
-        let mut command = buildx(Path::new("/nonexistent/docker.sock"));
-        command.env("BUILDX_CONFIG", home.path().join("buildx")).args(words);
-        command
-    };
-    run(&mut buildx(&["create", "--name", "curious", "--driver", "remote", &endpoint])).ok();
-    let path = directory.path().to_str().expect("the path is UTF-8").to_owned();
-    let theirs =
-        || buildx(&["build", "--builder", "curious", "--progress", "quiet", "-o", "type=cacheonly", &path]);
-
-    let mut milliseconds = |mut command: Command| {
         while sightings.try_recv().is_ok() {}
         let begin = Instant::now();
         let mut running = crate::support::start(&mut command);
-        let at = runtime.block_on(async {
-            tokio::time::timeout(std::time::Duration::from_secs(60), sightings.recv()).await
-        });
+        let at = runtime.block_on(async { tokio::time::timeout(PATIENCE, sightings.recv()).await });
         let Ok(Some(at)) = at else {
-            panic!("no STAT within a minute; the client runs: {}", running.is_running())
+            let how = if running.is_running() { "it runs".to_owned() } else { running.outcome().to_string() };
+            panic!("no STAT of the client within a minute: {how}")
         };
         // Dropped, it is killed.
         drop(running);
         at.duration_since(begin).as_secs_f64() * 1000.0
     };
-    milliseconds(ours());
-    milliseconds(theirs());
-    let (ours, theirs): (Vec<_>, Vec<_>) =
-        (0..RUNS).map(|_| (milliseconds(ours()), milliseconds(theirs()))).unzip();
-    vec![Figure::new("cli-overhead", "ms", &ours).against("docker buildx", &theirs)]
+    milliseconds();
+    let ours: Vec<_> = (0..RUNS).map(|_| milliseconds()).collect();
+    vec![Figure::new("cli-overhead", "ms", &ours)]
 }

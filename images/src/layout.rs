@@ -107,7 +107,8 @@ impl Layout {
         Ok(self.index()?.manifests().iter().find(|each| each.digest() == digest).cloned())
     }
 
-    /// Gives a name to something, which takes it over from what had it before; the descriptor as the index has it then.
+    /// Gives a name to something, which takes it over from what had it before; the descriptor as the index has it then. As in
+    /// BuildKit's layouts, where a name is a tag, images whose whole names differ may have the same.
     pub fn tag(&self, name: &str, mut descriptor: Descriptor) -> Result<Descriptor, LayoutError> {
         let mut annotations = descriptor.annotations().clone().unwrap_or_default();
         annotations.insert(ANNOTATION_REF_NAME.to_owned(), name.to_owned());
@@ -115,7 +116,9 @@ impl Layout {
         let descriptor = self.with_its_kind(descriptor)?;
         let mut index = self.index()?;
         let mut manifests = index.manifests().clone();
-        manifests.retain(|other| name_of(other) != Some(name));
+        let whole = |of: &Descriptor| of.annotations().as_ref()?.get(CONTAINERD_NAME).cloned();
+        let differ = |other: &Descriptor| whole(other).zip(whole(&descriptor)).is_some_and(|(a, b)| a != b);
+        manifests.retain(|other| name_of(other) != Some(name) || differ(other));
         manifests.push(descriptor.clone());
         manifests.sort_by_key(|each| name_of(each).map(str::to_owned));
         index.set_manifests(manifests);
@@ -309,5 +312,30 @@ impl<R: Read> Read for Verified<R> {
             }
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_thing_s_and_a_tag_that_of_images_with_other_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::open(directory.path()).unwrap();
+        let content = |text: &str, whole: Option<&str>| {
+            let mut content = layout.add_bytes("a/b", text.as_bytes()).unwrap();
+            content
+                .set_annotations(whole.map(|whole| [(CONTAINERD_NAME.to_owned(), whole.to_owned())].into()));
+            content
+        };
+        for (text, whole) in [("old", Some("h/a:1")), ("new", Some("h/a:1")), ("other", Some("h/b:1"))] {
+            layout.tag("1", content(text, whole)).unwrap();
+        }
+        let all = layout.index().unwrap().manifests().clone();
+        let digests: Vec<_> = all.iter().map(|each| each.digest().to_string()).collect();
+        assert_eq!(digests, ["new", "other"].map(|text| content(text, None).digest().to_string()));
+        layout.tag("1", content("plain", None)).unwrap();
+        assert_eq!(layout.index().unwrap().manifests().len(), 1, "one without a whole name is the only one");
     }
 }

@@ -179,7 +179,8 @@ fn registry_trouble(message: &str) -> Option<&'static str> {
         ["EOF", "connection reset by peer", "broken pipe", "use of closed network connection"];
     const ABSENT: [&str; 2] = ["connection refused", "no such host"];
     let has = |words: &&str| message.contains(*words);
-    let status = message.split_once("unexpected status from").map_or("", |(_, status)| status);
+    // "unexpected status from PUT request to ..." of pushes, "unexpected status code ..." of pulls.
+    let status = message.split_once("unexpected status ").map_or("", |(_, status)| status);
     if status.contains(": 429 ") {
         Some(
             "the registry is asked too often; try again later, or with a login (`docker login`), which is often allowed more",
@@ -318,6 +319,10 @@ mod tests {
                 "trouble of its own",
             ),
             ("unexpected status from POST request to http://h/x: 429 Too Many Requests", "asked too often"),
+            (
+                "httpReadSeeker: failed open: unexpected status code https://h/x: 429 Too Many Requests - Server message: toomanyrequests: x",
+                "asked too often",
+            ),
             ("failed to do request: Put \"http://h/x\": EOF", "broke off"),
             (
                 "failed to do request: Head \"http://h/x\": dial tcp h: connect: connection refused",

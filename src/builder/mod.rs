@@ -43,7 +43,7 @@ pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, Platforms};
 pub use request::{
-    Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, DockerfileAt, Host,
+    Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, DockerfileAt, Entitlement, Host,
     LONGEST_DOCKERFILE, NamedContext, Network, NoCache, Output, Secret, SecretError, ShareError, Source,
     SourceError, Ssh, Steps, Store, Ulimit,
 };

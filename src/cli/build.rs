@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use super::child::{Ends, ended_by};
 use super::nodes::{self, Nodes};
 use super::output::print_line;
 use super::{Context, Failure};
@@ -38,6 +40,13 @@ struct ResultFileError {
 )]
 struct NoDocker(String);
 
+/// Nobody joins what each node keeps for itself.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--iidfile is for the id of one image, and each node keeps one of its own; push it, or build for one platform"
+)]
+struct NotOne;
+
 /// The Dockerfile's own frontend, or an old one.
 #[derive(Debug, thiserror::Error)]
 #[error("the frontend that this Dockerfile is for does not answer that")]
@@ -51,7 +60,7 @@ struct Work<'a> {
 
 /// Builds with the builder that is meant.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    // What cannot be meant is said before anybody is asked for anything.
+    // What cannot be meant is said before a builder is asked for anything.
     let build = args.build(args.downloaded().await?.as_deref())?;
     let nodes = Nodes::of(context, &args.builder)?;
     let machine = builder::node_id(&context.home.state)?;
@@ -59,6 +68,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let without_docker = |work: &&Work<'_>| nodes::store(work.node) == Store::Worker;
     if let Some(work) = works.iter().find(without_docker).filter(|_| build.needs_docker()) {
         return Err(Failure::usage(NoDocker(work.node.address.to_string())));
+    }
+    if works.len() > 1 && args.iidfile.is_some() && !build.is_pushed() {
+        return Err(Failure::usage(NotOne));
     }
     let ports = LoopbackPorts::of(&build);
     let is_ours = works.iter().any(|work| nodes.paths(work.node).is_some());
@@ -168,11 +180,9 @@ impl Shares {
 
 /// Builds, prints the digest to stdout, and everything else to stderr.
 async fn run_with(args: &Args, build: &Build, shares: Shares, platforms: &Platforms) -> Result<(), Failure> {
+    let (mut ends, told) = (Ends::listen()?, OnceLock::new());
     let cancel = async {
-        // Without a handler Ctrl-C would end the process: that is an end too.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        let _ = told.set(ends.next().await);
     };
     if let Some(path) = &args.iidfile {
         // One of an earlier build would be taken for this one's.
@@ -189,7 +199,7 @@ async fn run_with(args: &Args, build: &Build, shares: Shares, platforms: &Platfo
     }
     let outcome = result.map_err(|error| match error.cause() {
         BuildError::Endpoint(_) | BuildError::Lost(_) => Failure::no_machine(error),
-        BuildError::Cancelled => Failure::Interrupted,
+        BuildError::Cancelled => told.get().map_or(Failure::Interrupted, |signal| ended_by(*signal)),
         BuildError::Attach(_) | BuildError::Together(TogetherError::Share(_)) => Failure::usage(error),
         _ => Failure::from(error),
     })?;

@@ -1,6 +1,6 @@
 //! A program that runs for the user, with the signals that are meant for it.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,25 +12,35 @@ use crate::terminal;
 
 /// Takes over from the system what asks this process to end, from its making on.
 #[derive(Debug)]
-pub(super) struct Ends([(Signal, unix::Signal); 3]);
+pub(super) struct Ends {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    /// Where there is a terminal that may go: without one it may be that nobody is to hear it (`nohup`).
+    hang_up: Option<unix::Signal>,
+}
 
 impl Ends {
     pub(super) fn listen() -> io::Result<Self> {
-        let listen = |signal, kind| Ok::<_, io::Error>((signal, unix::signal(kind)?));
-        Ok(Self([
-            listen(Signal::INT, SignalKind::interrupt())?,
-            listen(Signal::TERM, SignalKind::terminate())?,
-            listen(Signal::HUP, SignalKind::hangup())?,
-        ]))
+        let on_terminal = io::stderr().is_terminal();
+        Ok(Self {
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+            hang_up: on_terminal.then(|| unix::signal(SignalKind::hangup())).transpose()?,
+        })
     }
 
     /// The next one. May be dropped at any time; no signal is lost by it.
     pub(super) async fn next(&mut self) -> Signal {
-        let [(first, interrupt), (second, terminate), (third, hang_up)] = &mut self.0;
+        let hung_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = interrupt.recv() => *first,
-            _ = terminate.recv() => *second,
-            _ = hang_up.recv() => *third,
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = hung_up => Signal::HUP,
         }
     }
 }

@@ -204,7 +204,13 @@ impl Job<'_> {
         let mut keeper = self.keeper().await?;
         report.builds = keeper.history().await?;
         report.builds.retain(|past| !known.contains(&past.id));
-        report.checked = self.checked(&report.builds).await?;
+        (report.checked, report.unchecked) = self.checked(&report.builds).await?;
+        if !report.unchecked.is_empty() {
+            let names = report.unchecked.join(", ");
+            eprintln!(
+                "note: the builder has no image of {names} (any more), so nobody looked for its layers"
+            );
+        }
         if let Some(directory) = &self.args.cache {
             let kept = self.keep(keeper, directory).await;
             report.kept = match &kept {
@@ -219,9 +225,14 @@ impl Job<'_> {
         if missing.is_empty() { Ok(()) } else { Err(Error::NotWhole(missing.join(", "))) }
     }
 
-    /// Whether each platform of each image that the builds made is whole in the builder, and so in its cache.
-    async fn checked(self, builds: &[Past]) -> Result<Vec<Checked>, docker::Error> {
+    /// Whether each platform of each image that the builds made is whole in the builder, and so in its cache; and the builds of
+    /// which it has no image.
+    async fn checked(self, builds: &[Past]) -> Result<(Vec<Checked>, Vec<String>), docker::Error> {
         let images = docker::Builder::connect(&self.paths.docker_socket()).await?.images().await?;
+        let is_there = |digest: &String| images.iter().any(|image| image.digest == *digest);
+        let unchecked =
+            builds.iter().filter(|past| past.digest.as_ref().is_some_and(|digest| !is_there(digest)));
+        let unchecked = unchecked.map(|past| past.name.clone()).collect();
         let made = |digest: &str| builds.iter().any(|past| past.digest.as_deref() == Some(digest));
         let images = images.into_iter().filter(|image| made(&image.digest));
         let of_image = images.flat_map(|image| {
@@ -229,7 +240,7 @@ impl Job<'_> {
             let checked = move |(platform, is_whole)| Checked { image: name.clone(), platform, is_whole };
             image.platforms.into_iter().map(checked)
         });
-        Ok(of_image.collect())
+        Ok((of_image.collect(), unchecked))
     }
 
     /// Takes from the cache what is too much, stops the machine, and keeps its disk.

@@ -63,6 +63,12 @@ impl Platform {
     }
 }
 
+/// Those that may stand for themselves, as `docker buildx build` has it.
+const ARCHITECTURES: [&str; 12] = [
+    "amd64", "x86_64", "arm64", "aarch64", "arm", "armhf", "armel", "386", "i386", "ppc64le", "s390x",
+    "riscv64",
+];
+
 impl FromStr for Platform {
     type Err = InvalidPlatform;
 
@@ -78,6 +84,11 @@ impl FromStr for Platform {
             return Err(invalid());
         }
         match parts.as_slice() {
+            // That of this host, but for the kernel, which is Linux in every builder.
+            ["local" | "linux"] => Ok(Self::new("linux", std::env::consts::ARCH, "")),
+            [architecture] if ARCHITECTURES.contains(architecture) => {
+                Ok(Self::new("linux", architecture, ""))
+            }
             [os, architecture] => Ok(Self::new(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
             _ => Err(invalid()),
@@ -116,14 +127,17 @@ mod tests {
             ("linux/arm/v6", "linux/arm/v6"),
             ("linux/i686", "linux/386"),
             ("linux/riscv64", "linux/riscv64"),
+            ("arm64", "linux/arm64"),
+            ("armhf", "linux/arm/v7"),
         ] {
             assert_eq!(normal(written), expected, "{written}");
         }
+        assert_eq!(normal("local"), normal(&format!("linux/{}", std::env::consts::ARCH)));
     }
 
     #[test]
     fn others_are_refused_with_an_example() {
-        for text in ["", "linux", "linux/", "linux/foo bar", "a/b/c/d", "linux/arm/"] {
+        for text in ["", "lunix", "linux/", "linux/foo bar", "a/b/c/d", "linux/arm/"] {
             let error = text.parse::<Platform>().unwrap_err().to_string();
             assert_eq!(
                 error,

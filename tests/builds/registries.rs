@@ -5,13 +5,22 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Act, Troubled, WithTokens, Workbench, context, layout_with, run, skipped, steps};
+use crate::support::{
+    Act, Request, Troubled, WithTokens, Workbench, context, layout_with, run, skipped, steps,
+};
 
 /// Whether the builder still works at something, as its history says.
 fn works(bench: &Workbench) -> bool {
     let builds = bench.instance.mvm(&["history", "ls", "--json"]).ok();
     let builds: Value = serde_json::from_str(&builds).unwrap();
     builds.as_array().unwrap().iter().any(|build| build["status"] == "running")
+}
+
+/// More than this is a layer's: no configuration and no manifest is as long.
+const LONG: u64 = 1_000_000;
+
+fn puts_a_layer(request: &Request) -> bool {
+    request.method() == "PUT" && request.length() > LONG
 }
 
 #[test]
@@ -21,15 +30,20 @@ fn trouble_that_passes_is_waited_out() {
     }
     let bench = Workbench::open();
     let registry = Troubled::before(&bench.registry);
-    let directory = bench.context("RUN head -c 3000000 /dev/urandom > /large\n", &[]);
-    for (name, method, trouble, times) in [
-        ("slow", "POST", Act::Wait(Duration::from_secs(2)), 2),
-        ("slow-in-answering", "PUT", Act::Wait(Duration::from_secs(5)), 2),
-        ("too-often", "POST", Act::Answer("429 Too Many Requests", String::new()), 1),
-        ("broken", "PUT", Act::Answer("500 Internal Server Error", String::new()), 1),
-        ("breaking-off", "PUT", Act::Break(100_000), 1),
+    let trouble = |status| Act::Answer(status, String::new());
+    let begins = |request: &Request| request.method() == "POST";
+    let asks = |request: &Request| request.method() == "HEAD";
+    for (name, act, times, chosen) in [
+        ("slow", Act::Wait(Duration::from_secs(2)), 2, begins as fn(&Request) -> bool),
+        ("slow-in-taking", Act::Wait(Duration::from_secs(5)), 1, puts_a_layer),
+        ("too-busy", trouble("503 Service Unavailable"), 1, asks),
+        ("too-often", trouble("429 Too Many Requests"), 1, begins),
+        ("broken", trouble("500 Internal Server Error"), 1, puts_a_layer),
+        ("breaking-off", Act::Break(LONG), 1, puts_a_layer),
     ] {
-        registry.begin(method, trouble, times);
+        // A layer that the registry has not had.
+        let directory = bench.context(&format!("RUN head -c 3000000 /dev/urandom > /{name}\n"), &[]);
+        registry.begin(act, times, chosen);
         let image = registry.image(&format!("{name}:1"));
         let outcome = bench.build(&["-t", &image, "--push"], &directory);
         assert_eq!(registry.end(), times, "{name}: {outcome}");
@@ -38,22 +52,40 @@ fn trouble_that_passes_is_waited_out() {
     }
 }
 
+/// An image that the builder has never had: its name in the registry, and its layer's digest.
+fn far(bench: &Workbench) -> (&'static str, String) {
+    let noise: Vec<u8> =
+        (0..500_000_u32).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let layout = layout_with("test/far:1", &json!({}), &[("noise", &noise)]);
+    bench.instance.mvm(&["image", "import", layout.path().to_str().unwrap()]).ok();
+    bench.instance.mvm(&["image", "push", "test/far:1", &bench.registry.image("far:1")]).ok();
+    let image: Value =
+        serde_json::from_str(&bench.instance.mvm(&["image", "inspect", "test/far:1"]).ok()).unwrap();
+    ("far:1", image["manifest"]["layers"][0]["digest"].as_str().unwrap().to_owned())
+}
+
 #[test]
-fn a_base_image_that_breaks_off_is_gone_on_with() {
+fn a_base_image_comes_although_its_registry_breaks_off_and_not_if_it_has_trouble() {
     if skipped("build-registries") {
         return;
     }
     let bench = Workbench::open();
     let registry = Troubled::before(&bench.registry);
-    // One that the builder has never had.
-    let noise: Vec<u8> = (0..2_000_000_u32).map(|number| (number.wrapping_mul(number) >> 7) as u8).collect();
-    let layout = layout_with("test/far:1", &json!({}), &[("noise", &noise)]);
-    bench.instance.mvm(&["image", "import", layout.path().to_str().unwrap()]).ok();
-    bench.instance.mvm(&["image", "push", "test/far:1", &bench.registry.image("far:1")]).ok();
+    let (name, layer) = far(bench);
+    let gets = move |request: &Request| request.method() == "GET" && request.path().ends_with(&layer);
     let step = r#"["/bin/busybox", "sh", "-c", "test $(/bin/busybox wc -c < /noise) = 2000000"]"#;
-    let dockerfile = format!("FROM {}\nRUN {step}\n", registry.image("far:1"));
+    let dockerfile = format!("FROM {}\nRUN {step}\n", registry.image(name));
     let directory = context(&[("Dockerfile", &dockerfile)]);
-    registry.begin("GET", Act::Break(300_000), 2);
+    for (status, remedy) in
+        [("429 Too Many Requests", "asked too often"), ("502 Bad Gateway", "trouble of its own")]
+    {
+        registry.begin(Act::Answer(status, String::new()), usize::MAX, gets.clone());
+        let outcome = bench.build(&[], &directory);
+        assert_ne!(registry.end(), 0, "{outcome}");
+        outcome.refused(1, status);
+        outcome.refused(1, remedy);
+    }
+    registry.begin(Act::Break(LONG), 2, gets);
     let outcome = bench.build(&[], &directory);
     assert_eq!(registry.end(), 2, "{outcome}");
     outcome.ok();
@@ -68,23 +100,21 @@ fn trouble_that_stays_ends_the_build_and_says_what_it_was() {
     let registry = Troubled::before(&bench.registry);
     let image = registry.image("never:1");
     let directory = bench.context("RUN head -c 3000000 /dev/urandom > /larger\n", &[]);
-    for (method, trouble, said, remedy) in [
+    let trouble = |status| Act::Answer(status, String::new());
+    let puts = |request: &Request| request.method() == "PUT";
+    let begins = |request: &Request| request.method() == "POST";
+    for (act, chosen, said, remedy) in [
         (
-            "PUT",
-            Act::Answer("500 Internal Server Error", String::new()),
+            trouble("500 Internal Server Error"),
+            puts as fn(&Request) -> bool,
             "500 Internal Server Error",
-            "the registry",
+            "trouble of its own",
         ),
-        (
-            "POST",
-            Act::Answer("429 Too Many Requests", String::new()),
-            "429 Too Many Requests",
-            "the registry",
-        ),
-        ("POST", Act::Answer("403 Forbidden", String::new()), "403 Forbidden", "`docker login`"),
-        ("PUT", Act::Break(100_000), "failed to do request", "broke off"),
+        (trouble("429 Too Many Requests"), begins, "429 Too Many Requests", "asked too often"),
+        (trouble("403 Forbidden"), begins, "403 Forbidden", "`docker login`"),
+        (Act::Break(LONG), puts_a_layer, "failed to do request", "broke off"),
     ] {
-        registry.begin(method, trouble, usize::MAX);
+        registry.begin(act, usize::MAX, chosen);
         let outcome = bench.build(&["-t", &image, "--push"], &directory);
         assert_ne!(registry.end(), 0, "{outcome}");
         outcome.refused(1, said);

@@ -104,6 +104,19 @@ impl Drop for Running {
     }
 }
 
+/// A command behind the words of another program, which runs it.
+pub fn behind(words: &[&str], inner: &Command) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// Runs a program to its end.
 #[track_caller]
 pub fn run(command: &mut Command) -> Outcome {

@@ -61,6 +61,13 @@ impl Request {
         self.0.split(' ').nth(1).unwrap_or_default()
     }
 
+    /// How many bytes its body has.
+    pub fn length(&self) -> u64 {
+        let mut headers = self.0.lines().filter_map(|line| line.split_once(": "));
+        let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+    }
+
     pub fn has(&self, header: &str) -> bool {
         self.0.lines().any(|line| line.eq_ignore_ascii_case(header))
     }

@@ -1,15 +1,17 @@
 //! A registry in trouble.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use super::Registry;
-use super::front::{Act, Front};
+use super::front::{Act, Front, Request};
 
-/// What happens to requests of one method.
-#[derive(Debug)]
+type Chosen = Box<dyn Fn(&Request) -> bool + Send>;
+
+/// What happens to some requests.
 struct Trouble {
-    method: &'static str,
+    chosen: Chosen,
     act: Act,
     /// How many requests more have it.
     left: usize,
@@ -18,10 +20,15 @@ struct Trouble {
 }
 
 /// Stands before a registry that is well.
-#[derive(Debug)]
 pub struct Troubled {
     port: u16,
     trouble: Arc<Mutex<Trouble>>,
+}
+
+impl fmt::Debug for Troubled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Troubled").field("port", &self.port).finish_non_exhaustive()
+    }
 }
 
 impl Troubled {
@@ -29,9 +36,10 @@ impl Troubled {
     pub fn before(registry: &Registry) -> Self {
         let front = Front::open();
         let port = front.port;
-        let trouble = Arc::new(Mutex::new(Trouble { method: "", act: Act::Pass, left: 0, had: 0 }));
+        let trouble = Trouble { chosen: Box::new(|_| false), act: Act::Pass, left: 0, had: 0 };
+        let trouble = Arc::new(Mutex::new(trouble));
         let shared = Arc::clone(&trouble);
-        front.pass_to(registry.port, move |request| shared.lock().unwrap().of(request.method()));
+        front.pass_to(registry.port, move |request| shared.lock().unwrap().of(request));
         Self { port, trouble }
     }
 
@@ -39,9 +47,9 @@ impl Troubled {
         format!("{}:{}/{name}", Ipv4Addr::LOCALHOST, self.port)
     }
 
-    /// This happens to the next so many requests of this method.
-    pub fn begin(&self, method: &'static str, act: Act, left: usize) {
-        *self.trouble.lock().unwrap() = Trouble { method, act, left, had: 0 };
+    /// This happens to the next so many of these requests.
+    pub fn begin(&self, act: Act, left: usize, chosen: impl Fn(&Request) -> bool + Send + 'static) {
+        *self.trouble.lock().unwrap() = Trouble { chosen: Box::new(chosen), act, left, had: 0 };
     }
 
     /// How many requests it has happened to since; it happens to none any more.
@@ -53,8 +61,8 @@ impl Troubled {
 }
 
 impl Trouble {
-    fn of(&mut self, method: &str) -> Act {
-        if method != self.method || self.left == 0 {
+    fn of(&mut self, request: &Request) -> Act {
+        if self.left == 0 || !(self.chosen)(request) {
             return Act::Pass;
         }
         (self.left, self.had) = (self.left - 1, self.had + 1);

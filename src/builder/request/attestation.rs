@@ -3,6 +3,8 @@
 
 use std::str::FromStr;
 
+use super::fields::truth;
+
 /// What can be attested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attested {
@@ -75,9 +77,16 @@ impl FromStr for Attestation {
         let kind = kind.ok_or_else(|| format!("{text:?} has no type; write type=provenance or type=sbom"))?;
         let unknown = || format!("nothing of the type {kind:?} is attested; there are provenance and sbom");
         let kind = Attested::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(unknown)?;
-        let is_disabled = parts.contains(&"disabled=true") || parts.contains(&"disabled");
-        let about = |part: &&str| !part.starts_with("type=") && !part.starts_with("disabled");
-        kind.of((!is_disabled).then(|| parts.into_iter().filter(about).collect()))
+        let mut is_disabled = false;
+        let mut attributes = Vec::new();
+        for part in parts {
+            match part.split_once('=').unwrap_or((part, "true")) {
+                ("type", _) => {}
+                ("disabled", value) => is_disabled = truth(value)?,
+                _ => attributes.push(part),
+            }
+        }
+        kind.of((!is_disabled).then_some(attributes))
     }
 }
 
@@ -102,7 +111,10 @@ mod tests {
         let attest = |text: &str| text.parse::<Attestation>();
         assert_eq!(attest("type=sbom"), Attested::Sbom.with("true"));
         assert_eq!(attest("mode=max,type=provenance"), Attested::Provenance.with("mode=max"));
-        assert_eq!(attest("type=provenance,disabled=true"), Attested::Provenance.with("false"));
+        for disabled in ["disabled=true", "disabled", "disabled=1"] {
+            assert_eq!(attest(&format!("type=provenance,{disabled}")), Attested::Provenance.with("false"));
+        }
+        assert_eq!(attest("type=provenance,disabled=0"), Attested::Provenance.with("true"));
     }
 
     #[test]
@@ -118,6 +130,7 @@ mod tests {
                 "provenance has no \"made\"; it has mode, version, inline-only,",
             ),
             (Attested::Sbom.with("=x"), "\"=x\" is nothing that sbom is made with"),
+            ("type=sbom,disabled=no".parse(), "\"no\" is neither true nor false"),
             ("sbom".parse(), "\"sbom\" has no type; write type=provenance or type=sbom"),
             ("type=slsa".parse(), "nothing of the type \"slsa\" is attested; there are provenance and sbom"),
         ] {

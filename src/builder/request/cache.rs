@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bollard_buildkit_proto::moby::buildkit::v1::CacheOptionsEntry;
 
-use super::fields::fields;
+use super::fields::{fields, truth};
 use crate::registry::ImageRef;
 
 /// One place.
@@ -47,6 +47,13 @@ impl Cache {
     /// `--cache-to`: `type=registry|local|inline|gha,KEY=VALUE...`, or the name of an image.
     pub fn to(text: &str) -> Result<Self, String> {
         Self::parse(text, Way::To, |name| std::env::var(name).ok())
+    }
+
+    /// One in the image, which people have asked for by an argument since before there was `--cache-to`.
+    pub fn of_arguments(arguments: &BTreeMap<String, String>) -> Option<Self> {
+        let is_wanted = truth(arguments.get("BUILDKIT_INLINE_CACHE")?).unwrap_or(false);
+        let kind = is_wanted.then(|| "inline".to_owned())?;
+        Some(Self { kind, attributes: BTreeMap::new(), reference: None, local: None })
     }
 
     /// The image that is read or written.
@@ -194,6 +201,13 @@ mod tests {
         assert_eq!(Cache::from("type=local,src=d").unwrap().local, local("latest"));
         assert_eq!(Cache::to("type=local,dest=d,tag=x").unwrap().local, local("x"));
         assert_eq!(Cache::to("type=inline").unwrap().kind, "inline");
+        let argument = |word: &str| [("BUILDKIT_INLINE_CACHE".to_owned(), word.to_owned())].into();
+        assert_eq!(Cache::of_arguments(&argument("1")), Cache::to("type=inline").ok());
+        assert!(
+            [argument("0"), argument("x"), BTreeMap::new()]
+                .iter()
+                .all(|of| Cache::of_arguments(of).is_none())
+        );
     }
 
     #[test]

@@ -20,6 +20,15 @@ pub(super) fn fields(text: &str) -> Result<Fields, String> {
     Ok(record.iter().map(pair).collect())
 }
 
+/// A word that says yes or no, as Go reads one (`strconv.ParseBool`).
+pub(in crate::builder) fn truth(word: &str) -> Result<bool, String> {
+    match word {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(format!("{word:?} is neither true nor false")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +39,12 @@ mod tests {
         let found: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
         let wanted = [("type", Some("local")), ("dest", Some("a=b")), ("name", Some("x,y")), ("flag", None)];
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn yes_and_no() {
+        assert_eq!((truth("1"), truth("False")), (Ok(true), Ok(false)));
+        assert_eq!(truth("yes").unwrap_err(), "\"yes\" is neither true nor false");
     }
 
     #[test]

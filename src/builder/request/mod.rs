@@ -29,7 +29,7 @@ pub(super) use source::{Archive, Place};
 pub use source::{DockerfileAt, LONGEST_DOCKERFILE, NamedContext, Source, SourceError};
 pub(super) use ssh::DEFAULT as DEFAULT_AGENT;
 pub use ssh::Ssh;
-pub use steps::{ByteSize, Host, Network, Steps, Ulimit};
+pub use steps::{ByteSize, Entitlement, Host, Network, Steps, Ulimit};
 
 use output::Kind;
 
@@ -42,7 +42,7 @@ pub struct Build {
     pub source: Source,
     pub names: Vec<ImageRef>,
     pub platforms: Vec<Platform>,
-    /// `None`: not set here, so the Dockerfile's default counts.
+    /// What is not among them has the Dockerfile's default.
     pub arguments: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: Vec<Annotation>,
@@ -125,7 +125,7 @@ impl Build {
             session: session.to_owned(),
             frontend: "dockerfile.v0".to_owned(),
             frontend_attrs,
-            entitlements: self.steps.entitlement().map(str::to_owned).into_iter().collect(),
+            entitlements: self.steps.entitlements(),
             // Left out, it crashes BuildKit before v0.22 (moby/buildkit issue 5922).
             cache: Some(CacheOptions {
                 exports: (0..).zip(&self.cache_to).map(|(number, cache)| cache.export(number)).collect(),
@@ -208,6 +208,11 @@ impl Build {
             .iter()
             .chain(self.outputs.iter().filter_map(|output| output.names.as_ref()).flatten())
             .collect()
+    }
+
+    /// Whether registries get the image.
+    pub fn is_pushed(&self) -> bool {
+        self.outputs().iter().any(Output::is_pushed)
     }
 
     /// Whether something has to be pushed that has no name.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::builder::export::Destination;
 use crate::registry::ImageRef;
 
-use super::fields::fields;
+use super::fields::{fields, truth};
 
 /// `type=TYPE[,KEY=VALUE...]`, a directory, or `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +120,13 @@ impl FromStr for Output {
                     let parsed: Result<_, _> = value.split(',').map(str::parse).collect();
                     names =
                         Some(parsed.map_err(|error: crate::registry::InvalidImageRef| error.to_string())?);
+                }
+                // In the spelling that everybody understands.
+                "push" => drop(attributes.insert(key, truth(&value)?.to_string())),
+                "context" => {
+                    return Err(format!(
+                        "{text:?}: the image goes to the builder's own daemon, and to no other; write dest=FILE, and load that there"
+                    ));
                 }
                 _ => drop(attributes.insert(key, value)),
             }

@@ -1,5 +1,5 @@
-//! How the steps of a build run: what `docker buildx build` says with `--network`, `--add-host`, `--shm-size`, `--ulimit` and
-//! `--cgroup-parent`, read as it reads them, and as attributes of BuildKit's `dockerfile.v0`.
+//! How the steps of a build run: what `docker buildx build` says with `--network`, `--allow`, `--add-host`, `--shm-size`, `--ulimit`
+//! and `--cgroup-parent`, read as it reads them, and as attributes of BuildKit's `dockerfile.v0`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,6 +9,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Steps {
     pub network: Network,
+    pub allowed: Vec<Entitlement>,
     pub hosts: Vec<Host>,
     pub shm_size: Option<ByteSize>,
     pub ulimits: Vec<Ulimit>,
@@ -67,10 +68,35 @@ const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
+/// What a step may do that a builder may refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entitlement(String);
+
+const NETWORK_HOST: &str = "network.host";
+/// BuildKit's, but for those that a bake file has (`fs`), which are the client's own.
+const ENTITLEMENTS: [&str; 3] = [NETWORK_HOST, "security.insecure", "device"];
+
+impl FromStr for Entitlement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.split_once('=').map_or(text, |(name, _)| name);
+        let is_known = ENTITLEMENTS.contains(&name) && (name == text || name == "device");
+        let unknown =
+            || format!("{text:?} is nothing that steps are allowed; there are {}", ENTITLEMENTS.join(", "));
+        if is_known { Ok(Self(text.to_owned())) } else { Err(unknown()) }
+    }
+}
+
 impl Steps {
-    /// The entitlement that a builder may refuse.
-    pub(super) fn entitlement(&self) -> Option<&'static str> {
-        (self.network == Network::Host).then_some("network.host")
+    /// What the steps may do, each once.
+    pub(super) fn entitlements(&self) -> Vec<String> {
+        let network = (self.network == Network::Host).then(|| NETWORK_HOST.to_owned());
+        let mut all: Vec<_> =
+            self.allowed.iter().map(|Entitlement(name)| name.clone()).chain(network).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     pub(super) fn attributes(&self) -> impl Iterator<Item = (&'static str, String)> {
@@ -201,6 +227,7 @@ mod tests {
             shm_size: Some("64m".parse().unwrap()),
             ulimits: ["nofile=1024:4096", "core=-1"].map(|limit| limit.parse().unwrap()).into(),
             cgroup_parent: Some("builds".to_owned()),
+            ..Steps::default()
         };
         let expected = [
             ("force-network-mode", "host"),
@@ -210,7 +237,11 @@ mod tests {
             ("cgroup-parent", "builds"),
         ];
         assert!(steps.attributes().eq(expected.map(|(key, value)| (key, value.to_owned()))));
-        assert_eq!(steps.entitlement(), Some("network.host"));
+        assert_eq!(steps.entitlements(), ["network.host"]);
+        let allowed =
+            ["security.insecure", "device=x", "network.host"].map(|what| what.parse().unwrap()).into();
+        let steps = Steps { allowed, ..steps };
+        assert_eq!(steps.entitlements(), ["device=x", "network.host", "security.insecure"]);
     }
 
     #[test]
@@ -241,6 +272,10 @@ mod tests {
             (
                 "h:host-gateway".parse::<Host>().unwrap_err(),
                 "the builder knows no host-gateway; give an address",
+            ),
+            (
+                "fs=/x".parse::<Entitlement>().unwrap_err(),
+                "\"fs=/x\" is nothing that steps are allowed; there are network.host, security.insecure, device",
             ),
             ("nofile".parse::<Ulimit>().unwrap_err(), "write NAME=SOFT or NAME=SOFT:HARD"),
             (

@@ -5,7 +5,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::{Failure, proxies};
-use crate::builder::{Annotation, Attestation, Attested, ByteSize, Host, Network, Steps, Ulimit};
+use crate::builder::{
+    Annotation, Attestation, Attested, ByteSize, Entitlement, Host, Network, Steps, Ulimit,
+};
 use crate::builder::{Build, Cache, Call, DockerfileAt, LONGEST_DOCKERFILE, NamedContext, NoCache, Output};
 use crate::builder::{Secret, Source, Ssh};
 use crate::cli::download;
@@ -15,6 +17,8 @@ use crate::registry::{ImageRef, Platform};
 
 /// The platforms to build for where none is given, as Docker's clients have it.
 const DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
+/// Says what a build may be made from, for buildx.
+const SOURCE_POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
 
 /// Build an image from a Dockerfile, for one platform or several
 ///
@@ -82,13 +86,11 @@ pub struct Args {
     /// type=image|registry|docker|oci|local|tar|cacheonly with what they need [default: type=image]
     #[arg(short, long = "output", value_name = "DIRECTORY | type=TYPE[,KEY=VALUE...]")]
     outputs: Vec<Output>,
-    /// Attach how the image was built; with a value, how much of it (mode=min, mode=max), or false for not
-    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", require_equals = true,
-          value_parser = |text: &str| Attested::Provenance.with(text))]
+    /// Attach how the image was built: true, false, or how much of it (mode=min, mode=max)
+    #[arg(long, value_name = "HOW", value_parser = |text: &str| Attested::Provenance.with(text))]
     provenance: Option<Attestation>,
-    /// Attach a list of what the image contains; with a value, what makes it (generator=IMAGE), or false for not
-    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", require_equals = true,
-          value_parser = |text: &str| Attested::Sbom.with(text))]
+    /// Attach a list of what the image contains: true, false, or what makes it (generator=IMAGE)
+    #[arg(long, value_name = "HOW", value_parser = |text: &str| Attested::Sbom.with(text))]
     sbom: Option<Attestation>,
     /// Attach what is said of the image: type=provenance or type=sbom, and how
     #[arg(long = "attest", value_name = "type=KIND[,KEY=VALUE...]")]
@@ -153,6 +155,9 @@ struct StepArgs {
     /// The network of the steps: default, none (nothing but themselves) or host (that of the builder's machine)
     #[arg(long, value_name = "MODE", default_value = "default")]
     network: Network,
+    /// Let steps that ask for it do what a builder may refuse: network.host, security.insecure, device[=NAME]
+    #[arg(long = "allow", value_name = "WHAT", value_delimiter = ',')]
+    allowed: Vec<Entitlement>,
     /// A line more in the steps' /etc/hosts
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     hosts: Vec<Host>,
@@ -177,6 +182,7 @@ impl StepArgs {
     fn steps(&self) -> Steps {
         Steps {
             network: self.network,
+            allowed: self.allowed.clone(),
             hosts: self.hosts.clone(),
             shm_size: self.shm_size,
             ulimits: self.ulimits.clone(),
@@ -201,8 +207,10 @@ pub(super) enum Style {
 pub(super) enum UsageError {
     #[error("--{flag} {value:?} has no key; write KEY=VALUE")]
     NoKey { flag: &'static str, value: String },
-    #[error("--label {0:?} has no value; write KEY=VALUE")]
-    NoValue(String),
+    #[error(
+        "{SOURCE_POLICY} is set, and mvm does not hold a build to such a policy; unset it, or build with docker buildx (`mvm context`)"
+    )]
+    SourcePolicy,
     #[error("what is pushed needs a name; give one with -t")]
     NothingToPush,
     #[error("standard output is a terminal, which an archive would spoil; write dest=FILE, or send it on")]
@@ -233,12 +241,15 @@ impl Args {
             (None, Some(path)) => DockerfileAt::Path(path),
             (None, None) => DockerfileAt::Usual,
         };
+        if std::env::var_os(SOURCE_POLICY).is_some_and(|path| !path.is_empty()) {
+            return Err(Failure::usage(UsageError::SourcePolicy));
+        }
         let source = Source::find(&self.context, dockerfile, self.contexts.clone(), std::io::stdin());
+        let arguments = self.arguments()?;
         let build = Build {
             source: source.map_err(Failure::usage)?,
             names: self.tags.clone(),
             platforms: self.platforms().map_err(Failure::usage)?,
-            arguments: self.arguments()?,
             labels: labels(&self.labels).map_err(Failure::usage)?,
             annotations: self.annotations.clone(),
             target: self.target.clone(),
@@ -266,7 +277,8 @@ impl Args {
             secrets: self.steps.secrets.clone(),
             agents: self.steps.agents.clone(),
             cache_from: self.cache_from.clone(),
-            cache_to: self.cache_to.clone(),
+            cache_to: self.cache_to.iter().cloned().chain(Cache::of_arguments(&arguments)).collect(),
+            arguments,
             is_share: false,
         };
         self.check(&build, std::io::stdout().is_terminal()).map_err(Failure::usage)?;
@@ -363,7 +375,8 @@ fn labels(given: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
     let pair = |label: &String| match label.split_once('=') {
         Some(("", _)) => Err(UsageError::NoKey { flag: "label", value: label.clone() }),
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(UsageError::NoValue(label.clone())),
+        // As buildx has it.
+        None => Ok((label.clone(), String::new())),
     };
     given.iter().map(pair).collect()
 }

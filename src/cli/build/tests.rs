@@ -75,7 +75,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
             "--iidfile is for the id of an image, and no output here is one",
         ),
         (&["-t", &digest, path], "has a digest, which only the build can tell; give a tag"),
-        (&["--label", "x", path], "--label \"x\" has no value; write KEY=VALUE"),
+        (&["--label", "=x", path], "--label \"=x\" has no key; write KEY=VALUE"),
         (&["--build-arg", "=x", path], "--build-arg \"=x\" has no key; write KEY=VALUE"),
         (&["/nonexistent-context"], "cannot open the build context"),
         (

@@ -16,6 +16,8 @@ pub(super) struct Report {
     pub(super) status: u8,
     pub(super) builds: Vec<Past>,
     pub(super) checked: Vec<Checked>,
+    /// Builds whose image the builder has not, so that nobody can tell: it went elsewhere, or another has its name.
+    pub(super) unchecked: Vec<String>,
     /// Bytes of the cache that the builder began with, if there was one.
     pub(super) restored: Option<u64>,
     pub(super) kept: Kept,
@@ -78,6 +80,7 @@ impl Report {
             "took_ms": milliseconds(self.took),
             "builds": self.builds,
             "platforms": self.checked,
+            "unchecked": self.unchecked,
             "cache": { "restored_bytes": self.restored, "kept_bytes": kept, "problem": problem },
         })
     }

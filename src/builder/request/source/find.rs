@@ -101,7 +101,7 @@ impl Dockerfile {
 
     fn read(stdin: impl Read) -> Result<Self, SourceError> {
         let mut text = Vec::new();
-        let read = stdin.take(LONGEST_DOCKERFILE as u64 + 1).read_to_end(&mut text);
+        let read = stdin.take(LONGEST_DOCKERFILE.saturating_add(1) as u64).read_to_end(&mut text);
         read.map_err(|source| SourceError::Stdin { what: "Dockerfile", source })?;
         if text.is_empty() {
             return Err(SourceError::NothingOnStdin("Dockerfile"));
