@@ -199,9 +199,10 @@ impl Attached {
 }
 
 impl Rest {
-    /// Nothing of what has come is kept.
-    pub(super) async fn give_up(self) {
+    /// Nothing of what has come is kept; what could not be written here, if that was it.
+    pub(super) async fn give_up(self) -> Option<FinishError> {
         self.staged.give_up().await;
+        self.staged.take_failure().map(FinishError::Export)
     }
 
     /// Results go to their places, and layouts name what was written.

@@ -179,8 +179,11 @@ pub(super) async fn solve<O: Observer + ?Sized>(
         Ok(response) => Ok((Outcome { reference, response }, rest)),
         Err(error) => {
             drop(serving);
-            rest.give_up().await;
-            Err(error)
+            let ours = rest.give_up().await;
+            Err(match (error, ours) {
+                (BuildError::Failed(_), Some(ours)) => ours.into(),
+                (error, _) => error,
+            })
         }
     }
 }

@@ -77,6 +77,8 @@ impl ExportError {
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
     arrived: Mutex<Vec<Arrived>>,
+    /// What ended the first that could not be written: the builder, which is told of it, may only say that the stream ended.
+    failed: Mutex<Option<ExportError>>,
     /// Held shared by those who write.
     writing: Arc<RwLock<()>>,
 }
@@ -98,6 +100,18 @@ impl Staged {
 
     pub(crate) fn add(&self, arrived: Arrived) {
         self.arrived().push(arrived);
+    }
+
+    /// Something could not be written.
+    pub(crate) fn fail(&self, error: ExportError) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    /// What could not be, if it was the fault of this host.
+    pub(crate) fn take_failure(&self) -> Option<ExportError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // What the builder did it says itself.
+        failed.filter(|error| !matches!(error, ExportError::Sender(_) | ExportError::Lost))
     }
 
     /// Keeps nothing, neither of what has come nor of what is on its way: those who write have lost their stream, and are waited

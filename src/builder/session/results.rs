@@ -102,7 +102,10 @@ fn write<T: Send + 'static>(
     tokio::task::spawn_blocking(move || {
         match receive(&answer) {
             Ok(arrived) => arrived.into_iter().for_each(|arrived| staged.add(arrived)),
-            Err(error) => drop(answer.blocking_send(Err(Status::unknown(chain(&error))))),
+            Err(error) => {
+                drop(answer.blocking_send(Err(Status::unknown(chain(&error)))));
+                staged.fail(error);
+            }
         }
         drop(writing);
     });
