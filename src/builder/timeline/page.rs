@@ -84,8 +84,9 @@ impl Scale {
 
 fn axis(scale: &Scale) -> String {
     let mut text = "<div class=\"row axis\"><div class=\"name\"></div><div class=\"track\">".to_owned();
-    let mut at = 0;
-    while at <= scale.total {
+    let mut at = 0_u64;
+    // One that is nearer to the end would stand beside the page.
+    while at.saturating_mul(10) <= scale.total.saturating_mul(9) {
         let _ = write!(text, "<span style=\"left:{}\">{}</span>", scale.percent(at), time(at));
         at = at.saturating_add(scale.step);
     }
@@ -178,6 +179,12 @@ mod tests {
             [0, 1, 1500, 3000, 9999].map(|ms| scale.percent(ms)),
             ["0.000%", "0.033%", "50.000%", "100.000%", "100.000%"]
         );
+    }
+
+    #[test]
+    fn no_mark_stands_at_the_edge() {
+        let marks = axis(&Scale::of(3000));
+        assert!(marks.contains("left:83.333%") && !marks.contains("left:100"), "{marks}");
     }
 
     #[test]
