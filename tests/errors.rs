@@ -32,6 +32,13 @@ fn without_a_machine() {
         build.env(variable, "");
     }
     run(build.args(["build", directory.path().to_str().unwrap()])).refused(3, "mvm up");
+    // One that would be a promise is not passed over.
+    let policy = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
+    let mut build = instance.command();
+    run(build.env(policy, "p.json").args(["build", directory.path().to_str().unwrap()])).refused(
+        2,
+        "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY is set, and mvm does not hold a build to such a policy",
+    );
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(super) enum Error {
         #[source]
         source: std::io::Error,
     },
-    #[error("node {0} did not do it; ssh, or mvm over there, has said why")]
+    #[error("mvm on the host of node {0} has failed; ssh, or mvm over there, has said why")]
     There(Name),
 }
 

@@ -373,10 +373,10 @@ fn a_timeline_is_a_page_that_a_browser_shows() {
         bench.build(&[&platforms[..], &[file.to_str().unwrap()], arguments].concat(), &directory)
     };
     let built = build(&["--no-cache", "--progress", "rawjson"], &page);
+    assert_eq!(built.status, 0, "{built}");
     let reports = built.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let steps = reports.flat_map(|report| report["vertexes"].as_array().cloned().unwrap_or_default());
     let steps: BTreeSet<_> = steps.map(|step| step["digest"].as_str().unwrap().to_owned()).collect();
-    built.ok();
     let seen = browse(
         &page,
         "const bars = [...document.querySelectorAll('.step')].map(row => ({

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -66,12 +66,11 @@ fn answer(request: &Request, keys: &TempDir) -> Act {
 
 /// The scopes that are asked for: `repository:NAME:pull,push`.
 fn asked(path: &str) -> Vec<Value> {
-    let pairs = path.split(['?', '&']).filter_map(|pair| pair.strip_prefix("scope="));
-    // Several may be in one, with spaces between them.
-    let scopes = pairs.map(|scope| scope.replace("%3A", ":").replace("%2C", ",").replace("%2F", "/"));
-    let scopes: Vec<String> =
-        scopes.flat_map(|scope| scope.split(['+', ' ']).map(str::to_owned).collect::<Vec<_>>()).collect();
-    let access = scopes.iter().filter_map(|scope| {
+    // Several may be in one, with blanks between them.
+    let scopes =
+        path.split(['?', '&']).filter_map(|pair| pair.strip_prefix("scope=")).flat_map(|all| all.split('+'));
+    let access = scopes.filter_map(|scope| {
+        let scope = scope.replace("%3A", ":").replace("%2C", ",").replace("%2F", "/");
         let [kind, name, actions] = scope.split(':').collect::<Vec<_>>().try_into().ok()?;
         Some(json!({"type": kind, "name": name, "actions": actions.split(',').collect::<Vec<_>>()}))
     });

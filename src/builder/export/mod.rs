@@ -107,7 +107,7 @@ impl Staged {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
-    /// What could not be, if it was the fault of this host.
+    /// Why not, where that is known on this host alone.
     pub(crate) fn take_failure(&self) -> Option<ExportError> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         // What the builder did it says itself.

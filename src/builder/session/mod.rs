@@ -41,7 +41,7 @@ use content::Contents;
 use files::Files;
 
 /// What a call may send before it is read. h2 counts 256 bytes for each of its smaller messages, and ends the connection where
-/// they come to half the window of the whole: one call alone never gets there, even with messages of a few bytes.
+/// they come to half the window of the whole: one call alone never gets there, even with the nine bytes of a request for a file.
 const CALL_WINDOW: u32 = 1024 * 1024;
 const SESSION_WINDOW: u32 = 64 * CALL_WINDOW;
 

@@ -2,7 +2,7 @@ use clap::Parser;
 
 use super::args::arguments;
 use super::*;
-use crate::builder::Endpoint;
+use crate::builder::{Attested, Endpoint};
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -86,6 +86,21 @@ fn what_cannot_be_meant_is_a_usage_error() {
         let error = usage_error(words);
         assert!(error.contains(wanted), "{error}");
     }
+}
+
+#[test]
+fn words_may_stand_apart_and_be_short_as_with_buildx() {
+    let directory = context();
+    let path = directory.path().to_str().unwrap();
+    let words = ["--provenance", "false", "--sbom", "true", "--label", "x", "--allow", "network.host"];
+    let build = parse(&[&words[..], &["--platform", "arm64", path]].concat()).unwrap().build(None).unwrap();
+    assert_eq!(
+        build.attestations,
+        [Attested::Provenance.with("false"), Attested::Sbom.with("true")].map(Result::unwrap)
+    );
+    assert_eq!(build.labels, [("x".to_owned(), String::new())].into());
+    assert_eq!(build.steps.allowed, ["network.host".parse().unwrap()]);
+    assert_eq!(build.platforms, ["linux/arm64".parse().unwrap()]);
 }
 
 #[test]
