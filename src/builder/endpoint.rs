@@ -24,6 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A builder's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
+    /// An instance of ours: a socket that speaks the control API, and one of the dockerd that the builder is part of.
+    Instance {
+        buildkit: PathBuf,
+        docker: PathBuf,
+    },
     Unix(PathBuf),
     /// A port of a host, "HOST:PORT".
     Tcp {
@@ -54,6 +59,12 @@ pub enum EndpointError {
         #[source]
         source: tonic::transport::Error,
     },
+    #[error("the builder at {socket:?} takes no session; see `mvm status`")]
+    Session {
+        socket: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("no builder answers at {endpoint}")]
     Far {
         endpoint: Box<Endpoint>,
@@ -72,12 +83,12 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// Connects; everything of one build goes over this one connection.
+    /// Connects; all calls of one build go over this one connection.
     pub(crate) async fn connect(&self) -> Result<Channel, EndpointError> {
         let channel = self.dial().await?;
         // Far away, that there is a connection says little: whether it knows our certificate, a server of TLS 1.3 says only when
         // it is asked for something, and ssh is on its way when it is started.
-        if matches!(self, Self::Unix(_)) {
+        if matches!(self, Self::Instance { .. } | Self::Unix(_)) {
             return Ok(channel);
         }
         let silent = |reason| Err(EndpointError::Silent { endpoint: self.clone().into(), reason });
@@ -92,7 +103,7 @@ impl Endpoint {
 
     async fn dial(&self) -> Result<Channel, EndpointError> {
         match self {
-            Self::Unix(socket) => {
+            Self::Instance { buildkit: socket, .. } | Self::Unix(socket) => {
                 let shared: Arc<Path> = socket.as_path().into();
                 let connector = tower::service_fn(move |_: Uri| {
                     let socket = Arc::clone(&shared);
@@ -145,7 +156,7 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix(socket) => write!(f, "{socket:?}"),
+            Self::Instance { buildkit: socket, .. } | Self::Unix(socket) => write!(f, "{socket:?}"),
             Self::Tcp { authority, .. } => write!(f, "tcp://{authority}"),
             Self::Program(words) => write!(f, "the other end of `{}`", words.join(" ")),
         }

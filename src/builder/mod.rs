@@ -1,7 +1,7 @@
 //! A client of BuildKit's control API: builds a Dockerfile with the builder at a unix socket.
 //!
-//! A build is one connection. On it run, at the same time: the session (`session`, carried by `tunnel`), in which the
-//! daemon asks us for files and credentials; the solve (`solve`), which is the build; and its status (`progress`).
+//! At the same time run: the session (`session`, carried by `tunnel` on the connection of all, or by `hijack` on one of its own),
+//! in which the daemon asks us for files and credentials; the solve (`solve`), which is the build; and its status (`progress`).
 //! `request` is what the user asked for, `attach` what of this host goes with it, `export` what comes back; `keep` is what a builder
 //! remembers, `failure` what is said about a build that failed. `together` has several builders make one image.
 #![cfg_attr(
@@ -21,6 +21,7 @@ mod error;
 mod export;
 mod failure;
 mod gateway;
+mod hijack;
 mod keep;
 mod keyring;
 mod node;

@@ -20,7 +20,7 @@ use super::failure::Failure;
 use super::request::{Answer, Build, Call, Store};
 use super::session::{self, Session, Upload};
 use super::together::TogetherError;
-use super::tunnel;
+use super::{hijack, tunnel};
 use crate::registry::credentials::Credentials;
 
 /// BuildKit's own limit of a message.
@@ -160,12 +160,10 @@ pub(super) async fn solve<O: Observer + ?Sized>(
         results: attached.results,
         layouts: attached.layouts,
     };
-    let (near, far) = tokio::io::duplex(tunnel::PIPE);
-    let tunnel = tunnel::carry(channel.clone(), session.headers(), far);
-    let serving = Abort(tokio::spawn(async move {
-        // Whatever ends these ends the solve as well, which says more about it.
-        let _ = tokio::join!(session.serve(near), tunnel);
-    }));
+    let serving = tokio::select! {
+        serving = serve(session, &means.endpoint, channel.clone()) => serving?,
+        () = &mut cancel => return Err(BuildError::Cancelled),
+    };
     let mut control = client(channel.clone());
     let run = Run { client: control.clone(), observer: &mut *observer };
     let result = if build.call.is_some() {
@@ -211,6 +209,22 @@ pub(super) fn is_digest(text: &str) -> bool {
 
 pub(super) fn client(channel: Channel) -> ControlClient<Channel> {
     ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
+}
+
+/// Serves the session until what is returned is dropped. Whatever ends it before ends the solve as well, which says more about it.
+async fn serve(session: Session, endpoint: &Endpoint, channel: Channel) -> Result<Abort, EndpointError> {
+    let headers = session.headers();
+    let task = if let Endpoint::Instance { docker, .. } = endpoint {
+        let stream = hijack::open(docker, headers).await;
+        let stream = stream.map_err(|source| EndpointError::Session { socket: docker.clone(), source })?;
+        tokio::spawn(async move { drop(session.serve(stream).await) })
+    } else {
+        let (near, far) = tokio::io::duplex(tunnel::PIPE);
+        tokio::spawn(async move {
+            drop(tokio::join!(session.serve(near), tunnel::carry(channel, headers, far)));
+        })
+    };
+    Ok(Abort(task))
 }
 
 /// Ends a task with the build.

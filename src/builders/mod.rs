@@ -72,7 +72,10 @@ impl Node {
     /// How it is reached.
     pub fn endpoint(&self, home: &Home) -> Endpoint {
         match &self.address {
-            Address::Instance(name) => Endpoint::Unix(home.instance(name).buildkit_socket()),
+            Address::Instance(name) => {
+                let paths = home.instance(name);
+                Endpoint::Instance { buildkit: paths.buildkit_socket(), docker: paths.docker_socket() }
+            }
             Address::Unix(socket) => Endpoint::Unix(socket.clone()),
             Address::Tcp(authority) => {
                 let tls = self.tls.clone().map(|keys| Tls {

@@ -15,7 +15,7 @@ mod walk;
 
 pub(crate) use filter::Selection;
 pub(crate) use packet::{Kind, Packet, Stat};
-pub(crate) use send::{Outbound, send};
+pub(crate) use send::send;
 pub(crate) use stat::{go_mode, has_contents};
 
 #[cfg(test)]

@@ -10,8 +10,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use prost::Message;
 use rustix::io::Errno;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc};
@@ -26,11 +27,16 @@ use super::walk::{Walk, WalkError};
 
 /// Files read at a time.
 const READERS: usize = 4;
-/// The best of those measured, and what Go clients send.
-const CHUNK: usize = 32 * 1024;
+/// The files that a reader takes at once, where very many are asked for.
+const FILES: usize = 64;
+/// What is read of a file at a time: with what is around it, two full frames of HTTP/2.
+const CHUNK: usize = 32 * 1024 - 64;
+/// As many bytes of small packets as are sent together: a frame of HTTP/2. Each alone would be a frame, a write, and
+/// on the other side a packet of vsock and a wakeup.
+const TOGETHER: usize = 16 * 1024;
 
-/// Where packets to the receiver go.
-pub(crate) type Outbound = mpsc::Sender<Result<Packet, Status>>;
+/// Where packets to the receiver go, those that are sent together at a time.
+pub(crate) type Outbound = mpsc::Sender<Vec<Result<Packet, Status>>>;
 
 /// Why a context was not sent.
 #[derive(Debug, Error)]
@@ -75,7 +81,7 @@ where
         Sender { root, outbound: outbound.clone(), paths: Arc::default() }.run(selection, inbound).await;
     if let Err(error) = &result {
         // Whether that still arrives does not matter: the stream's own end says the same.
-        let _ = outbound.send(Ok(Packet::error(&crate::builder::error::chain(error)))).await;
+        let _ = outbound.send(vec![Ok(Packet::error(&crate::builder::error::chain(error)))]).await;
     }
     result
 }
@@ -103,12 +109,12 @@ impl Sender {
             tokio::select! {
                 Some(ended) = tasks.join_next(), if !tasks.is_empty() => ended??,
                 Ok(permit) = Arc::clone(&readers).acquire_owned(), if !asked.is_empty() => {
-                    let Some(id) = asked.pop_front() else { continue };
-                    let path = self.paths().path(id).ok_or(SendError::NoSuchEntry(id))?;
+                    let share = asked.len().div_ceil(READERS).min(FILES);
+                    let files: Vec<u32> = asked.drain(..share).collect();
                     let reader = self.clone();
                     tasks.spawn_blocking(move || {
                         let _permit = permit;
-                        reader.send_contents(id, &path)
+                        reader.send_files(&files)
                     });
                 }
                 packet = inbound.next() => {
@@ -116,7 +122,9 @@ impl Sender {
                     match packet.kind() {
                         Kind::Request if self.paths().ask(packet.id) => asked.push_back(packet.id),
                         Kind::Request => return Err(SendError::NoSuchEntry(packet.id)),
-                        Kind::Finish => return self.outbound.send(Ok(Packet::finish())).await.map_err(|_| SendError::Lost),
+                        Kind::Finish => {
+                            return self.outbound.send(vec![Ok(Packet::finish())]).await.map_err(|_| SendError::Lost);
+                        }
                         Kind::Error => {
                             return Err(SendError::Receiver(String::from_utf8_lossy(&packet.data).into_owned()));
                         }
@@ -129,6 +137,7 @@ impl Sender {
 
     fn tell_entries(&self, selection: &Selection) -> Result<(), SendError> {
         let filter = Filter::new(&self.root, selection)?;
+        let mut batch = Batch::to(&self.outbound);
         for entry in Walk::new(&self.root, &filter)? {
             let entry = entry?;
             // BuildKit since v0.18 ends the whole stream for one, and says nothing of which it was.
@@ -139,38 +148,72 @@ impl Sender {
             if !self.paths().push(&entry.path, has_contents) {
                 return Err(SendError::TooMany);
             }
-            self.tell(Packet::stat(entry))?;
+            batch.add(Packet::stat(entry))?;
         }
-        self.tell(Packet::end_of_stats())
+        batch.add(Packet::end_of_stats())?;
+        batch.send()
     }
 
     fn paths(&self) -> MutexGuard<'_, Paths> {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send_contents(&self, id: u32, path: &[u8]) -> Result<(), SendError> {
-        let path = self.root.join(OsStr::from_bytes(path));
-        let failed = |source| SendError::Read { path: path.clone(), source };
-        if let Some(mut file) = open(&path).map_err(failed)? {
-            loop {
-                let mut chunk = BytesMut::zeroed(CHUNK);
-                match file.read(&mut chunk) {
-                    Ok(0) => break,
-                    Ok(length) => {
-                        chunk.truncate(length);
-                        self.tell(Packet::data(id, chunk.freeze()))?;
+    fn send_files(&self, ids: &[u32]) -> Result<(), SendError> {
+        let mut batch = Batch::to(&self.outbound);
+        for id in ids {
+            let path = self.paths().path(*id).ok_or(SendError::NoSuchEntry(*id))?;
+            let path = self.root.join(OsStr::from_bytes(&path));
+            let failed = |source| SendError::Read { path: path.clone(), source };
+            if let Some(file) = open(&path).map_err(failed)? {
+                loop {
+                    let chunk = chunk(&file).map_err(failed)?;
+                    let is_last = chunk.len() < CHUNK;
+                    // An empty piece would be the end.
+                    if !chunk.is_empty() {
+                        batch.add(Packet::data(*id, chunk))?;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(failed(error)),
+                    if is_last {
+                        break;
+                    }
                 }
             }
+            batch.add(Packet::end_of_data(*id))?;
         }
-        self.tell(Packet::end_of_data(id))
+        batch.send()
+    }
+}
+
+/// Packets that are sent together, once they are enough.
+struct Batch<'a> {
+    outbound: &'a Outbound,
+    packets: Vec<Result<Packet, Status>>,
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn to(outbound: &'a Outbound) -> Self {
+        Self { outbound, packets: Vec::new(), bytes: 0 }
     }
 
-    fn tell(&self, packet: Packet) -> Result<(), SendError> {
-        self.outbound.blocking_send(Ok(packet)).map_err(|_| SendError::Lost)
+    fn add(&mut self, packet: Packet) -> Result<(), SendError> {
+        self.bytes = self.bytes.saturating_add(packet.encoded_len());
+        self.packets.push(Ok(packet));
+        if self.bytes < TOGETHER { Ok(()) } else { self.send() }
     }
+
+    fn send(&mut self) -> Result<(), SendError> {
+        self.bytes = 0;
+        self.outbound.blocking_send(std::mem::take(&mut self.packets)).map_err(|_| SendError::Lost)
+    }
+}
+
+/// The next piece of a file, whole unless it is the last.
+fn chunk(file: &File) -> io::Result<Bytes> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    file.take(CHUNK as u64).read_to_end(&mut chunk)?;
+    // Many small ones may be on their way.
+    chunk.shrink_to_fit();
+    Ok(chunk.into())
 }
 
 /// Opens a file to read; `None` for a socket, which is sent as an empty file. What took the file's place since it

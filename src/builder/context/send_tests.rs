@@ -12,16 +12,22 @@ struct Received {
     paths: Vec<String>,
     contents: BTreeMap<String, Vec<u8>>,
     largest_chunk: usize,
+    /// How often something was sent.
+    sendings: usize,
 }
 
 /// Receives `root`, asking only for files that `wants`. Asks while it is still told entries, as the daemon does.
 async fn receive(root: &Path, selection: Selection, wants: fn(&str) -> bool) -> Result<Received, SendError> {
-    let (outbound, mut packets) = mpsc::channel(128);
+    let (outbound, packets) = mpsc::channel(128);
     let (requests, inbound) = mpsc::channel(1024);
     let sender = tokio::spawn(send(root.into(), selection, ReceiverStream::new(inbound), outbound));
-    let mut received = Received { paths: Vec::new(), contents: BTreeMap::new(), largest_chunk: 0 };
+    let mut received =
+        Received { paths: Vec::new(), contents: BTreeMap::new(), largest_chunk: 0, sendings: 0 };
     let (mut open, mut all_told, mut finished) = (0_usize, false, false);
-    while let Some(packet) = packets.recv().await {
+    let mut sendings = 0;
+    let packets = ReceiverStream::new(packets).inspect(|_| sendings += 1);
+    let mut packets = packets.flat_map(futures::stream::iter);
+    while let Some(packet) = packets.next().await {
         let packet = packet.unwrap();
         match (packet.kind(), packet.stat) {
             (Kind::Stat, Some(stat)) => {
@@ -50,6 +56,8 @@ async fn receive(root: &Path, selection: Selection, wants: fn(&str) -> bool) -> 
             requests.send(Ok(Packet::finish())).await.unwrap();
         }
     }
+    drop(packets);
+    received.sendings = sendings;
     sender.await.unwrap().map(|()| received)
 }
 
@@ -69,6 +77,18 @@ async fn everything_arrives_whole() {
     assert_eq!(received.contents["small123"], b"123");
     assert_eq!(received.contents["dir/sub/empty"], b"");
     assert_eq!(received.largest_chunk, CHUNK);
+}
+
+#[tokio::test]
+async fn small_packets_go_together() {
+    let tree = tempfile::tempdir().unwrap();
+    for number in 0..500 {
+        fs::write(tree.path().join(number.to_string()), "x").unwrap();
+    }
+    let received = receive(tree.path(), Selection::default(), |_| false).await.unwrap();
+    assert_eq!(received.paths.len(), 500);
+    // Of 20 to 50 bytes each; and the last packet of all.
+    assert!((2..=3).contains(&received.sendings), "{}", received.sendings);
 }
 
 #[tokio::test]
@@ -98,7 +118,7 @@ async fn a_file_that_cannot_be_read_is_named() {
     let (requests, inbound) = mpsc::channel(8);
     let sender =
         tokio::spawn(send(tree.path().into(), Selection::default(), ReceiverStream::new(inbound), outbound));
-    assert!(packets.recv().await.unwrap().unwrap().stat.is_some());
+    assert!(packets.recv().await.unwrap().remove(0).unwrap().stat.is_some());
     fs::remove_file(tree.path().join("file")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", tree.path().join("file")).unwrap();
     requests.send(Ok(Packet::request(0))).await.unwrap();

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{Arrived, ExportError};
-use crate::builder::context::{Kind, Outbound, Packet, Stat, go_mode, has_contents};
+use crate::builder::context::{Kind, Packet, Stat, go_mode, has_contents};
 
 /// Files that a sender may fill at the same time; BuildKit's fills four.
 const OPEN: usize = 64;
@@ -54,6 +54,9 @@ struct Look {
     mode: u32,
     modified: i64,
 }
+
+/// Where what the sender is asked for and told goes.
+type Outbound = mpsc::Sender<Result<Packet, Status>>;
 
 /// Receives what `packets` bring until the sender has sent everything, and asks for contents through `outbound`.
 pub(crate) fn receive(

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
@@ -18,8 +20,8 @@ use super::by_hand::Answer;
 use crate::builder::context::{self, Packet, Selection};
 use crate::builder::error::chain;
 
-/// Packets on their way: with chunks of 32 KiB, 2 MiB at most.
-const QUEUE: usize = 64;
+/// Packets on their way, those that are sent together counted as one: at most 48 KiB each.
+const QUEUE: usize = 8;
 
 /// The directories that a build may read, by the names that the daemon's frontend uses (`context`, `dockerfile`, and those that the user gave).
 pub(crate) type Directories = HashMap<String, Arc<Path>>;
@@ -47,7 +49,7 @@ impl Answer for Files {
 
 impl StreamingService<Packet> for Files {
     type Response = Packet;
-    type ResponseStream = ReceiverStream<Result<Packet, Status>>;
+    type ResponseStream = BoxStream<'static, Result<Packet, Status>>;
     type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Packet>>) -> Self::Future {
@@ -66,10 +68,10 @@ impl StreamingService<Packet> for Files {
             tokio::spawn(async move {
                 let sent = context::send(directory, selection, request.into_inner(), outbound.clone()).await;
                 if let Err(error) = sent {
-                    let _ = outbound.send(Err(Status::unknown(chain(&error)))).await;
+                    let _ = outbound.send(vec![Err(Status::unknown(chain(&error)))]).await;
                 }
             });
-            Ok(Response::new(ReceiverStream::new(packets)))
+            Ok(Response::new(ReceiverStream::new(packets).flat_map(futures::stream::iter).boxed()))
         })
     }
 }

@@ -23,9 +23,10 @@ use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use bollard_buildkit_proto::moby::upload::v1::upload_server::UploadServer;
 use sha2::{Digest, Sha256};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
 use super::request::Secret;
 use crate::registry::credentials::Credentials;
@@ -99,7 +100,10 @@ impl Session {
     }
 
     /// Serves until the other end of `stream` is gone.
-    pub(crate) async fn serve(self, stream: DuplexStream) -> Result<(), tonic::transport::Error> {
+    pub(crate) async fn serve<S>(self, stream: S) -> Result<(), tonic::transport::Error>
+    where
+        S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         // One connection and none after it: the server ends with it.
         let connection = futures::stream::iter([Ok::<_, std::io::Error>(stream)]);
         Server::builder()
