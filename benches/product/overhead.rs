@@ -173,7 +173,7 @@ pub(crate) fn measure() -> Vec<Figure> {
 
     let mut milliseconds = || {
         let mut command = Command::new(MVM);
-        command.arg("build").args(["--progress", "quiet"]).arg(directory.path());
+        command.arg("build").args(["--progress", "quiet", "--tag", "demo:latest"]).arg(directory.path());
         command.env("BUILDKIT_HOST", &endpoint).env("XDG_STATE_HOME", home.path());
         command.env_remove("MVM_INSTANCE").env_remove("MVM_BUILDER");
         while sightings.try_recv().is_ok() {}

@@ -3,6 +3,7 @@
 mod client;
 pub mod credentials;
 mod details;
+mod grammar;
 mod inspection;
 mod join;
 mod mirror;

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use oci_client::Reference;
 
+use super::grammar::parse;
+
 /// Where plain HTTP is spoken when a name gives no port.
 const HTTP_PORT: u16 = 80;
 
@@ -93,7 +95,7 @@ impl FromStr for ImageRef {
 
     fn from_str(written: &str) -> Result<Self, InvalidImageRef> {
         let invalid = |reason: String| InvalidImageRef { written: written.to_owned(), reason };
-        let full = Reference::try_from(written).map_err(|error| invalid(error.to_string()))?;
+        let full = parse(written).map_err(|wrong| invalid(wrong.to_string()))?;
         match full.registry().rsplit_once(':') {
             Some((_, port)) if !port.parse::<u16>().is_ok_and(|port| port != 0) => {
                 Err(invalid(format!("its registry's port {port} is no number from 1 to 65535")))
@@ -182,7 +184,7 @@ mod tests {
         let error = "Demo:1".parse::<ImageRef>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "\"Demo:1\" is not the name of an image: invalid reference format; write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's HOST:PORT/ before it if it is not Docker Hub"
+            "\"Demo:1\" is not the name of an image: \"Demo\" has capital letters; write NAME, NAME:TAG or NAME@sha256:DIGEST, with the registry's HOST:PORT/ before it if it is not Docker Hub"
         );
     }
 }

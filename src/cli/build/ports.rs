@@ -6,8 +6,6 @@ use std::collections::HashMap;
 use crate::builder::Build;
 use crate::registry::{ImageRef, loopback_port};
 
-const LOOPBACK: [&str; 2] = ["localhost", "127.0.0.1"];
-
 /// The ports, each once.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LoopbackPorts {
@@ -50,10 +48,6 @@ pub(in crate::cli) fn named(text: &str) -> Option<u16> {
 
 /// A name that says its registry's port; `localhost:8080` alone is an image with a tag.
 fn port_of(name: &str) -> Option<u16> {
-    // The grammar of names takes 30 ms to be made ready, and most builds name nothing of this host.
-    if !LOOPBACK.iter().any(|host| name.starts_with(host)) {
-        return None;
-    }
     loopback_port(&name.parse::<ImageRef>().ok()?)
 }
 
@@ -76,7 +70,7 @@ fn port_of_address(address: &str) -> Option<u16> {
         Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
         None => (host, usual),
     };
-    LOOPBACK.contains(&host).then_some(port)
+    ["localhost", "127.0.0.1"].contains(&host).then_some(port)
 }
 
 /// The images that a Dockerfile names: what it is FROM, what it copies and mounts from, defaults of its arguments, and
