@@ -7,8 +7,6 @@ use std::fs::File;
 use rustix::fs::{FlockOperation, flock};
 use support::{Base, Instance, Options, Registry, context, eventually, skipped};
 
-const FULL: &str = "the data disk is full; make it larger with `mvm down` and `mvm up --disk`";
-
 #[test]
 fn a_full_data_disk_is_named_and_the_machine_goes_on() {
     if skipped("disk") {
@@ -24,7 +22,7 @@ fn a_full_data_disk_is_named_and_the_machine_goes_on() {
     let directory = context(&[("Dockerfile", &dockerfile)]);
     let failed = instance.mvm(&["build", directory.path().to_str().unwrap()]);
     failed.refused(1, "No space left on device");
-    failed.refused(1, FULL);
+    failed.refused(1, "the builder's disk is full: `mvm prune` takes room back");
 
     // The machine answers, and what the failed step had written is freed.
     assert_eq!(instance.status()["state"], "ready");

@@ -163,7 +163,9 @@ pub(crate) fn hint(message: &str) -> Option<&'static str> {
         )
     } else if message.to_ascii_lowercase().contains("no space left on device") {
         // The kernel's words; C's library begins them with a capital letter, Go's does not.
-        Some("the data disk is full; make it larger with `mvm down` and `mvm up --disk`")
+        Some(
+            "the builder's disk is full: `mvm prune` takes room back; an instance's is made larger with `mvm down` and `mvm up --disk`",
+        )
     } else if REFUSALS.iter().any(|words| message.contains(words)) {
         Some(
             "the registry wants another login than the one in Docker's configuration; `docker login` writes it to ~/.docker/config.json",
@@ -290,7 +292,10 @@ mod tests {
         }
         assert_eq!(said(&["exit code: 1"], &platforms).unwrap(), "qemu-aarch64 10 runs linux/arm64 here");
         let full = said(&["cp: No space left on device"], &platforms).unwrap();
-        assert!(full.starts_with("qemu-aarch64 10 runs linux/arm64 here; the data disk is full"), "{full}");
+        assert!(
+            full.starts_with("qemu-aarch64 10 runs linux/arm64 here; the builder's disk is full"),
+            "{full}"
+        );
         assert_eq!(said(&["exit code: 1"], &Platforms::default()), None);
         assert!(said(&["exit code: 139"], &Platforms::default()).unwrap().starts_with("the program crashed"));
     }
@@ -305,10 +310,7 @@ mod tests {
         );
         assert!(hint("exec /bin/sh: exec format error").unwrap().contains("`mvm status` shows which it can"));
         for full in ["dd: error writing '/x': No space left on device", "mkdir /x: no space left on device"] {
-            assert_eq!(
-                hint(full),
-                Some("the data disk is full; make it larger with `mvm down` and `mvm up --disk`")
-            );
+            assert!(hint(full).unwrap().starts_with("the builder's disk is full: `mvm prune`"));
         }
         let refused = "failed to push x: unexpected status from HEAD request: 401 Unauthorized";
         assert!(hint(refused).unwrap().contains("`docker login` writes it"));
