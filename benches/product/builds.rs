@@ -11,22 +11,24 @@ use crate::support::{Base, Instance, PLATFORMS, Registry, buildx, context, run};
 const NOOP_RUNS: usize = 15;
 const BUILD_RUNS: usize = 3;
 
-/// A machine with a base image, and what both clients need to build on it.
+/// A builder, a registry, and what both clients need to build with them.
 pub(crate) struct Bench {
     pub(crate) instance: Instance,
     registry: Registry,
-    pub(crate) base: Base,
     buildx_home: TempDir,
 }
 
 impl Bench {
+    /// In a machine.
     pub(crate) fn new() -> Self {
         let registry = Registry::open();
         let options = crate::support::Options::up(&["--host-port", &registry.port.to_string()]);
-        let instance = Instance::up_with("bench", &options);
-        let base = Base::push(&instance, &registry);
+        Self::of(Instance::up_with("bench", &options), registry)
+    }
+
+    pub(crate) fn of(instance: Instance, registry: Registry) -> Self {
         let buildx_home = tempfile::tempdir().expect("a directory for buildx");
-        let bench = Self { instance, registry, base, buildx_home };
+        let bench = Self { instance, registry, buildx_home };
         let endpoint = format!("unix://{}", bench.instance.buildkit_socket().display());
         run(bench.buildx().args(["create", "--name", "mvm", "--driver", "remote", &endpoint])).ok();
         bench
@@ -66,15 +68,19 @@ fn seconds(mut command: Command) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-pub(crate) fn measure() -> Vec<Figure> {
-    let bench = Bench::new();
-    // Both push, so that both make the same thing: without an output buildx would make no image.
+/// One file that has not changed, pushed by both, so that both make the same thing: without an output buildx would make no image.
+pub(crate) fn unchanged(bench: &Bench) -> Figure {
     let plain = context(&[("Dockerfile", "FROM scratch\nCOPY file /\n"), ("file", "content\n")]);
     let image = bench.registry.image("noop:latest");
     let (ours, theirs) = bench.compare(NOOP_RUNS, &["--tag", &image, "--push"], &plain);
-    let noop = Figure::new("noop-build", "s", &ours).against("docker buildx", &theirs);
+    Figure::new("noop-build", "s", &ours).against("docker buildx", &theirs)
+}
 
-    let dockerfile = format!("FROM {}\nRUN uname -m > /machine\nWORKDIR /data\nCOPY . .\n", bench.base.image);
+pub(crate) fn measure() -> Vec<Figure> {
+    let bench = Bench::new();
+    let noop = unchanged(&bench);
+    let base = Base::push(&bench.instance, &bench.registry);
+    let dockerfile = format!("FROM {}\nRUN uname -m > /machine\nWORKDIR /data\nCOPY . .\n", base.image);
     let three = context(&[("Dockerfile", &dockerfile), ("file", "content\n")]);
     let platforms = PLATFORMS.map(|(platform, _)| platform).join(",");
     let image = bench.registry.image("three:latest");

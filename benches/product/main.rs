@@ -8,6 +8,7 @@ mod support;
 
 mod boot;
 mod builds;
+mod host;
 mod images;
 mod instructions;
 mod measured;
@@ -23,12 +24,13 @@ use report::{Figure, Report};
 /// Figures that are measured together, by how their names begin.
 type Group = (&'static [&'static str], fn() -> Vec<Figure>);
 
-const GROUPS: [Group; 15] = [
+const GROUPS: [Group; 16] = [
     (&["vmlinux-size", "root-image-size"], sizes::measure),
     (&["init-instructions"], instructions::measure),
     (&["up-to-", "guest-idle-memory"], boot::measure),
     (&["noop-build", "three-platform-build"], builds::measure),
     (&["noop-build-50k", "upload-small", "upload-large", "local-output"], transfers::measure),
+    (&["noop-build", "noop-build-50k", "upload-small", "upload-large", "local-output"], host::measure),
     (&["cli-overhead"], overhead::measure),
     (&["image-build-", "image-unpack"], images::measure),
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], vsock::measure),

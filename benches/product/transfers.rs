@@ -94,8 +94,9 @@ fn unchanged(bench: &Bench) -> Both {
     both
 }
 
-/// Everything is sent, each time.
+/// Everything is sent, each time, to a builder that has nothing.
 fn uploads(bench: &Bench, directory: &TempDir) -> Both {
+    bench.instance.mvm(&["prune", "--all", "--force"]).ok();
     let mut both = Both::default();
     for _ in 0..RUNS {
         both.ours.push(run(ours(bench, &KEEP_NOTHING, copy(directory).path())));
@@ -104,12 +105,8 @@ fn uploads(bench: &Bench, directory: &TempDir) -> Both {
     both
 }
 
-/// A gibibyte comes back.
-fn outputs(bench: &Bench) -> Both {
-    let step = format!("RUN dd if=/dev/zero of=/large bs=1M count={LARGE_MIB}");
-    let dockerfile =
-        format!("FROM {} AS made\n{step}\nFROM scratch\nCOPY --from=made /large /\n", bench.base.image);
-    let directory = support::context(&[("Dockerfile", &dockerfile)]);
+/// Everything comes back.
+fn outputs(bench: &Bench, directory: &TempDir) -> Both {
     let to = |target: &TempDir| format!("type=local,dest={}", target.path().display());
     run(ours(bench, &KEEP_NOTHING, directory.path()));
     let mut both = Both::default();
@@ -123,7 +120,10 @@ fn outputs(bench: &Bench) -> Both {
 }
 
 pub(crate) fn measure() -> Vec<Figure> {
-    let bench = Bench::new();
+    all(&Bench::new())
+}
+
+pub(crate) fn all(bench: &Bench) -> Vec<Figure> {
     let large = support::context(&[("Dockerfile", "FROM scratch\nCOPY . /\n")]);
     // No zeroes: those are a special case everywhere.
     let megabyte: Vec<u8> =
@@ -132,11 +132,11 @@ pub(crate) fn measure() -> Vec<Figure> {
     let megabytes = (LARGE_MIB << 20) as f64 / 1e6;
     let small = tree(SMALL_FILES, SMALL_BYTES);
     let mut figures = Vec::new();
-    figures.extend(unchanged(&bench).figures("noop-build-50k", "s", |seconds| seconds));
+    figures.extend(unchanged(bench).figures("noop-build-50k", "s", |seconds| seconds));
     figures.extend(
-        uploads(&bench, &small).figures("upload-small", "files/s", |seconds| SMALL_FILES as f64 / seconds),
+        uploads(bench, &small).figures("upload-small", "files/s", |seconds| SMALL_FILES as f64 / seconds),
     );
-    figures.extend(uploads(&bench, &large).figures("upload-large", "MB/s", |seconds| megabytes / seconds));
-    figures.extend(outputs(&bench).figures("local-output", "MB/s", |seconds| megabytes / seconds));
+    figures.extend(uploads(bench, &large).figures("upload-large", "MB/s", |seconds| megabytes / seconds));
+    figures.extend(outputs(bench, &large).figures("local-output", "MB/s", |seconds| megabytes / seconds));
     figures
 }
