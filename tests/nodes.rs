@@ -4,11 +4,12 @@ mod support;
 
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use serde_json::Value;
 use support::{
-    Base, Instance, Outcome, Registry, Sshd, TlsFront, context, eventually, run, run_with_input, skipped,
-    start,
+    Act, Base, Instance, Outcome, Registry, Sshd, TlsFront, Troubled, context, eventually, run,
+    run_with_input, skipped, start,
 };
 use tempfile::TempDir;
 
@@ -139,6 +140,31 @@ fn two_nodes_share_a_build_and_push_one_image() {
     }
     let text = pair.mvm(&["du", "--builder", "pair"]).ok();
     assert!(text.starts_with("Node near:\nID ") && text.contains("\nNode pair0:\nID "), "{text}");
+}
+
+#[test]
+fn ctrl_c_while_images_are_joined() {
+    if skipped("nodes") {
+        return;
+    }
+    let pair = Pair::open();
+    let registry = Troubled::before(&pair.registry);
+    let directory = pair.context("COPY file /\n");
+    let image = registry.image("joined:never");
+    // The nodes push what has no name; only the whole gets this one.
+    registry.begin(Act::Wait(Duration::from_secs(3600)), 1, |request| {
+        request.method() == "PUT" && request.path().ends_with("/manifests/never")
+    });
+    let words = ["-t", &image, "--push", directory.path().to_str().unwrap()];
+    let mut building = start(&mut pair.command(&[&["build"], &BOTH[..], &words].concat()));
+    eventually("the whole is pushed", 600, || {
+        assert!(building.is_running(), "the build has ended");
+        if registry.count() == 1 { Ok(()) } else { Err("it is not yet".to_owned()) }
+    });
+    building.signal("INT");
+    let outcome = building.outcome();
+    assert_eq!(outcome.status, 130, "{outcome}");
+    pair.mvm(&["imagetools", "inspect", &pair.registry.image("joined:never")]).refused(1, "joined:never");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::support::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::registries::works;
+
 /// Whether a process with these arguments runs in the guest.
 fn runs_in_guest(instance: &Instance, arguments: &str) -> bool {
     let script = "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file 2> /dev/null; echo; done";
@@ -40,6 +42,34 @@ fn ctrl_c_ends_the_build_in_the_guest() {
     eventually("the program is gone", 60, || {
         if runs_in_guest(bench.instance, "sleep 86401") { Err("it still sleeps".into()) } else { Ok(()) }
     });
+}
+
+#[test]
+fn ctrl_c_ends_a_context_that_is_on_its_way() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = bench.context("COPY large /\n", &[]);
+    let large = std::fs::File::create(directory.path().join("large")).unwrap();
+    // More than an emulated machine takes in before the signal comes.
+    large.set_len(64 << 30).unwrap();
+    let mut build = start(&mut bench.command(&[], directory.path()));
+    eventually("some of the context is sent", 300, || {
+        assert!(build.is_running(), "the build has ended");
+        let count = std::fs::read_to_string(format!("/proc/{}/io", build.pid())).unwrap();
+        let written = count.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+        if written.parse::<u64>().unwrap() > 10_000_000 { Ok(()) } else { Err(count) }
+    });
+    build.signal("INT");
+    let outcome = build.outcome();
+    assert_eq!(outcome.status, 130, "{outcome}");
+    eventually("the builder has given it up", 120, || {
+        if works(bench) { Err("it still builds".to_owned()) } else { Ok(()) }
+    });
+    // The next one is not held up by what is left of it.
+    std::fs::write(directory.path().join("large"), "small").unwrap();
+    bench.build(&[], &directory).ok();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// Whether the builder still works at something, as its history says.
-fn works(bench: &Workbench) -> bool {
+pub(crate) fn works(bench: &Workbench) -> bool {
     let builds = bench.instance.mvm(&["history", "ls", "--json"]).ok();
     let builds: Value = serde_json::from_str(&builds).unwrap();
     builds.as_array().unwrap().iter().any(|build| build["status"] == "running")

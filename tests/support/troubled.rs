@@ -52,7 +52,12 @@ impl Troubled {
         *self.trouble.lock().unwrap() = Trouble { chosen: Box::new(chosen), act, left, had: 0 };
     }
 
-    /// How many requests it has happened to since; it happens to none any more.
+    /// How many requests it has happened to since.
+    pub fn count(&self) -> usize {
+        self.trouble.lock().unwrap().had
+    }
+
+    /// The same; it happens to none any more.
     pub fn end(&self) -> usize {
         let mut trouble = self.trouble.lock().unwrap();
         trouble.left = 0;
