@@ -30,6 +30,8 @@ const EXPORT: &str = "export";
 pub enum AttachError {
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("a reader of secrets died")]
+    Reader(#[from] tokio::task::JoinError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     #[error("{0}")]
@@ -108,10 +110,6 @@ enum Called {
 
 impl Attached {
     pub(super) fn to(build: &Build, store: Store) -> Result<Self, AttachError> {
-        // What a step would miss at its end is missed here first. Its contents are read again when it is asked for.
-        for secret in &build.secrets {
-            secret.read()?;
-        }
         let exports = build.exports(store);
         for destination in exports.iter().filter_map(|export| export.destination.as_ref()) {
             check(destination)?;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tonic::Status;
 
 use super::platform::Platforms;
+use super::session::UNUSABLE;
 use crate::printable::printable;
 
 /// Lines shown around the ones that failed.
@@ -161,6 +162,8 @@ pub(crate) fn hint(message: &str) -> Option<&'static str> {
         Some(
             "it was killed, most likely because memory ran out; give the machine more with `mvm up --memory`",
         )
+    } else if message.contains(UNUSABLE) {
+        None
     } else if message.to_ascii_lowercase().contains("no space left on device") {
         // The kernel's words; C's library begins them with a capital letter, Go's does not.
         Some(
@@ -281,7 +284,11 @@ mod tests {
             broken: None,
             emulator: Some("qemu-aarch64 10".to_owned()),
         };
-        let platforms = Platforms { asked: vec!["linux/arm64".parse().unwrap()], known: vec![known] };
+        let platforms = Platforms {
+            asked: vec!["linux/arm64".parse().unwrap()],
+            known: vec![known],
+            ..Platforms::default()
+        };
         let said = |lines: &[&str], platforms: &Platforms| {
             explained("[2/2] RUN x", &lines.iter().copied(), platforms)
         };
@@ -314,6 +321,7 @@ mod tests {
         }
         let refused = "failed to push x: unexpected status from HEAD request: 401 Unauthorized";
         assert!(hint(refused).unwrap().contains("`docker login` writes it"));
+        assert_eq!(hint(&format!("{UNUSABLE}No space left on device (os error 28)")), None);
         assert_eq!(hint("exit code: 1"), None);
         for (message, wanted) in [
             (

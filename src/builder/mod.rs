@@ -1,4 +1,4 @@
-//! A client of BuildKit's control API: builds a Dockerfile with the builder at a unix socket.
+//! A client of BuildKit's control API: builds a Dockerfile with a builder here or elsewhere.
 //!
 //! At the same time run: the session (`session`, carried by `tunnel` on the connection of all, or by `hijack` on one of its own),
 //! in which the daemon asks us for files and credentials; the solve (`solve`), which is the build; and its status (`progress`).
@@ -42,7 +42,7 @@ pub use failure::Failure;
 pub use keep::{Filter, KeepError, Keeper, Limits, Past, State as PastState, Usage};
 pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
-pub use platform::{CannotRun, Known, Platforms};
+pub use platform::{CannotRun, Known, Platforms, Stages};
 pub use request::{
     Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, DockerfileAt, Entitlement, Host,
     LONGEST_DOCKERFILE, NamedContext, Network, NoCache, Output, Secret, SecretError, ShareError, Source,

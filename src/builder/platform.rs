@@ -1,5 +1,7 @@
 //! Whether the appliance can build for a platform, by what it found out about itself.
 
+use std::collections::HashMap;
+
 use thiserror::Error;
 
 use crate::registry::Platform;
@@ -22,12 +24,17 @@ pub struct Known {
     pub emulator: Option<String>,
 }
 
+/// Of stages that do not simply run on the platform that is built for: which one they run on, where that is known. A single stage
+/// without a name is called nothing.
+pub type Stages = HashMap<String, Option<Platform>>;
+
 /// What is known of the platforms of a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Platforms {
     /// Those that were asked for; none is the builder's own.
     pub asked: Vec<Platform>,
     pub known: Vec<Known>,
+    pub stages: Stages,
 }
 
 impl Platforms {
@@ -45,14 +52,21 @@ impl Platforms {
         // The first word, or the one behind a node's name. `2/3` would be a platform too, but none that is known.
         let parsed = |word: &str| word.split("->").next()?.parse().ok();
         let named = inside.split(' ').take(2).filter_map(parsed).find(|named| known(named).is_some());
-        let only = match self.asked.as_slice() {
-            [only] => Some(only.clone()),
+        let of_stage = || match (self.stages.get(stage(inside)), self.asked.as_slice()) {
+            (Some(own), _) => own.clone(),
+            (None, [only]) => Some(only.clone()),
             _ => None,
         };
-        let platform = named.or(only)?;
+        let platform = named.or_else(of_stage)?;
         let emulator = known(&platform)?.emulator.as_deref()?;
         Some((platform, emulator))
     }
+}
+
+/// `build` of `near build 2/3`; a stage may have no name.
+fn stage(step: &str) -> &str {
+    let mut words = step.rsplit(' ').skip(1);
+    words.next().unwrap_or_default()
 }
 
 fn check(platform: &Platform, known: &[Known]) -> Result<(), CannotRun> {
@@ -109,7 +123,11 @@ mod tests {
                 emulator: Some("qemu-arm 10".to_owned()),
             },
         ];
-        let both = Platforms { asked: vec![platform("linux/amd64"), platform("linux/arm/v6")], known };
+        let both = Platforms {
+            asked: vec![platform("linux/amd64"), platform("linux/arm/v6")],
+            known,
+            ..Platforms::default()
+        };
         assert_eq!(
             both.emulated("[linux/arm/v6 build 2/3] RUN x"),
             Some((platform("linux/arm/v6"), "qemu-arm 10"))
@@ -128,7 +146,15 @@ mod tests {
         ] {
             assert_eq!(both.emulated(native), None, "{native}");
         }
-        let one = Platforms { asked: vec![platform("linux/arm/v7")], ..both };
-        assert_eq!(one.emulated("[2/3] RUN x"), Some((platform("linux/arm/v7"), "qemu-arm 10")));
+        let mut one = Platforms { asked: vec![platform("linux/arm/v7")], ..both };
+        let emulated = || Some((platform("linux/arm/v7"), "qemu-arm 10"));
+        assert_eq!(one.emulated("[2/3] RUN x"), emulated());
+        assert_eq!(one.emulated("[build 2/3] RUN x"), emulated());
+        one.stages.insert("build".to_owned(), None);
+        assert_eq!(one.emulated("[build 2/3] RUN x"), None, "it runs on the builder's own platform");
+        assert_eq!(one.emulated("[stage-1 2/3] RUN x"), emulated());
+        one.asked.clear();
+        one.stages.insert(String::new(), Some(platform("linux/arm/v7")));
+        assert_eq!(one.emulated("[2/3] RUN x"), emulated(), "it says so itself");
     }
 }

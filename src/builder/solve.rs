@@ -1,7 +1,8 @@
-//! One build from its request to its end: session, solve and status side by side on one connection.
+//! One build from its request to its end: session, solve and status side by side.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusRequest, StatusResponse};
 use futures::StreamExt;
+use rustix::net::Shutdown;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -31,6 +33,8 @@ const LAST_STATUS: Duration = Duration::from_secs(5);
 const SAME_MOMENT: Duration = Duration::from_millis(100);
 /// What is shown of a build's time is never older.
 const TICK: Duration = Duration::from_millis(200);
+/// And how long in all, for a builder that never comes to an end of it.
+const ALL_STATUS: Duration = Duration::from_secs(60);
 /// How long a cancelled build may take to end.
 const CANCELLED: Duration = Duration::from_secs(3);
 
@@ -141,6 +145,14 @@ pub(super) async fn solve<O: Observer + ?Sized>(
         channel = means.endpoint.connect() => channel?,
         () = &mut cancel => return Err(BuildError::Cancelled),
     };
+    let secrets = build.secrets.clone();
+    let read =
+        tokio::task::spawn_blocking(move || secrets.iter().try_for_each(|secret| secret.read().map(drop)));
+    tokio::select! {
+        // What a step would miss at its end is missed here first. A pipe may have to be waited for.
+        read = read => read.map_err(AttachError::from).and_then(|read| Ok(read?))?,
+        () = &mut cancel => return Err(BuildError::Cancelled),
+    }
     let attached = Attached::to(build, means.store)?;
     for directory in &attached.without_cache {
         observer.note(&format!("there is no cache in {directory:?} yet, so nothing is read from there"));
@@ -212,27 +224,34 @@ pub(super) fn client(channel: Channel) -> ControlClient<Channel> {
 }
 
 /// Serves the session until what is returned is dropped. Whatever ends it before ends the solve as well, which says more about it.
-async fn serve(session: Session, endpoint: &Endpoint, channel: Channel) -> Result<Abort, EndpointError> {
+async fn serve(session: Session, endpoint: &Endpoint, channel: Channel) -> Result<Serving, EndpointError> {
     let headers = session.headers();
-    let task = if let Endpoint::Instance { docker, .. } = endpoint {
-        let stream = hijack::open(docker, headers).await;
-        let stream = stream.map_err(|source| EndpointError::Session { socket: docker.clone(), source })?;
-        tokio::spawn(async move { drop(session.serve(stream).await) })
-    } else {
-        let (near, far) = tokio::io::duplex(tunnel::PIPE);
-        tokio::spawn(async move {
-            drop(tokio::join!(session.serve(near), tunnel::carry(channel, headers, far)));
-        })
-    };
-    Ok(Abort(task))
+    if let Endpoint::Instance { docker, .. } = endpoint {
+        let failed = |source| EndpointError::Session { socket: docker.clone(), source };
+        let stream = hijack::open(docker, headers).await.map_err(failed)?;
+        let end = stream.as_fd().try_clone_to_owned().map_err(failed)?;
+        drop(session.serve(stream).await);
+        return Ok(Serving::Connection(end));
+    }
+    let (near, far) = tokio::io::duplex(tunnel::PIPE);
+    drop(session.serve(near).await);
+    Ok(Serving::Call(tokio::spawn(async move { drop(tunnel::carry(channel, headers, far).await) })))
 }
 
-/// Ends a task with the build.
-struct Abort(JoinHandle<()>);
+/// A session that is served, by its stream: dropped, it ends, and everything that the builder has open of it.
+enum Serving {
+    /// A socket of its own.
+    Connection(OwnedFd),
+    /// The task that carries it.
+    Call(JoinHandle<()>),
+}
 
-impl Drop for Abort {
+impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.abort();
+        match self {
+            Self::Connection(socket) => drop(rustix::net::shutdown(socket, Shutdown::Both)),
+            Self::Call(task) => task.abort(),
+        }
     }
 }
 
@@ -260,7 +279,7 @@ impl<O: Observer + ?Sized> Run<'_, O> {
                 () = &mut cancel => {
                     // Dropping the call resets its stream, which is how gRPC cancels.
                     drop(solve);
-                    self.drain(status, CANCELLED).await;
+                    let _ = tokio::time::timeout(CANCELLED, self.drain(status)).await;
                     return Err(BuildError::Cancelled);
                 }
                 _ = ticks.tick() => self.observer.tick(),
@@ -273,14 +292,18 @@ impl<O: Observer + ?Sized> Run<'_, O> {
                     if matches!(status, Updates::Opening) {
                         status = tokio::time::timeout(LAST_STATUS, watch).await.map_or(Updates::Over, Updates::from);
                     }
-                    self.drain(status, LAST_STATUS).await;
+                    // There is nothing left to give up but to look on.
+                    let is_cancelled = tokio::select! {
+                        _ = tokio::time::timeout(ALL_STATUS, self.drain(status)) => false,
+                        () = &mut cancel => true,
+                    };
                     let error = match result {
                         Ok(response) => return Ok(response),
                         Err(status) => failed(&status),
                     };
                     // Ctrl-C at a terminal is for ssh, too, which may end before us.
                     let is_lost = matches!(error, BuildError::Lost(_));
-                    if is_lost && tokio::time::timeout(SAME_MOMENT, &mut cancel).await.is_ok() {
+                    if is_lost && (is_cancelled || tokio::time::timeout(SAME_MOMENT, &mut cancel).await.is_ok()) {
                         return Err(BuildError::Cancelled);
                     }
                     return Err(error);
@@ -289,10 +312,10 @@ impl<O: Observer + ?Sized> Run<'_, O> {
         }
     }
 
-    /// Shows what is left of the status, but waits no longer than `patience` for any one update.
-    async fn drain(&mut self, mut status: Updates, patience: Duration) {
+    /// Shows what is left of the status.
+    async fn drain(&mut self, mut status: Updates) {
         while let Updates::Open(updates) = &mut status {
-            match tokio::time::timeout(patience, updates.next()).await {
+            match tokio::time::timeout(LAST_STATUS, updates.next()).await {
                 Ok(Some(Ok(update))) => self.observer.update(&update),
                 _ => return,
             }
@@ -352,9 +375,37 @@ pub(crate) fn random_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    #[tokio::test]
+    async fn the_session_of_an_instance_ends_with_its_build() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let daemon = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 101 UPGRADED\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+            // An empty SETTINGS frame (RFC 9113, 6.5).
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            stream.read_to_end(&mut Vec::new()).await.unwrap()
+        });
+        let channel = tonic::transport::Endpoint::from_static("http://nobody").connect_lazy();
+        let endpoint = Endpoint::Instance { buildkit: socket.clone(), docker: socket };
+        let serving = serve(Session::of(HashMap::new()), &endpoint, channel).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!daemon.is_finished(), "it is served");
+        drop(serving);
+        let ended = tokio::time::timeout(Duration::from_secs(60), daemon).await;
+        assert!(ended.unwrap().unwrap() > 0, "the server's own settings came");
+    }
 
     #[test]
     fn ids_differ() {

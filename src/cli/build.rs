@@ -19,6 +19,7 @@ use crate::registry::credentials::Credentials;
 mod args;
 pub(super) mod ports;
 mod proxies;
+mod stages;
 
 pub use args::Args;
 use args::Style;
@@ -106,13 +107,20 @@ fn together(build: &Build, works: &[Work<'_>]) -> Platforms {
         platforms.known.iter().filter(is_asked)
     });
     let all = works.iter().flat_map(|work| &work.platforms.known);
-    Platforms { asked: build.platforms.clone(), known: routed.chain(all).cloned().collect() }
+    let stages = build.source.dockerfile_text().map(|text| stages::of(&String::from_utf8_lossy(&text)));
+    Platforms {
+        asked: build.platforms.clone(),
+        known: routed.chain(all).cloned().collect(),
+        stages: stages.unwrap_or_default(),
+    }
 }
 
 /// Which nodes build, each with its platforms.
 async fn works<'a>(nodes: &'a Nodes<'_>, build: &Build) -> Result<Vec<Work<'a>>, Failure> {
-    if let [node] = nodes.all() {
-        let mut platforms = Platforms { asked: build.platforms.clone(), known: Vec::new() };
+    if let [node] = nodes.all()
+        && (nodes.paths(node).is_some() || build.platforms.is_empty())
+    {
+        let mut platforms = Platforms { asked: build.platforms.clone(), ..Platforms::default() };
         if let Some(paths) = nodes.paths(node).filter(|_| !build.platforms.is_empty()) {
             platforms.known = nodes::platforms(&paths).await?;
             // Before anything is sent.
@@ -140,7 +148,7 @@ async fn works<'a>(nodes: &'a Nodes<'_>, build: &Build) -> Result<Vec<Work<'a>>,
         };
         match known {
             Ok(known) if places.contains(&place) => {
-                works.push(Work { node, platforms: Platforms { asked, known } });
+                works.push(Work { node, platforms: Platforms { asked, known, ..Platforms::default() } });
             }
             Ok(_) => {}
             Err(why) => eprintln!("node {} is left out: {why}", node.name),

@@ -122,9 +122,14 @@ impl Staged {
         drop(nobody_writes);
     }
 
-    /// Moves everything to its place.
+    /// Moves everything to its place, or nothing where something is in the way.
     pub(crate) fn commit(&self) -> Result<(), ExportError> {
         let arrived = std::mem::take(&mut *self.arrived());
+        for one in &arrived {
+            if let Arrived::Tree(tree) = one {
+                tree.check()?;
+            }
+        }
         arrived.into_iter().try_for_each(|one| match one {
             Arrived::Tree(tree) => tree.commit(),
             Arrived::File(file) => file.commit(),

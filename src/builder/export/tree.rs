@@ -260,6 +260,11 @@ fn set_attributes(path: &Path, stat: &Stat) {
 }
 
 impl Tree {
+    /// Whether all of it has a place.
+    pub(super) fn check(&self) -> Result<(), ExportError> {
+        fits(self.staging.path(), &self.place.path)
+    }
+
     /// Moves everything to its place, where it takes the place of files of the same names.
     pub(super) fn commit(self) -> Result<(), ExportError> {
         let Self { staging, mut place, directories } = self;
@@ -272,6 +277,22 @@ impl Tree {
         }
         Ok(())
     }
+}
+
+/// Nothing that is no directory can take a directory's place.
+fn fits(from: &Path, to: &Path) -> Result<(), ExportError> {
+    for entry in fs::read_dir(from).map_err(ExportError::write(from))? {
+        let entry = entry.map_err(ExportError::write(from))?;
+        let target = to.join(entry.file_name());
+        if !fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
+            continue;
+        }
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            return Err(ExportError::Directory(target));
+        }
+        fits(&entry.path(), &target)?;
+    }
+    Ok(())
 }
 
 fn merge(from: &Path, to: &Path) -> Result<(), ExportError> {

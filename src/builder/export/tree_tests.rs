@@ -14,7 +14,7 @@ fn received(place: &Path, packets: Vec<Packet>) -> (Result<(), ExportError>, Vec
     drop(sender);
     let (outbound, mut answers) = mpsc::channel(1000);
     let result = receive(place, packets_in, &outbound).and_then(|arrived| match arrived {
-        Arrived::Tree(tree) => tree.commit(),
+        Arrived::Tree(tree) => tree.check().and_then(|()| tree.commit()),
         Arrived::File(_) => panic!("not a file"),
     });
     drop(outbound);

@@ -12,6 +12,10 @@ use crate::builder::failure::{self, Failure};
 use crate::builder::platform::Platforms;
 use crate::printable::printable;
 
+/// Steps kept of a build, and bytes kept of what names one or ends it: a builder may not fill this host's memory.
+const STEPS: usize = 1 << 16;
+const DIGEST: usize = 512;
+const TEXT: usize = 64 * 1024;
 /// Lines kept of a step, and bytes kept of a line: what a report of a failure shows.
 const LINES: usize = 20;
 const LINE: usize = 4096;
@@ -95,8 +99,12 @@ impl Graph {
         }
     }
 
-    /// Takes one update in, and returns the step as it is now.
-    pub(crate) fn vertex(&mut self, vertex: &Vertex) -> &mut Step {
+    /// Takes one update in, and returns the step as it is now, unless there are too many.
+    pub(crate) fn vertex(&mut self, vertex: &Vertex) -> Option<&mut Step> {
+        let is_known = self.steps.contains_key(&vertex.digest);
+        if !is_known && (self.steps.len() >= STEPS || vertex.digest.len() > DIGEST) {
+            return None;
+        }
         let step = self.steps.entry(vertex.digest.clone()).or_default();
         if step.number == 0 && vertex.started.is_some() {
             self.started = self.started.saturating_add(1);
@@ -106,14 +114,14 @@ impl Graph {
             step.digest.clone_from(&vertex.digest);
         }
         if !vertex.name.is_empty() {
-            step.name = printable(&vertex.name);
+            step.name = printable(beginning(&vertex.name));
         }
         step.started = vertex.started.or(step.started);
         step.completed = vertex.completed;
         step.cached |= vertex.cached;
         // On one line, wherever that is shown.
-        step.error = printable(&vertex.error.lines().collect::<Vec<_>>().join(" "));
-        step
+        step.error = printable(&beginning(&vertex.error).lines().collect::<Vec<_>>().join(" "));
+        Some(step)
     }
 
     pub(crate) fn step(&mut self, digest: &str) -> Option<&mut Step> {
@@ -206,6 +214,11 @@ impl Step {
     }
 }
 
+/// As much of a text as is kept.
+fn beginning(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(TEXT)).unwrap_or_default()
+}
+
 /// The last of what carriage returns overwrite.
 fn readable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
@@ -238,12 +251,26 @@ mod tests {
     }
 
     #[test]
+    fn a_builder_does_not_fill_the_memory() {
+        let mut graph = Graph::default();
+        assert!(graph.vertex(&vertex(&"d".repeat(DIGEST + 1), "x")).is_none());
+        let long = "ä".repeat(TEXT);
+        let step = graph.vertex(&Vertex { error: long.clone(), ..vertex("a", &long) }).unwrap();
+        assert_eq!((step.name.len(), step.error.len()), (TEXT, TEXT));
+        for number in 0..=STEPS {
+            graph.vertex(&vertex(&number.to_string(), "x"));
+        }
+        assert_eq!(graph.steps.len(), STEPS);
+        assert!(graph.vertex(&vertex("a", "x")).is_some(), "what is known goes on");
+    }
+
+    #[test]
     fn steps_are_numbered_once_when_they_start() {
         let mut graph = Graph::default();
-        assert_eq!(graph.vertex(&Vertex { started: None, ..vertex("b", "second") }).number, 0);
-        assert_eq!(graph.vertex(&vertex("a", "first")).number, 1);
-        assert_eq!(graph.vertex(&vertex("b", "second")).number, 2);
-        assert_eq!(graph.vertex(&vertex("a", "first")).number, 1);
+        assert_eq!(graph.vertex(&Vertex { started: None, ..vertex("b", "second") }).unwrap().number, 0);
+        assert_eq!(graph.vertex(&vertex("a", "first")).unwrap().number, 1);
+        assert_eq!(graph.vertex(&vertex("b", "second")).unwrap().number, 2);
+        assert_eq!(graph.vertex(&vertex("a", "first")).unwrap().number, 1);
     }
 
     #[test]
@@ -274,7 +301,7 @@ mod tests {
         let mut graph = Graph::default();
         let crashed =
             Vertex { error: "exit code: 139".to_owned(), ..vertex("a", "[linux/arm64 2/2] RUN false") };
-        graph.vertex(&crashed);
+        graph.vertex(&crashed).unwrap();
         graph.log("a", b"qemu: uncaught target signal 11 (Segmentation fault) - core dumped\n");
         let failure = Failure {
             message: "exit code: 139".to_owned(),
@@ -290,7 +317,8 @@ mod tests {
             broken: None,
             emulator: Some("qemu-aarch64 10.0.13".to_owned()),
         };
-        let report = graph.report(&failure, &Platforms { asked: Vec::new(), known: vec![arm64] });
+        let report = graph
+            .report(&failure, &Platforms { asked: Vec::new(), known: vec![arm64], ..Platforms::default() });
         assert!(
             report.contains("Dockerfile:2\nqemu-aarch64 10.0.13, which runs linux/arm64 here, crashed"),
             "{report}"

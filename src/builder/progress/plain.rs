@@ -14,6 +14,10 @@ use crate::builder::solve::Observer;
 /// A transfer under way is mentioned this often.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// Transfers that are followed, and bytes of what names one: a builder may not fill this host's memory.
+const TRANSFERS: usize = 1 << 16;
+const ID: usize = 4096;
+
 /// Prints to any writer; a writer that fails is not a reason to fail the build.
 #[derive(Debug)]
 pub struct Plain<W> {
@@ -91,8 +95,17 @@ impl<W: Write> Plain<W> {
 
     /// A transfer (of the context, of a layer) is mentioned at its end, and now and then before.
     fn status(&mut self, status: &VertexStatus) {
+        let key = (status.vertex.clone(), status.id.clone());
+        let is_new = !self.transfers.contains_key(&key);
+        if is_new
+            && (self.transfers.len() >= TRANSFERS
+                || status.id.len() > ID
+                || self.graph.step(&status.vertex).is_none())
+        {
+            return;
+        }
         let since = elapsed(status.started, status.timestamp);
-        let transfer = self.transfers.entry((status.vertex.clone(), status.id.clone())).or_default();
+        let transfer = self.transfers.entry(key).or_default();
         let over = status.completed.is_some();
         let due = since.saturating_sub(transfer.said) >= EVERY;
         if transfer.over || !(over || due) {
@@ -118,7 +131,7 @@ impl<W: Write> Observer for Plain<W> {
         let mut starting = Vec::new();
         for vertex in &status.vertexes {
             let was_numbered = self.graph.step(&vertex.digest).is_some_and(|step| step.number != 0);
-            let step = self.graph.vertex(vertex);
+            let Some(step) = self.graph.vertex(vertex) else { continue };
             if step.number != 0 && !was_numbered {
                 starting.push((step.number, step.name.clone()));
             }

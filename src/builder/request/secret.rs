@@ -1,7 +1,11 @@
 //! What a step may read and no image keeps, as `docker buildx build` reads `--secret`.
 
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -15,7 +19,27 @@ const LARGEST: u64 = 500 * 1024;
 pub struct Secret {
     pub(in crate::builder) id: String,
     origin: Origin,
+    kept: Kept,
 }
+
+/// What was read: a pipe has it only once, and all nodes of a builder are to have the same.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// It says nothing of which secret is meant.
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
@@ -40,13 +64,18 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// Its contents, as they are now.
+    /// Its contents, as they were when they were first asked for.
     pub(in crate::builder) fn read(&self) -> Result<Vec<u8>, SecretError> {
-        match &self.origin {
+        let mut kept = self.kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(contents) = &*kept {
+            return Ok(contents.clone());
+        }
+        let contents = match &self.origin {
             Origin::File(path) => read(path),
             Origin::Variable(name) => variable(name).ok_or_else(|| SecretError::Unset(name.clone())),
             Origin::Either(id) => variable(id).map_or_else(|| read(Path::new(id)), Ok),
-        }
+        }?;
+        Ok(kept.insert(contents).clone())
     }
 }
 
@@ -56,10 +85,10 @@ fn variable(name: &str) -> Option<Vec<u8>> {
 
 fn read(path: &Path) -> Result<Vec<u8>, SecretError> {
     let failed = |source| SecretError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(path).map_err(failed)?.len() > LARGEST {
-        return Err(SecretError::TooLarge(path.to_owned()));
-    }
-    std::fs::read(path).map_err(failed)
+    let mut contents = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(LARGEST.saturating_add(1)).read_to_end(&mut contents).map_err(failed)?;
+    if contents.len() as u64 > LARGEST { Err(SecretError::TooLarge(path.to_owned())) } else { Ok(contents) }
 }
 
 impl FromStr for Secret {
@@ -90,7 +119,7 @@ impl FromStr for Secret {
             (Some("env"), None, None) => Origin::Variable(id.clone()),
             _ => return Err(wrong()),
         };
-        Ok(Self { id, origin })
+        Ok(Self { id, origin, kept: Kept::default() })
     }
 }
 
@@ -99,7 +128,7 @@ mod tests {
     use super::*;
 
     fn secret(id: &str, origin: Origin) -> Secret {
-        Secret { id: id.to_owned(), origin }
+        Secret { id: id.to_owned(), origin, kept: Kept::default() }
     }
 
     #[test]
@@ -140,7 +169,11 @@ mod tests {
             variable("PATH").unwrap()
         );
         assert_eq!(secret("a", Origin::Either("PATH".to_owned())).read().unwrap(), variable("PATH").unwrap());
+        let twice = secret("a", Origin::File(path.clone()));
+        twice.read().unwrap();
         std::fs::write(&path, vec![0; 500 * 1024 + 1]).unwrap();
+        assert_eq!(twice.read().unwrap(), b"\xff\n", "a pipe would be empty by now");
+        assert!(!format!("{twice:?}").contains("255"), "{twice:?}");
         let errors = [
             (Origin::Either(path.display().to_string()), "is larger than the 500 KiB that a secret may have"),
             (Origin::File(directory.path().join("none")), "none\", which --secret names"),

@@ -165,8 +165,11 @@ impl Answer for Contents {
     }
 }
 
+/// How the daemon is told of what this host failed at; it says so again.
+pub(crate) const UNUSABLE: &str = "cannot use the image layout of this host: ";
+
 fn io_status(error: &std::io::Error) -> Status {
-    Status::unknown(format!("cannot use the image layout: {error}"))
+    Status::unknown(format!("{UNUSABLE}{error}"))
 }
 
 fn parsed(digest: &str) -> Result<Digest, Status> {

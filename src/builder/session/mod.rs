@@ -31,7 +31,7 @@ use tonic::transport::server::Connected;
 use super::request::Secret;
 use crate::registry::credentials::Credentials;
 
-pub(super) use content::{Layouts, Store as LayoutStore};
+pub(super) use content::{Layouts, Store as LayoutStore, UNUSABLE};
 pub(super) use files::Directories;
 pub(super) use results::Results;
 pub(super) use ssh::{Agent, Agents};
@@ -99,12 +99,12 @@ impl Session {
         headers
     }
 
-    /// Serves until the other end of `stream` is gone.
+    /// Serves until the other end of `stream` is gone, in tasks of its own.
     pub(crate) async fn serve<S>(self, stream: S) -> Result<(), tonic::transport::Error>
     where
         S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        // One connection and none after it: the server ends with it.
+        // One connection and none after it, so that the server is done at once, and a task of the connection's goes on.
         let connection = futures::stream::iter([Ok::<_, std::io::Error>(stream)]);
         Server::builder()
             .initial_stream_window_size(CALL_WINDOW)
@@ -138,6 +138,24 @@ pub(crate) fn shared_key(context: &Path, node: &str) -> String {
 }
 
 #[cfg(test)]
+impl Session {
+    /// One that serves these directories and nothing else.
+    pub(crate) fn of(directories: Directories) -> Self {
+        Self {
+            id: "the-id".to_owned(),
+            shared_key: "key".to_owned(),
+            directories,
+            credentials: Credentials::none(),
+            secrets: Vec::new(),
+            agents: Agents::default(),
+            upload: Upload::of(None),
+            results: Results::to(Vec::new()),
+            layouts: Layouts::new(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::{Duration, Instant};
@@ -160,23 +178,9 @@ mod tests {
         assert!(key.starts_with("prjectx:") && key.is_ascii(), "{key}");
     }
 
-    fn session(directories: Directories) -> Session {
-        Session {
-            id: "the-id".to_owned(),
-            shared_key: "key".to_owned(),
-            directories,
-            credentials: Credentials::none(),
-            secrets: Vec::new(),
-            agents: Agents::default(),
-            upload: Upload::of(None),
-            results: Results::to(Vec::new()),
-            layouts: Layouts::new(),
-        }
-    }
-
     #[test]
     fn the_headers_name_the_session_and_every_method() {
-        let headers = session(Directories::new()).headers();
+        let headers = Session::of(Directories::new()).headers();
         assert_eq!(headers.get("x-docker-expose-session-uuid").unwrap(), "the-id");
         assert_eq!(headers.get("x-docker-expose-session-sharedkey").unwrap(), "key");
         assert_eq!(headers.get_all("x-docker-expose-session-grpc-method").iter().count(), METHODS.len());
@@ -204,7 +208,7 @@ mod tests {
             std::fs::write(tree.path().join(number.to_string()), "x").unwrap();
         }
         let channel =
-            daemon(session([("context".to_owned(), Arc::from(tree.path()))].into_iter().collect())).await;
+            daemon(Session::of([("context".to_owned(), Arc::from(tree.path()))].into_iter().collect())).await;
         let (ask, asked) = tokio::sync::mpsc::unbounded_channel::<Packet>();
         let gone = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&gone);

@@ -123,15 +123,19 @@ impl Timeline {
     }
 }
 
-/// As it stands at the beginning of a step's name, with what it builds for: `[linux/amd64->arm64 build 2/3] RUN make`.
+/// As it stands at the beginning of a step's name, with what it builds for: `[linux/amd64->arm64 build 2/3] RUN make`. Where there
+/// are several nodes, the node stands before it.
 fn platform(step: &str) -> Option<String> {
-    let word = step.strip_prefix('[')?.split([' ', ']']).next()?;
-    let is_platform = word.split_once('/').is_some_and(|(os, _)| os.chars().all(|c| c.is_ascii_lowercase()));
-    is_platform.then(|| word.to_owned())
+    let inside = step.strip_prefix('[')?.split(']').next()?;
+    let is_platform = |word: &&str| {
+        word.split_once('/')
+            .is_some_and(|(os, _)| !os.is_empty() && os.chars().all(|c| c.is_ascii_lowercase()))
+    };
+    inside.split(' ').take(2).find(is_platform).map(str::to_owned)
 }
 
 fn kind(step: &Step, is_emulated: bool, has_transfers: bool) -> Kind {
-    let name = step.name.as_str();
+    let name = without_node(&step.name);
     if !step.error.is_empty() {
         Kind::Failed
     } else if step.cached {
@@ -146,6 +150,16 @@ fn kind(step: &Step, is_emulated: bool, has_transfers: bool) -> Kind {
         Kind::Emulated
     } else {
         Kind::Native
+    }
+}
+
+/// What BuildKit puts in no brackets has a node's name alone in them, where there are several: `[near] exporting to image`.
+fn without_node(name: &str) -> &str {
+    match name.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((inside, rest)) if !inside.contains([' ', '/']) && inside != "internal" && inside != "auth" => {
+            rest
+        }
+        _ => name,
     }
 }
 

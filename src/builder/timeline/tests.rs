@@ -21,7 +21,7 @@ fn timeline(updates: &[StatusResponse]) -> Timeline {
         broken: None,
         emulator: Some("qemu-aarch64 10".to_owned()),
     };
-    Timeline::of("x", &graph, &Platforms { asked: Vec::new(), known: vec![arm64] })
+    Timeline::of("x", &graph, &Platforms { asked: Vec::new(), known: vec![arm64], ..Platforms::default() })
 }
 
 #[test]
@@ -72,6 +72,25 @@ fn steps_are_told_by_what_their_time_went_to() {
     let wanted =
         [(None, 4), (Some("linux/amd64"), 1), (Some("linux/amd64->arm64"), 1), (Some("linux/arm64"), 2)];
     assert_eq!(groups, wanted);
+}
+
+#[test]
+fn steps_of_several_nodes_have_their_platforms_too() {
+    let vertexes = vec![
+        vertex("[near internal] load build context", 0, 1),
+        vertex("[near linux/amd64 2/3] RUN make", 1, 2),
+        vertex("[far linux/arm64 build 2/3] RUN make", 1, 2),
+        vertex("[far] exporting to image", 2, 3),
+    ];
+    let timeline = timeline(&[StatusResponse { vertexes, ..StatusResponse::default() }]);
+    let found: Vec<_> = timeline.steps.iter().map(|row| (row.kind, row.platform.as_deref())).collect();
+    let wanted = [
+        (Kind::Internal, None),
+        (Kind::Native, Some("linux/amd64")),
+        (Kind::Emulated, Some("linux/arm64")),
+        (Kind::Export, None),
+    ];
+    assert_eq!(found, wanted);
 }
 
 #[test]

@@ -107,7 +107,7 @@ pub(in crate::cli) fn ports_of_dockerfile(text: &str, given: &HashMap<&str, &str
 }
 
 /// The lines of a Dockerfile, those that a backslash continues in one.
-fn instructions(text: &str) -> Vec<String> {
+pub(super) fn instructions(text: &str) -> Vec<String> {
     let mut whole: Vec<String> = Vec::new();
     let mut continues = false;
     for line in text.lines() {

@@ -153,7 +153,11 @@ fn a_platform_is_known_as_its_own_node_knows_it() {
         emulator: emulator.map(str::to_owned),
     };
     let (pc, arm) = (node("pc"), node("arm"));
-    let of = |asked: &str, known: Vec<Known>| Platforms { asked: vec![asked.parse().unwrap()], known };
+    let of = |asked: &str, known: Vec<Known>| Platforms {
+        asked: vec![asked.parse().unwrap()],
+        known,
+        ..Platforms::default()
+    };
     let works = [
         Work {
             node: &pc,
