@@ -71,8 +71,11 @@ fn two_nodes_share_a_build_and_push_one_image() {
     let pair = Pair::open();
     let image = pair.registry.image("both:1");
     let directory = pair.context("RUN uname -m > /machine\n");
+    let times = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
     let pushed = build(
         &[
+            "--timeline",
+            times.path().to_str().unwrap(),
             "-t",
             &image,
             "--push",
@@ -91,6 +94,16 @@ fn two_nodes_share_a_build_and_push_one_image() {
         assert!(!pushed.stderr.contains(step), "{step} in {pushed}");
     }
     let digest = pushed.ok();
+    let timeline: Value = serde_json::from_str(&std::fs::read_to_string(times.path()).unwrap()).unwrap();
+    let of = |name: &str| {
+        let mut steps = timeline["steps"].as_array().unwrap().iter();
+        let step = steps.find(|step| step["name"].as_str().unwrap().starts_with(name));
+        step.unwrap_or_else(|| panic!("no {name} in {timeline}")).clone()
+    };
+    let emulated = of("[pair0 linux/arm64 2/2] RUN uname");
+    assert_eq!((&emulated["platform"], &emulated["kind"]), (&"linux/arm64".into(), &"emulated".into()));
+    assert_eq!(of("[near linux/amd64 2/2] RUN uname")["platform"], "linux/amd64");
+    assert_eq!(of("[near] exporting to image")["kind"], "export");
     let index: Value =
         serde_json::from_str(&pair.mvm(&["imagetools", "inspect", "--raw", &image]).ok()).unwrap();
     let mut platforms: Vec<_> = index["manifests"].as_array().unwrap().iter().collect();

@@ -16,6 +16,7 @@ pub(crate) struct Bench {
     pub(crate) instance: Instance,
     registry: Registry,
     buildx_home: TempDir,
+    of: &'static str,
 }
 
 impl Bench {
@@ -23,15 +24,21 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let registry = Registry::open();
         let options = crate::support::Options::up(&["--host-port", &registry.port.to_string()]);
-        Self::of(Instance::up_with("bench", &options), registry)
+        Self::of(Instance::up_with("bench", &options), registry, "")
     }
 
-    pub(crate) fn of(instance: Instance, registry: Registry) -> Self {
+    /// `of` stands before the names of its figures.
+    pub(crate) fn of(instance: Instance, registry: Registry, of: &'static str) -> Self {
         let buildx_home = tempfile::tempdir().expect("a directory for buildx");
-        let bench = Self { instance, registry, buildx_home };
+        let bench = Self { instance, registry, buildx_home, of };
         let endpoint = format!("unix://{}", bench.instance.buildkit_socket().display());
         run(bench.buildx().args(["create", "--name", "mvm", "--driver", "remote", &endpoint])).ok();
         bench
+    }
+
+    /// What a figure is called.
+    pub(crate) fn figure(&self, name: &str) -> String {
+        format!("{}{name}", self.of)
     }
 
     /// Without Docker's client in front of it, which only starts it.
@@ -73,7 +80,7 @@ pub(crate) fn unchanged(bench: &Bench) -> Figure {
     let plain = context(&[("Dockerfile", "FROM scratch\nCOPY file /\n"), ("file", "content\n")]);
     let image = bench.registry.image("noop:latest");
     let (ours, theirs) = bench.compare(NOOP_RUNS, &["--tag", &image, "--push"], &plain);
-    Figure::new("noop-build", "s", &ours).against("docker buildx", &theirs)
+    Figure::new(bench.figure("noop-build"), "s", &ours).against("docker buildx", &theirs)
 }
 
 pub(crate) fn measure() -> Vec<Figure> {

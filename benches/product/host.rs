@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,7 +47,7 @@ pub(crate) fn measure() -> Vec<Figure> {
         return Vec::new();
     }
     let (instance, daemons) = start();
-    let bench = Bench::of(instance, Registry::open());
+    let bench = Bench::of(instance, Registry::open(), "host-");
     let mut figures = vec![builds::unchanged(&bench)];
     figures.extend(transfers::all(&bench));
     drop(bench);
@@ -67,7 +68,9 @@ fn start() -> (Instance, Child) {
     let sockets = instance.docker_socket().parent().expect("it is in a directory").to_owned();
     let top = instance.home().join("builder");
     fs::create_dir_all(top.join("run")).expect("a directory for the builder");
-    fs::create_dir_all(&sockets).expect("a directory for the sockets");
+    // As `mvm up` makes them.
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700).recursive(true).create(&sockets).expect("a directory for the sockets");
     let docker = top.join("run/docker.sock");
     std::os::unix::fs::symlink(&docker, instance.docker_socket()).expect("dockerd's socket has its name");
 

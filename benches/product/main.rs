@@ -30,7 +30,7 @@ const GROUPS: [Group; 16] = [
     (&["up-to-", "guest-idle-memory"], boot::measure),
     (&["noop-build", "three-platform-build"], builds::measure),
     (&["noop-build-50k", "upload-small", "upload-large", "local-output"], transfers::measure),
-    (&["noop-build", "noop-build-50k", "upload-small", "upload-large", "local-output"], host::measure),
+    (&["host-noop-build", "host-upload-small", "host-upload-large", "host-local-output"], host::measure),
     (&["cli-overhead"], overhead::measure),
     (&["image-build-", "image-unpack"], images::measure),
     (&["vsock-rtt", "vsock-to-guest", "vsock-to-host"], vsock::measure),

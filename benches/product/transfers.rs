@@ -132,11 +132,16 @@ pub(crate) fn all(bench: &Bench) -> Vec<Figure> {
     let megabytes = (LARGE_MIB << 20) as f64 / 1e6;
     let small = tree(SMALL_FILES, SMALL_BYTES);
     let mut figures = Vec::new();
-    figures.extend(unchanged(bench).figures("noop-build-50k", "s", |seconds| seconds));
+    figures.extend(unchanged(bench).figures(&bench.figure("noop-build-50k"), "s", |seconds| seconds));
     figures.extend(
-        uploads(bench, &small).figures("upload-small", "files/s", |seconds| SMALL_FILES as f64 / seconds),
+        uploads(bench, &small)
+            .figures(&bench.figure("upload-small"), "files/s", |seconds| SMALL_FILES as f64 / seconds),
     );
-    figures.extend(uploads(bench, &large).figures("upload-large", "MB/s", |seconds| megabytes / seconds));
-    figures.extend(outputs(bench, &large).figures("local-output", "MB/s", |seconds| megabytes / seconds));
+    figures.extend(
+        uploads(bench, &large).figures(&bench.figure("upload-large"), "MB/s", |seconds| megabytes / seconds),
+    );
+    figures.extend(
+        outputs(bench, &large).figures(&bench.figure("local-output"), "MB/s", |seconds| megabytes / seconds),
+    );
     figures
 }

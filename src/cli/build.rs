@@ -1,8 +1,11 @@
 //! `mvm build`: builds a Dockerfile with the builder that is meant, on one of its nodes or on several.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+use serde_json::Value;
 
 use super::child::{Ends, ended_by};
 use super::nodes::{self, Nodes};
@@ -17,12 +20,14 @@ use crate::builders::{self, Node, Offer};
 use crate::registry::credentials::Credentials;
 
 mod args;
+mod metadata;
 pub(super) mod ports;
 mod proxies;
 mod stages;
 
 pub use args::Args;
 use args::Style;
+use metadata::Provenance;
 use ports::LoopbackPorts;
 
 /// A file about the build could not be written.
@@ -73,6 +78,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if works.len() > 1 && args.iidfile.is_some() && !build.is_pushed() {
         return Err(Failure::usage(NotOne));
     }
+    let provenance = args.metadata_file.as_ref().map(|_| Provenance::wanted()).transpose();
+    let provenance = provenance.map_err(Failure::usage)?;
     let ports = LoopbackPorts::of(&build);
     let is_ours = works.iter().any(|work| nodes.paths(work.node).is_some());
     let is_said = is_ours && !args.is_quiet() && args.progress != Style::Rawjson;
@@ -97,7 +104,18 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     });
     let shares =
         Shares { builder: nodes.name().to_string(), names_nodes: nodes.are_several(), all: shares.collect() };
-    run_with(&args, &build, shares, &together(&build, &works)).await
+    // Each of several nodes has its own.
+    let remembered = match (shares.all.as_slice(), provenance) {
+        ([share], Some(provenance)) => Some((provenance, share.means.endpoint.clone())),
+        _ => None,
+    };
+    let outcome = run_with(&args, &build, shares, &together(&build, &works)).await?;
+    let Some((outcome, place)) = outcome else { return Ok(()) };
+    let said = match remembered {
+        Some((provenance, endpoint)) => provenance.of(&outcome.reference, &endpoint).await,
+        None => BTreeMap::new(),
+    };
+    args.finish(&outcome, &place, said)
 }
 
 /// What is known of the platforms of the whole: of each first what its own node says.
@@ -186,8 +204,14 @@ impl Shares {
     }
 }
 
-/// Builds, prints the digest to stdout, and everything else to stderr.
-async fn run_with(args: &Args, build: &Build, shares: Shares, platforms: &Platforms) -> Result<(), Failure> {
+/// Builds, and prints everything to stderr. What came of it, and what builder and node are called together; nothing where something
+/// was only asked.
+async fn run_with(
+    args: &Args,
+    build: &Build,
+    shares: Shares,
+    platforms: &Platforms,
+) -> Result<Option<(Outcome, String)>, Failure> {
     let (mut ends, told) = (Ends::listen()?, OnceLock::new());
     let cancel = async {
         let _ = told.set(ends.next().await);
@@ -213,8 +237,8 @@ async fn run_with(args: &Args, build: &Build, shares: Shares, platforms: &Platfo
     })?;
     timeline?;
     match &build.call {
-        Some(call) => answer(call, &outcome),
-        None => args.finish(&outcome, &place),
+        Some(call) => answer(call, &outcome).map(|()| None),
+        None => Ok(Some((outcome, place))),
     }
 }
 
@@ -248,7 +272,8 @@ impl Args {
         Ok(write(&file.path, text.as_bytes())?)
     }
 
-    fn finish(&self, outcome: &Outcome, place: &str) -> Result<(), Failure> {
+    /// Prints the digest to stdout, and writes what was asked for; `said` is what the builder says beside.
+    fn finish(&self, outcome: &Outcome, place: &str, said: BTreeMap<String, Value>) -> Result<(), Failure> {
         if let Some(digest) = outcome.digest().filter(|_| !self.is_stdout_taken()) {
             print_line(digest)?;
         }
@@ -260,6 +285,7 @@ impl Args {
             // Builder, node and build, under the name that tools of buildx look for.
             let reference = format!("{place}/{}", outcome.reference);
             metadata.insert("buildx.build.ref".to_owned(), reference.into());
+            metadata.extend(said);
             write(path, serde_json::to_string_pretty(&metadata)?.as_bytes())?;
         }
         Ok(())

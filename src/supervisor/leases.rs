@@ -11,6 +11,9 @@ pub(super) struct Leases {
     pub ports: HostPorts,
     /// The agent of the machine that runs now.
     agent: Arc<Mutex<Option<Agent>>>,
+    /// Held while something changes, so that the guest hears of it in the same order: a port that one build closes and the next one
+    /// opens is free by then, and stays open.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,11 +55,13 @@ impl Leases {
     pub(super) async fn open(&self, ports: Vec<u16>) -> Result<Lease, Error> {
         let agent = self.agent().ok_or(Error::NoMachine)?;
         let mut lease = Lease { leases: self.clone(), ports: Vec::new() };
+        let turn = self.turn.lock().await;
         for port in ports {
             lease.ports.push(port);
             if self.ports.open(port)
                 && let Err(source) = agent.open_host_port(port).await
             {
+                drop(turn);
                 lease.close().await;
                 return Err(Error::Guest { port, source });
             }
@@ -68,6 +73,7 @@ impl Leases {
 impl Lease {
     /// Closes those that nobody else holds.
     pub(super) async fn close(self) {
+        let _turn = self.leases.turn.lock().await;
         for port in self.ports {
             if self.leases.ports.close(port)
                 && let Some(agent) = self.leases.agent()

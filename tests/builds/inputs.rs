@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -211,6 +210,16 @@ fn secrets_are_there_for_the_step_and_for_nothing_else() {
     assert!(seen.starts_with("from a file\nfrom a variable\nfile\n"), "{seen}");
     assert!(!seen.contains("missing"), "{seen}");
 
+    // A pipe has it only once, and nobody may be there yet to write it.
+    let pipe = directory.path().join("pipe");
+    run(Command::new("mkfifo").arg(&pipe)).ok();
+    let written = pipe.clone();
+    let writer = std::thread::spawn(move || fs::write(written, "from a pipe\n"));
+    let file = format!("id=file,src={}", pipe.display());
+    bench.build(&["-t", "secret:2", "--no-cache", "--secret", &file], &directory).ok();
+    writer.join().unwrap().unwrap();
+    assert!(bench.run("secret:2", "cat /copy").starts_with("from a pipe\n"));
+
     let required = bench.context("RUN --mount=type=secret,id=needed,required=true true\n", &[]);
     bench.build(&[], &required).refused(1, "needed");
     bench
@@ -273,33 +282,74 @@ fn a_step_may_ask_an_ssh_agent_and_change_nothing_of_it() {
     run(command.env_remove("SSH_AUTH_SOCK")).refused(2, "SSH_AUTH_SOCK is not set");
 }
 
+/// The directories of a large context, the small files in each, and the length of its large one.
+const PARTS: usize = 16;
+const SMALL: usize = 100;
+const LARGE: u64 = 20 << 20;
+
+fn parts(directory: &TempDir) -> Vec<PathBuf> {
+    (0..PARTS).map(|number| directory.path().join(number.to_string())).collect()
+}
+
+/// A context that is long on its way: each of its readers soon comes to a large file, and most of the small ones wait.
+fn large_context(bench: &Workbench) -> TempDir {
+    let directory = bench.context("RUN --mount=type=bind,target=/data true\n", &[]);
+    for part in parts(&directory) {
+        fs::create_dir(&part).unwrap();
+        for number in 0..SMALL {
+            fs::write(part.join(number.to_string()), "x").unwrap();
+        }
+        fs::File::create(part.join("large")).unwrap().set_len(LARGE).unwrap();
+    }
+    directory
+}
+
+/// Makes of a file that was told of something else: it goes, becomes unreadable, or longer.
+fn change_small(path: &Path, number: usize) {
+    match number % 3 {
+        0 => fs::remove_file(path).unwrap(),
+        1 => fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap(),
+        _ => fs::write(path, "longer than it was").unwrap(),
+    }
+}
+
+/// Of one that may be being read: it becomes longer, something else, or empty.
+fn change_large(path: &Path, number: usize) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    match number % 4 {
+        0 => file.set_len(LARGE + 1).unwrap(),
+        1 => file.write_all_at(b"something else", LARGE / 2).unwrap(),
+        _ => file.set_len(0).unwrap(),
+    }
+}
+
 #[test]
 fn a_context_that_changes_while_it_is_sent_ends_the_build_or_is_sent() {
     if skipped("build-inputs") {
         return;
     }
     let bench = Workbench::open();
-    let directory = bench.context(COPY, &[]);
-    let many = directory.path().join("many");
-    fs::create_dir(&many).unwrap();
-    for number in 0..3000 {
-        fs::write(many.join(number.to_string()), "x").unwrap();
-    }
-    let build = start(&mut bench.command(&[], directory.path()));
-    // Whatever has been told of by now: the rest goes, becomes unreadable, or something else.
-    std::thread::sleep(Duration::from_millis(300));
-    for number in 0..3000 {
-        let path = many.join(number.to_string());
-        match number % 3 {
-            0 => fs::remove_file(&path).unwrap(),
-            1 => fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap(),
-            _ => fs::write(&path, "longer than it was").unwrap(),
+    for with_small in [false, true] {
+        let directory = large_context(bench);
+        let parts = parts(&directory);
+        let build = bench.sending_build(&directory);
+        // All files have been told of by now. Small ones first: a reader comes to them when its large one has become short.
+        for part in parts.iter().filter(|_| with_small) {
+            (0..SMALL).for_each(|number| change_small(&part.join(number.to_string()), number));
         }
+        for (number, part) in parts.iter().enumerate() {
+            change_large(&part.join("large"), number);
+        }
+        let outcome = build.outcome();
+        assert!(
+            outcome.status == 0 || (outcome.status == 1 && outcome.stderr.contains("of the build context")),
+            "{outcome}"
+        );
+        // The next one is not held up by what is left of it.
+        for part in &parts {
+            fs::remove_file(part.join("large")).unwrap();
+        }
+        run(Command::new("chmod").args(["-R", "u+rw"]).arg(directory.path())).ok();
+        bench.build(&[], &directory).ok();
     }
-    let outcome = build.outcome();
-    assert!(
-        outcome.status == 0 || (outcome.status == 1 && outcome.stderr.contains("of the build context")),
-        "{outcome}"
-    );
-    bench.build(&[], &directory).ok();
 }

@@ -1,12 +1,14 @@
-//! Registries that are slow, too busy or broken, in the middle of a build.
+//! Registries that are slow, too busy or broken, in the middle of a build, and those that want to know who asks.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    Act, Request, Troubled, WithTokens, Workbench, context, layout_with, run, skipped, steps,
+    Act, Registry, Request, Troubled, WithTokens, Workbench, context, layout_with, run, skipped, steps,
 };
 
 /// Whether the builder still works at something, as its history says.
@@ -153,4 +155,42 @@ fn a_registry_that_wants_a_token_gets_one_for_the_login() {
     let digest = built.ok();
     assert!(registry.registry.blob(digest.trim()).exists());
     assert_eq!(inspected.ok(), digest, "mvm asks for tokens by itself, too");
+}
+
+#[test]
+fn a_registry_that_wants_a_login_gets_that_of_a_credential_helper() {
+    if skipped("build-registries") {
+        return;
+    }
+    let bench = Workbench::open();
+    let registry = Registry::with_login();
+    let image = registry.image("helped:1");
+    let directory = bench.context("RUN echo helped > /helped\n", &[]);
+    let home = tempfile::tempdir().unwrap();
+    let helpers = json!({"credHelpers": {(registry.address()): "of-a-test"}});
+    fs::write(home.path().join("config.json"), helpers.to_string()).unwrap();
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+    let with_helper =
+        |mut command: Command| run(command.env("DOCKER_CONFIG", home.path()).env("PATH", &path));
+    let push = |answer: &str| {
+        let helper = home.path().join("docker-credential-of-a-test");
+        // What it is asked is its argument, and for which registry on standard input.
+        let script =
+            format!("#!/bin/sh\nread -r server\necho \"$1 $server\" > \"${{0%/*}}/asked\"\n{answer}\n");
+        fs::write(&helper, script).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+        with_helper(bench.command(&["-t", &image, "--push"], directory.path()))
+    };
+    let refused = push("echo the keyring is locked; exit 1");
+    refused.refused(1, &format!("cannot get the credential for {}", registry.address()));
+    refused.refused(1, "the keyring is locked");
+
+    let answer = r#"printf '{"ServerURL":"%s","Username":"user","Secret":"secret"}' "$server""#;
+    let digest = push(answer).ok();
+    assert!(registry.blob(digest.trim()).exists());
+    let asked = fs::read_to_string(home.path().join("asked")).unwrap();
+    assert_eq!(asked, format!("get {}\n", registry.address()));
+    let mut inspect = bench.instance.command();
+    inspect.args(["imagetools", "inspect", "--format", "{{.Manifest.Digest}}", &image]);
+    assert_eq!(with_helper(inspect).ok(), digest, "mvm asks it by itself, too");
 }

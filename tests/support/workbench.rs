@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::{Base, Instance, Outcome, Registry, context, docker, run};
+use super::{Base, Instance, Outcome, Registry, Running, context, docker, eventually, run, start};
 
 /// The shared instance, and a base image in a registry.
 #[derive(Debug)]
@@ -46,6 +46,21 @@ impl Workbench {
         let mut command = self.instance.command();
         command.arg("build").args(arguments).arg(directory);
         command
+    }
+
+    /// Starts a build, and returns when contents of its context are on their way.
+    #[track_caller]
+    pub fn sending_build(&self, directory: &TempDir) -> Running {
+        let mut build = start(&mut self.command(&[], directory.path()));
+        let counts = format!("/proc/{}/io", build.pid());
+        eventually("some of the context is sent", 300, || {
+            assert!(build.is_running(), "the build has ended");
+            let counts = std::fs::read_to_string(&counts).map_err(|error| error.to_string())?;
+            let written = counts.lines().find_map(|line| line.strip_prefix("wchar: "));
+            let written = written.and_then(|count| count.parse::<u64>().ok());
+            if written > Some(10_000_000) { Ok(()) } else { Err(counts) }
+        });
+        build
     }
 
     /// What a command prints in a container of the image.

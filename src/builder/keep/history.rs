@@ -65,7 +65,7 @@ impl State {
 const CANCELED: i32 = 1;
 
 /// Everything that is remembered, and nothing that is still to come.
-fn everything() -> BuildHistoryRequest {
+pub(super) fn everything() -> BuildHistoryRequest {
     BuildHistoryRequest { early_exit: true, ..BuildHistoryRequest::default() }
 }
 

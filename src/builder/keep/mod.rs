@@ -1,7 +1,8 @@
-//! What a builder keeps: its cache (`usage`), and what it remembers of builds (`history`).
+//! What a builder keeps: its cache (`usage`), and what it remembers of builds (`history`, `provenance`).
 
 mod filter;
 mod history;
+mod provenance;
 mod usage;
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
@@ -21,6 +22,7 @@ use super::endpoint::{Endpoint, EndpointError};
 #[derive(Debug, Clone)]
 pub struct Keeper {
     control: ControlClient<Channel>,
+    channel: Channel,
 }
 
 /// Why it did not answer.
@@ -38,7 +40,8 @@ pub enum KeepError {
 
 impl Keeper {
     pub async fn at(endpoint: &Endpoint) -> Result<Self, KeepError> {
-        Ok(Self { control: super::solve::client(endpoint.connect().await?) })
+        let channel = endpoint.connect().await?;
+        Ok(Self { control: super::solve::client(channel.clone()), channel })
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Store {
 pub(crate) struct Contents(pub(crate) Arc<Layouts>);
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Asked {
+pub(in crate::builder) struct Asked {
     #[prost(string, tag = "1")]
     digest: String,
     /// Of a read alone.
@@ -54,6 +54,13 @@ struct Asked {
     /// Everything from there on, where it is 0.
     #[prost(int64, tag = "3")]
     size: i64,
+}
+
+impl Asked {
+    /// All of a content.
+    pub(in crate::builder) fn whole(digest: &str) -> Self {
+        Self { digest: digest.to_owned(), ..Self::default() }
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -75,11 +82,11 @@ struct Info {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct Read {
+pub(in crate::builder) struct Read {
     #[prost(int64, tag = "1")]
     offset: i64,
     #[prost(bytes = "bytes", tag = "2")]
-    data: Bytes,
+    pub(in crate::builder) data: Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]

@@ -6,7 +6,7 @@
 
 mod auth;
 mod by_hand;
-mod content;
+pub(super) mod content;
 mod files;
 mod health;
 mod results;
