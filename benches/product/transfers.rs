@@ -75,7 +75,7 @@ fn copy(of: &TempDir) -> TempDir {
     directory
 }
 
-const KEEP_NOTHING: [&str; 2] = ["--output", "type=cacheonly"];
+pub(crate) const KEEP_NOTHING: [&str; 2] = ["--output", "type=cacheonly"];
 
 /// An unchanged tree: every entry is told, and nothing sent.
 fn unchanged(bench: &Bench) -> Both {
