@@ -118,15 +118,16 @@ impl Said {
         let provenance = metadata.iter().filter(|(name, _)| is_provenance(name));
         Some(Self {
             digest: metadata.get("containerimage.digest")?.as_str()?.to_owned(),
-            provenance: provenance.map(|(name, value)| (name.clone(), of_any_session(value))).collect(),
+            provenance: provenance.map(|(name, value)| (name.clone(), comparable(value))).collect(),
         })
     }
 }
 
-/// The address of a context that comes through a session has the session's name in it.
-fn of_any_session(provenance: &Value) -> String {
+/// Without the session's name, which is in the address of a context that comes through it, and without what buildx says although it
+/// is so anyway.
+fn comparable(provenance: &Value) -> String {
     const ADDRESS: &str = "http://buildkit-session/";
-    let text = provenance.to_string();
+    let text = provenance.to_string().replace(r#","dockerfilekey":"dockerfile""#, "");
     let mut parts = text.split(ADDRESS);
     let mut same = parts.next().unwrap_or_default().to_owned();
     for part in parts {
