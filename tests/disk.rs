@@ -22,7 +22,7 @@ fn a_full_data_disk_is_named_and_the_machine_goes_on() {
     let directory = context(&[("Dockerfile", &dockerfile)]);
     let failed = instance.mvm(&["build", directory.path().to_str().unwrap()]);
     failed.refused(1, "No space left on device");
-    failed.refused(1, "the builder's disk is full: `mvm prune` takes room back");
+    failed.refused(1, "the builder's disk is full: `mvm prune` takes room back; an instance's is made larger with `mvm down` and");
 
     // The machine answers, and what the failed step had written is freed.
     assert_eq!(instance.status()["state"], "ready");

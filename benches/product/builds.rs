@@ -6,31 +6,23 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::report::Figure;
-use crate::support::{Base, Instance, PLATFORMS, Registry, buildx, context, run};
+use crate::support::{Base, Instance, Options, PLATFORMS, Registry, buildx, context, run};
 
 const NOOP_RUNS: usize = 15;
 const BUILD_RUNS: usize = 3;
 
-/// A builder, a registry, and what both clients need to build with them.
+/// A builder, and what both clients need to build with it.
 pub(crate) struct Bench {
     pub(crate) instance: Instance,
-    registry: Registry,
     buildx_home: TempDir,
-    of: &'static str,
+    /// What stands before the names of its figures.
+    prefix: &'static str,
 }
 
 impl Bench {
-    /// In a machine.
-    pub(crate) fn new() -> Self {
-        let registry = Registry::open();
-        let options = crate::support::Options::up(&["--host-port", &registry.port.to_string()]);
-        Self::of(Instance::up_with("bench", &options), registry, "")
-    }
-
-    /// `of` stands before the names of its figures.
-    pub(crate) fn of(instance: Instance, registry: Registry, of: &'static str) -> Self {
+    pub(crate) fn of(instance: Instance, prefix: &'static str) -> Self {
         let buildx_home = tempfile::tempdir().expect("a directory for buildx");
-        let bench = Self { instance, registry, buildx_home, of };
+        let bench = Self { instance, buildx_home, prefix };
         let endpoint = format!("unix://{}", bench.instance.buildkit_socket().display());
         run(bench.buildx().args(["create", "--name", "mvm", "--driver", "remote", &endpoint])).ok();
         bench
@@ -38,7 +30,7 @@ impl Bench {
 
     /// What a figure is called.
     pub(crate) fn figure(&self, name: &str) -> String {
-        format!("{}{name}", self.of)
+        format!("{}{name}", self.prefix)
     }
 
     /// Without Docker's client in front of it, which only starts it.
@@ -83,14 +75,16 @@ pub(crate) fn unchanged(bench: &Bench, output: &[&str]) -> Figure {
 }
 
 pub(crate) fn measure() -> Vec<Figure> {
-    let bench = Bench::new();
+    let registry = Registry::open();
+    let options = Options::up(&["--host-port", &registry.port.to_string()]);
+    let bench = Bench::of(Instance::up_with("bench", &options), "");
     // Both push: without an output buildx would make no image.
-    let noop = unchanged(&bench, &["--tag", &bench.registry.image("noop:latest"), "--push"]);
-    let base = Base::push(&bench.instance, &bench.registry);
+    let noop = unchanged(&bench, &["--tag", &registry.image("noop:latest"), "--push"]);
+    let base = Base::push(&bench.instance, &registry);
     let dockerfile = format!("FROM {}\nRUN uname -m > /machine\nWORKDIR /data\nCOPY . .\n", base.image);
     let three = context(&[("Dockerfile", &dockerfile), ("file", "content\n")]);
     let platforms = PLATFORMS.map(|(platform, _)| platform).join(",");
-    let image = bench.registry.image("three:latest");
+    let image = registry.image("three:latest");
     let arguments = ["--no-cache", "--platform", &platforms, "--tag", &image, "--push"];
     let (ours, theirs) = bench.compare(BUILD_RUNS, &arguments, &three);
     let build = Figure::new("three-platform-build", "s", &ours).against("docker buildx", &theirs);

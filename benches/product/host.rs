@@ -12,7 +12,7 @@ use std::thread;
 
 use crate::builds::{self, Bench};
 use crate::report::Figure;
-use crate::support::{Appliance, Instance, Registry, eventually};
+use crate::support::{Appliance, Instance, eventually};
 use crate::transfers;
 
 /// In namespaces of its own, which end with it, and it ends with its input. What a builder keeps is in memory, and disks are not
@@ -47,7 +47,7 @@ pub(crate) fn measure() -> Vec<Figure> {
         return Vec::new();
     }
     let (instance, daemons) = start();
-    let bench = Bench::of(instance, Registry::open(), "host-");
+    let bench = Bench::of(instance, "host-");
     // There is no supervisor that would let a build push to this host.
     let mut figures = vec![builds::unchanged(&bench, &transfers::KEEP_NOTHING)];
     figures.extend(transfers::all(&bench));

@@ -120,7 +120,7 @@ fn outputs(bench: &Bench, directory: &TempDir) -> Both {
 }
 
 pub(crate) fn measure() -> Vec<Figure> {
-    all(&Bench::new())
+    all(&Bench::of(support::Instance::up("bench"), ""))
 }
 
 pub(crate) fn all(bench: &Bench) -> Vec<Figure> {

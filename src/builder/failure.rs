@@ -317,7 +317,9 @@ mod tests {
         );
         assert!(hint("exec /bin/sh: exec format error").unwrap().contains("`mvm status` shows which it can"));
         for full in ["dd: error writing '/x': No space left on device", "mkdir /x: no space left on device"] {
-            assert!(hint(full).unwrap().starts_with("the builder's disk is full: `mvm prune`"));
+            let hint = hint(full).unwrap();
+            assert!(hint.starts_with("the builder's disk is full: `mvm prune` takes room back; "), "{hint}");
+            assert!(hint.ends_with("is made larger with `mvm down` and `mvm up --disk`"), "{hint}");
         }
         let refused = "failed to push x: unexpected status from HEAD request: 401 Unauthorized";
         assert!(hint(refused).unwrap().contains("`docker login` writes it"));

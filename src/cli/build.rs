@@ -112,7 +112,14 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let outcome = run_with(&args, &build, shares, &together(&build, &works)).await?;
     let Some((outcome, place)) = outcome else { return Ok(()) };
     let said = match remembered {
-        Some((provenance, endpoint)) => provenance.of(&outcome.reference, &endpoint).await,
+        Some((provenance, endpoint)) => {
+            let mut ends = Ends::listen()?;
+            tokio::select! {
+                said = provenance.of(&outcome.reference, &endpoint) => said,
+                // The build is done, and is told without it.
+                _ = ends.next() => BTreeMap::new(),
+            }
+        }
         None => BTreeMap::new(),
     };
     args.finish(&outcome, &place, said)
