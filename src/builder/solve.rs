@@ -22,7 +22,8 @@ use super::failure::Failure;
 use super::request::{Answer, Build, Call, Store};
 use super::session::{self, Session, Upload};
 use super::together::TogetherError;
-use super::{hijack, tunnel};
+use super::worker::WorkerError;
+use super::{hijack, tunnel, worker};
 use crate::registry::credentials::Credentials;
 
 /// BuildKit's own limit of a message.
@@ -62,6 +63,8 @@ pub enum BuildError {
         "the connection to the builder was lost during the build ({0}); its virtual machine may have ended (see `mvm status`)"
     )]
     Lost(String),
+    #[error(transparent)]
+    Gateway(#[from] WorkerError),
     #[error("the build was cancelled")]
     Cancelled,
     #[error("node {node}: {source}")]
@@ -144,6 +147,16 @@ pub(super) async fn solve<O: Observer + ?Sized>(
     let channel = tokio::select! {
         channel = means.endpoint.connect() => channel?,
         () = &mut cancel => return Err(BuildError::Cancelled),
+    };
+    let named;
+    let build = if build.steps.name_the_gateway() {
+        tokio::select! {
+            gateway = worker::gateway(&means.endpoint) => named = build.with_gateway(gateway?),
+            () = &mut cancel => return Err(BuildError::Cancelled),
+        }
+        &named
+    } else {
+        build
     };
     let secrets = build.secrets.clone();
     let read =

@@ -1,9 +1,12 @@
 //! What a builder says of itself.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bollard_buildkit_proto::moby::buildkit::v1::{InfoRequest, ListWorkersRequest};
-use tonic::Status;
+use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{InfoRequest, ListWorkersRequest, ListWorkersResponse};
+use tonic::transport::Channel;
 
 use super::endpoint::{Endpoint, EndpointError};
 use super::platform::Known;
@@ -15,6 +18,8 @@ use crate::registry::Platform;
 const SOME_EMULATOR: &str = "the builder's emulator";
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// dockerd's name for the address of its machine (moby `builder/builder-next/worker/label`).
+const GATEWAY: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
 /// No builder lists more; another host may not have us count for ever.
 const MOST: usize = 1000;
 
@@ -34,15 +39,14 @@ pub enum WorkerError {
     Endpoint(#[from] EndpointError),
     #[error("it does not say what it can build: {0}")]
     Refused(String),
+    #[error("the builder does not say what --add-host NAME:host-gateway is there; give an address")]
+    NoGateway,
 }
 
 impl Worker {
     pub async fn at(endpoint: &Endpoint) -> Result<Self, WorkerError> {
-        let refused = |status: Status| WorkerError::Refused(super::error::root(&status));
         let mut control = client(endpoint.connect().await?);
-        let asked = tokio::time::timeout(PATIENCE, control.list_workers(ListWorkersRequest::default())).await;
-        let asked = asked.map_err(|_| WorkerError::Refused("it says nothing".to_owned()))?;
-        let workers = asked.map_err(refused)?.into_inner();
+        let workers = workers(&mut control).await?;
         // BuildKit before v0.11 does not know the question.
         let info = control.info(InfoRequest {}).await.ok().map(tonic::Response::into_inner);
         let version = info.and_then(|info| info.buildkit_version);
@@ -57,6 +61,23 @@ impl Worker {
             platforms: known(platforms.collect()),
         })
     }
+}
+
+/// The address that a builder's machine has for the steps, as dockerd says it.
+pub(super) async fn gateway(endpoint: &Endpoint) -> Result<IpAddr, WorkerError> {
+    let workers = workers(&mut client(endpoint.connect().await?)).await?;
+    workers.record.iter().find_map(|record| labelled(&record.labels)).ok_or(WorkerError::NoGateway)
+}
+
+async fn workers(control: &mut ControlClient<Channel>) -> Result<ListWorkersResponse, WorkerError> {
+    let asked = tokio::time::timeout(PATIENCE, control.list_workers(ListWorkersRequest::default())).await;
+    let asked = asked.map_err(|_| WorkerError::Refused("it says nothing".to_owned()))?;
+    Ok(asked.map_err(|status| WorkerError::Refused(super::error::root(&status)))?.into_inner())
+}
+
+/// The first of what may be one address of each family.
+fn labelled(labels: &HashMap<String, String>) -> Option<IpAddr> {
+    labels.get(GATEWAY)?.split(',').find_map(|address| address.trim().parse().ok())
 }
 
 /// What runs natively: the first, which a worker lists for its own, and what the same processor runs.
@@ -82,5 +103,13 @@ mod tests {
         let known = known(platforms.map(|text| text.parse().unwrap()).into());
         let native: Vec<_> = known.iter().map(|known| known.emulator.is_none()).collect();
         assert_eq!(native, [true, true, true, false, false]);
+    }
+
+    #[test]
+    fn a_machine_has_the_first_address_that_is_one() {
+        let labels = |text: &str| [(GATEWAY.to_owned(), text.to_owned())].into();
+        assert_eq!(labelled(&labels("172.17.0.1,fd00::1")), Some([172, 17, 0, 1].into()));
+        assert_eq!(labelled(&labels("")), None);
+        assert_eq!(labelled(&HashMap::new()), None);
     }
 }

@@ -221,9 +221,12 @@ fn steps_run_as_they_are_asked_to() {
     assert_ne!(files, other_files);
     assert!(other_shm.split_whitespace().any(|word| word == "3072") && shm != other_shm, "{shm}{other_shm}");
     assert_eq!(group().lines().count(), 1, "{}", group());
-    // Of the builder's machine, its bridge is seen too.
-    let [_, of_host, ..] = seen("steps:3", &["--network", "host"]);
+    // Of the builder's machine, its bridge is seen too, at the address that it has for steps.
+    let [hosts, of_host, ..] = seen("steps:3", &["--network", "host", "--add-host", "outer:host-gateway"]);
     assert!(of_host.contains("docker0"), "{of_host}");
+    let bridge = bench.instance.mvm(&["exec", "ip", "-4", "addr", "show", "docker0"]).ok();
+    let outer = hosts.lines().filter_map(|line| line.strip_suffix("outer")).next().map(str::trim);
+    assert!(outer.is_some_and(|outer| bridge.contains(&format!("inet {outer}/"))), "{hosts}{bridge}");
 }
 
 #[test]

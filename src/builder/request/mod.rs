@@ -14,6 +14,7 @@ mod ssh;
 mod steps;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, CacheOptionsEntry, Exporter, SolveRequest};
 
@@ -138,6 +139,11 @@ impl Build {
             exporters,
             ..SolveRequest::default()
         }
+    }
+
+    /// The same, where the builder has said which address its machine has for the steps.
+    pub(super) fn with_gateway(&self, gateway: IpAddr) -> Self {
+        Self { steps: self.steps.with_gateway(gateway), ..self.clone() }
     }
 
     fn attributes(&self) -> HashMap<String, String> {

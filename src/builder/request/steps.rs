@@ -32,8 +32,12 @@ pub enum Network {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     name: String,
-    address: IpAddr,
+    /// None is the builder's own machine, whose address only the builder knows.
+    address: Option<IpAddr>,
 }
+
+/// What Docker calls the address of the daemon's machine.
+const GATEWAY: &str = "host-gateway";
 
 /// So many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +93,20 @@ impl FromStr for Entitlement {
 }
 
 impl Steps {
+    /// Whether the builder has to say first which address its machine has for the steps.
+    pub(in crate::builder) fn name_the_gateway(&self) -> bool {
+        self.hosts.iter().any(|host| host.address.is_none())
+    }
+
+    /// The same, now that it has.
+    pub(in crate::builder) fn with_gateway(&self, gateway: IpAddr) -> Self {
+        let mut steps = self.clone();
+        for host in &mut steps.hosts {
+            host.address.get_or_insert(gateway);
+        }
+        steps
+    }
+
     /// What the steps may do, each once.
     pub(super) fn entitlements(&self) -> Vec<String> {
         let network = (self.network == Network::Host).then(|| NETWORK_HOST.to_owned());
@@ -140,17 +158,23 @@ impl FromStr for Host {
         if name.is_empty() || !name.bytes().all(is_name) {
             return Err(wrong());
         }
-        if address == "host-gateway" {
-            return Err(format!("{text}: the builder knows no host-gateway; give an address"));
-        }
-        let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-        Ok(Self { name: name.to_owned(), address: address.parse().map_err(|_| wrong())? })
+        let address = match address {
+            GATEWAY => None,
+            address => {
+                let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                Some(bare.unwrap_or(address).parse().map_err(|_| wrong())?)
+            }
+        };
+        Ok(Self { name: name.to_owned(), address })
     }
 }
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.address)
+        match self.address {
+            Some(address) => write!(f, "{}={address}", self.name),
+            None => write!(f, "{}={GATEWAY}", self.name),
+        }
     }
 }
 
@@ -257,6 +281,19 @@ mod tests {
     }
 
     #[test]
+    fn the_builders_machine_has_the_address_that_the_builder_says() {
+        let steps = |hosts: [&str; 2]| Steps {
+            hosts: hosts.map(|host| host.parse().unwrap()).into(),
+            ..Steps::default()
+        };
+        let unknown = steps(["a:host-gateway", "b:10.0.0.1"]);
+        assert!(unknown.name_the_gateway());
+        let known = unknown.with_gateway([172, 17, 0, 1].into());
+        assert_eq!(known, steps(["a:172.17.0.1", "b:10.0.0.1"]));
+        assert!(!known.name_the_gateway());
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_told() {
         for (error, wanted) in [
             (
@@ -269,10 +306,6 @@ mod tests {
             ),
             ("a,b:1.2.3.4".parse::<Host>().unwrap_err(), "\"a,b:1.2.3.4\" is no host with its address"),
             ("a:b".parse::<Host>().unwrap_err(), "\"a:b\" is no host with its address"),
-            (
-                "h:host-gateway".parse::<Host>().unwrap_err(),
-                "the builder knows no host-gateway; give an address",
-            ),
             (
                 "fs=/x".parse::<Entitlement>().unwrap_err(),
                 "\"fs=/x\" is nothing that steps are allowed; there are network.host, security.insecure, device",
