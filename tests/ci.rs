@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{Base, Instance, MVM, Registry, context, eventually, run, skipped, start, steps};
+use support::{
+    Base, Instance, MVM, Registry, context, docker_configured_by, eventually, run, skipped, start, steps,
+};
 
 fn report(directory: &Path) -> Value {
     serde_json::from_slice(&fs::read(directory.join("mvm-ci.json")).unwrap()).unwrap()
@@ -121,5 +123,43 @@ fn a_job_has_a_builder_of_its_own_and_the_next_one_has_its_cache() {
 
     let missing = run(home.elsewhere().args(["ci", "--", "/no/such/program"]));
     missing.refused(1, "mvm: cannot start \"/no/such/program\"");
+    nothing_is_left(&home);
+}
+
+#[test]
+fn dockers_clients_have_the_jobs_builder_and_a_platform_that_is_not_whole_fails_the_job() {
+    if skipped("ci") {
+        return;
+    }
+    let home = Instance::prepared("ci-docker");
+    let (scratch, busybox) = (tempfile::tempdir().unwrap(), Base::context());
+    // Nothing is the same in both: dockerd takes a layer away although another platform has it, too.
+    let dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY busybox-$TARGETARCH /busybox\n";
+    fs::write(busybox.path().join("Dockerfile"), dockerfile).unwrap();
+    let client = docker_configured_by(scratch.path(), "forky");
+    let script = format!(
+        "set -e; \"$DOCKER\" buildx build --platform linux/amd64,linux/arm64 -t job:1 {}; \
+         \"$DOCKER\" run --rm --platform linux/arm64 job:1 /busybox uname -m; \
+         \"$DOCKER\" image rm --force --platform linux/arm64 job:1",
+        busybox.path().display()
+    );
+    let mut command = home.elsewhere();
+    command.args(["ci", "--memory", "2G", "--report"]).arg(scratch.path());
+    command.args(["--", "sh", "-c", &script]);
+    command.env("DOCKER", client.get_program()).env("DOCKER_CONFIG", scratch.path());
+    // Another builder of the caller's.
+    command.env("DOCKER_CONTEXT", "nowhere").env("BUILDX_BUILDER", "nowhere");
+    let outcome = run(&mut command);
+    outcome.refused(1, "layers of job:1 for linux/arm64 are not in the cache");
+    assert!(outcome.stdout.lines().any(|line| line == "aarch64"), "{outcome}");
+    let said = report(scratch.path());
+    assert_eq!((said["status"].as_u64(), said["builds"].as_array().unwrap().len()), (Some(0), 1), "{said}");
+    for (platform, is_whole) in [("linux/amd64", true), ("linux/arm64", false)] {
+        let all = said["platforms"].as_array().unwrap();
+        let found = all.iter().find(|one| one["platform"] == platform);
+        assert_eq!(found.map(|one| &one["is_whole"]), Some(&Value::Bool(is_whole)), "{said}");
+    }
+    let junit = fs::read_to_string(scratch.path().join("mvm-ci.xml")).unwrap();
+    assert!(junit.contains("tests=\"4\" failures=\"1\""), "{junit}");
     nothing_is_left(&home);
 }

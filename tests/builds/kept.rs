@@ -234,3 +234,36 @@ fn parts_of_an_image_are_shown_as_buildx_shows_them() {
         .mvm(&missing)
         .refused(1, "the image has no .SBOM; `--format '{{json .}}'` shows what it has");
 }
+
+#[test]
+fn what_an_image_contains_is_listed_by_a_generator_of_ones_own() {
+    if skipped("builder") {
+        return;
+    }
+    let bench = Workbench::open();
+    // Lists names only. What a generator finds where and writes where is BuildKit's (docs/attestations/sbom-protocol.md).
+    let scan = r#"#!/bin/sh -e
+cd "$BUILDKIT_SCAN_SOURCE"
+found=$(ls -d mine* | tr '\n' ' ')
+head='"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document","subject":[]'
+printf '{%s,"predicate":{"spdxVersion":"SPDX-2.3","name":"%s"}}' "$head" "$found" > "$BUILDKIT_SCAN_DESTINATION/names.spdx.json"
+"#;
+    let generator = bench.registry.image("generator:1");
+    let directory = bench.context("COPY --chmod=755 scan /\nENTRYPOINT [\"/scan\"]\n", &[("scan", scan)]);
+    bench.build(&["-t", &generator, "--push"], &directory).ok();
+
+    let image = bench.registry.image("listed:1");
+    let directory = bench.context("ARG TARGETARCH\nCOPY a /mine-$TARGETARCH\n", &[("a", "a\n")]);
+    let sbom = format!("--sbom=generator={generator}");
+    let options = ["--platform", "linux/amd64,linux/arm64", "-t", &image, "--push", &sbom];
+    bench.build(&options, &directory).ok();
+    const FORMAT: &str = "{{json .SBOM}}";
+    let listed = json(&bench.instance.mvm(&["imagetools", "inspect", "--format", FORMAT, &image]).ok());
+    for architecture in ["amd64", "arm64"] {
+        let name = &listed[format!("linux/{architecture}")]["SPDX"]["name"];
+        assert_eq!(*name, format!("mine-{architecture} "), "{listed}");
+    }
+    let mut client = docker(&bench.instance.docker_socket());
+    let theirs = run(client.args(["buildx", "imagetools", "inspect", "--format", FORMAT, &image])).ok();
+    assert_eq!(listed, json(&theirs));
+}
