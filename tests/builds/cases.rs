@@ -170,7 +170,7 @@ fn mvm_and_buildx_make_the_same_images_of_a_case_of_each_subject() {
 }
 
 #[test]
-#[ignore = "it takes ten minutes"]
+#[ignore = "it takes some minutes"]
 fn mvm_and_buildx_make_the_same_images_of_all_cases() {
     if skipped("build-cases") {
         return;
