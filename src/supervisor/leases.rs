@@ -87,8 +87,83 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures::future::BoxFuture;
+    use http_body_util::{BodyExt, Full};
+    use tokio::net::UnixStream;
+    use tokio::sync::mpsc;
+    use tonic::body::Body;
+    use tonic::codegen::{Service, http};
+    use tonic::server::NamedService;
+    use tonic::transport::Server;
+
     use super::Leases;
     use crate::agent::Agent;
+
+    /// A guest that takes its time to close a port, and says what it has done.
+    #[derive(Debug, Clone)]
+    struct Slow(mpsc::UnboundedSender<String>);
+
+    impl NamedService for Slow {
+        const NAME: &'static str = "mvm.agent.v1.Agent";
+    }
+
+    impl Service<http::Request<Body>> for Slow {
+        type Response = http::Response<Body>;
+        type Error = Infallible;
+        type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+            let done = self.0.clone();
+            Box::pin(async move {
+                let asked = request.uri().path().rsplit('/').next().unwrap().to_owned();
+                if asked == "CloseHostPort" {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                done.send(asked).unwrap();
+                // One message, which is empty.
+                let message = Full::new(Bytes::from_static(&[0; 5]));
+                let trailers = http::HeaderMap::from_iter([(
+                    http::HeaderName::from_static("grpc-status"),
+                    http::HeaderValue::from_static("0"),
+                )]);
+                let body = message.with_trailers(async { Some(Ok(trailers)) });
+                Ok(http::Response::builder()
+                    .header("content-type", "application/grpc")
+                    .body(Body::new(body))
+                    .unwrap())
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_closed_is_free_before_the_next_opens_it() {
+        let (done, mut told) = mpsc::unbounded_channel();
+        let guest = Agent::over(move || {
+            let done = done.clone();
+            async move {
+                let (ours, theirs) = UnixStream::pair()?;
+                let connection = futures::stream::iter([Ok::<_, std::io::Error>(theirs)]);
+                tokio::spawn(Server::builder().add_service(Slow(done)).serve_with_incoming(connection));
+                Ok(ours)
+            }
+        });
+        let leases = Leases::default();
+        leases.attach(guest).await;
+        let first = leases.open(vec![5000]).await.unwrap();
+        let ((), second) = tokio::join!(first.close(), leases.open(vec![5000]));
+        let heard: Vec<_> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+        assert_eq!(heard, ["OpenHostPort", "CloseHostPort", "OpenHostPort"]);
+        second.unwrap().close().await;
+    }
 
     #[tokio::test]
     async fn refused_without_a_machine() {
