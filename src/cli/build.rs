@@ -64,6 +64,16 @@ struct Work<'a> {
     platforms: Platforms,
 }
 
+/// A build that is done.
+#[derive(Debug)]
+struct Built {
+    outcome: Outcome,
+    /// Builder and node.
+    place: String,
+    /// What is known of it beside, for the metadata file.
+    said: BTreeMap<String, Value>,
+}
+
 /// Builds with the builder that is meant.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // What cannot be meant is said before a builder is asked for anything.
@@ -109,20 +119,17 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         ([share], Some(provenance)) => Some((provenance, share.means.endpoint.clone())),
         _ => None,
     };
-    let outcome = run_with(&args, &build, shares, &together(&build, &works)).await?;
-    let Some((outcome, place)) = outcome else { return Ok(()) };
-    let said = match remembered {
-        Some((provenance, endpoint)) => {
-            let mut ends = Ends::listen()?;
-            tokio::select! {
-                said = provenance.of(&outcome.reference, &endpoint) => said,
-                // The build is done, and is told without it.
-                _ = ends.next() => BTreeMap::new(),
-            }
+    let built = run_with(&args, &build, shares, &together(&build, &works)).await?;
+    let Some(mut built) = built else { return Ok(()) };
+    if let Some((provenance, endpoint)) = remembered {
+        let mut ends = Ends::listen()?;
+        tokio::select! {
+            said = provenance.of(&built.outcome.reference, &endpoint) => built.said.extend(said),
+            // The build is done, and is told without it.
+            _ = ends.next() => {}
         }
-        None => BTreeMap::new(),
-    };
-    args.finish(&outcome, &place, said)
+    }
+    args.finish(&built)
 }
 
 /// What is known of the platforms of the whole: of each first what its own node says.
@@ -211,14 +218,13 @@ impl Shares {
     }
 }
 
-/// Builds, and prints everything to stderr. What came of it, and what builder and node are called together; nothing where something
-/// was only asked.
+/// Builds, and prints everything to stderr. What came of it; nothing where something was only asked.
 async fn run_with(
     args: &Args,
     build: &Build,
     shares: Shares,
     platforms: &Platforms,
-) -> Result<Option<(Outcome, String)>, Failure> {
+) -> Result<Option<Built>, Failure> {
     let (mut ends, told) = (Ends::listen()?, OnceLock::new());
     let cancel = async {
         let _ = told.set(ends.next().await);
@@ -245,7 +251,7 @@ async fn run_with(
     timeline?;
     match &build.call {
         Some(call) => answer(call, &outcome).map(|()| None),
-        None => Ok(Some((outcome, place))),
+        None => Ok(Some(Built { outcome, place, said: metadata::warnings(display.graph()) })),
     }
 }
 
@@ -279,8 +285,8 @@ impl Args {
         Ok(write(&file.path, text.as_bytes())?)
     }
 
-    /// Prints the digest to stdout, and writes what was asked for; `said` is what the builder says beside.
-    fn finish(&self, outcome: &Outcome, place: &str, said: BTreeMap<String, Value>) -> Result<(), Failure> {
+    /// Prints the digest to stdout, and writes what was asked for.
+    fn finish(&self, Built { outcome, place, said }: &Built) -> Result<(), Failure> {
         if let Some(digest) = outcome.digest().filter(|_| !self.is_stdout_taken()) {
             print_line(digest)?;
         }
@@ -292,7 +298,7 @@ impl Args {
             // Builder, node and build, under the name that tools of buildx look for.
             let reference = format!("{place}/{}", outcome.reference);
             metadata.insert("buildx.build.ref".to_owned(), reference.into());
-            metadata.extend(said);
+            metadata.extend(said.clone());
             write(path, serde_json::to_string_pretty(&metadata)?.as_bytes())?;
         }
         Ok(())

@@ -74,6 +74,11 @@ impl Graph {
         &self.warnings
     }
 
+    /// The warnings, as BuildKit's own clients write them.
+    pub fn warnings(&self) -> Vec<serde_json::Value> {
+        self.warnings.json()
+    }
+
     /// The steps that have started, in that order.
     pub(crate) fn in_order(&self) -> Vec<&Step> {
         let mut started: Vec<_> = self.steps.values().filter(|step| step.number > 0).collect();

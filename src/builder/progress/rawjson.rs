@@ -123,7 +123,7 @@ fn log(log: &VertexLog) -> Value {
     )
 }
 
-fn warning(warning: &VertexWarning) -> Value {
+pub(super) fn warning(warning: &VertexWarning) -> Value {
     object([
         ("vertex", json!(warning.vertex)),
         ("level", json!(warning.level)),
