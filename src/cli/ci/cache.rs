@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use tar::EntryType;
+
 use crate::instance::{Config, Paths};
 
 /// In the cache's directory, and in the archive.
@@ -36,6 +38,10 @@ fn unpack(archive: File, disk: &Path, most: u32) -> io::Result<()> {
         let mut entry = entry?;
         if entry.path_bytes() != DISK.as_bytes() {
             continue;
+        }
+        // A link would make the disk of another file.
+        if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::GNUSparse) {
+            return Err(invalid("its disk is no file".to_owned()));
         }
         if entry.size() > u64::from(most) << 30 {
             let has = entry.size().div_ceil(1 << 30);
@@ -107,6 +113,26 @@ mod tests {
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
         let small = restore(&directory, &to, Some(32)).unwrap_err().to_string();
         assert_eq!(small, "its disk has 64 GiB, and this machine's is to have 32");
+    }
+
+    #[test]
+    fn a_disk_that_is_a_link_is_none() {
+        let (_directory, paths) = scratch();
+        let cache = tempfile::tempdir().unwrap();
+        let victim = cache.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        for kind in [EntryType::Symlink, EntryType::Link, EntryType::Directory] {
+            let mut builder = tar::Builder::new(File::create(cache.path().join(ARCHIVE)).unwrap());
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            builder.append_link(&mut header, DISK, &victim).unwrap();
+            builder.finish().unwrap();
+            let error = restore(cache.path(), &paths, None).unwrap_err().to_string();
+            assert_eq!(error, "its disk is no file");
+            assert!(paths.data_disk().symlink_metadata().is_err(), "{kind:?}");
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     }
 
     #[test]
