@@ -23,7 +23,7 @@ use vmm::engine::tcg;
 use vmm::sandbox;
 
 use self::options::{Asked, Options};
-use crate::cli::failure::Chain;
+use crate::chain::Chain;
 use crate::cli::progress;
 use crate::instance::{Accel, Home, NoHome};
 use crate::supervisor::{engine, programs};

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod builder;
 pub mod builders;
+mod chain;
 pub mod cli;
 pub mod docker;
 pub mod foreground;

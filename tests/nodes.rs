@@ -149,7 +149,7 @@ fn two_nodes_share_a_build_and_push_one_image() {
     let nodes = |of: &Value| of.as_array().unwrap().iter().map(|one| one["node"].clone()).collect::<Vec<_>>();
     for node in ["near", "pair0"] {
         assert!(nodes(&usage).contains(&node.into()), "no {node} in {usage}");
-        assert!(nodes(&pair.json(&["history", "--builder", "pair", "ls"])).contains(&node.into()));
+        assert!(nodes(&pair.json(&["history", "ls", "--builder", "pair"])).contains(&node.into()));
     }
     let text = pair.mvm(&["du", "--builder", "pair"]).ok();
     assert!(text.starts_with("Node near:\nID ") && text.contains("\nNode pair0:\nID "), "{text}");
@@ -227,6 +227,11 @@ fn a_node_that_dies_ends_the_build_with_its_name() {
         "{built}"
     );
     assert_eq!(built.status, 0, "{built}");
+    for words in [&["du", "--builder", "frail"][..], &["history", "--builder", "frail", "ls"]] {
+        let told = pair.mvm(words);
+        assert!(told.stderr.contains("node weak is left out: "), "{told}");
+        assert!(told.ok().lines().count() > 1);
+    }
     let listed = pair.mvm(&["ls"]).ok();
     assert!(listed.contains("\nfrail\n"), "{listed}");
     assert!(listed.lines().any(|line| line.starts_with(" \\_ weak") && line.contains("silent")), "{listed}");

@@ -200,7 +200,10 @@ fn a_terminal_has_its_keys_and_follows_its_window() {
     });
     instance
         .mvm(&["run", "-it", image(), "sh"])
-        .refused(2, "-t wants a terminal, and standard input is none");
+        .refused(2, "-i and -t together want a terminal, and standard input is none");
+    // By itself it is for programs that show colours to a terminal only.
+    let shown = instance.mvm(&["run", "--rm", "-t", image(), "sh", "-c", "test -t 1 && echo a terminal"]);
+    assert_eq!(shown.ok(), "a terminal\r\n");
 }
 
 #[test]
@@ -255,9 +258,21 @@ fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
     assert!(!instance.mvm(&["ps"]).ok().contains("One"));
     assert!(instance.mvm(&["ps", "--all"]).ok().contains("Exited"));
     instance.mvm(&["rm", "One"]).ok();
-    instance.mvm(&["rm", "One"]).refused(1, "no instance, no builder and no container is named One");
+    instance.mvm(&["rm", "One"]).refused(2, "no instance, no builder and no container is named One");
     instance.mvm(&["logs", "One"]).refused(1, "there is no log of One; there are: ");
-    instance.mvm(&["stop", "One"]).refused(1, "the builder has no container named One");
+    instance.mvm(&["stop", "One"]).refused(2, "no instance, no builder and no container is named One");
+
+    // What two things are called means neither.
+    let name = "shared";
+    instance
+        .mvm(&["run", "--name", name, image()])
+        .refused(2, "is the name of an instance; call the container");
+    let docker = |words: &[&str]| run(docker(&instance.docker_socket()).args(words)).ok();
+    docker(&["run", "-d", "--name", name, image(), "sleep", "86404"]);
+    for verb in ["stop", "rm"] {
+        instance.mvm(&[verb, name]).refused(2, "is the name of a container and of an instance");
+    }
+    docker(&["rm", "--force", name]);
 }
 
 #[test]

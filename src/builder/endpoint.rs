@@ -205,7 +205,7 @@ mod tests {
         let error = without_file.connect().await.unwrap_err().to_string();
         assert!(error.contains("ca.pem\", which the connection to tcp://127.0.0.1:1 needs"), "{error}");
         let missing = Endpoint::Program(vec!["/no/such/program".to_owned(), "host".to_owned()]);
-        let error = crate::builder::error::chain(&missing.connect().await.unwrap_err());
+        let error = crate::chain::Chain(&missing.connect().await.unwrap_err()).to_string();
         assert!(error.contains("cannot start /no/such/program, which is the way there"), "{error}");
     }
 }

@@ -46,7 +46,7 @@ pub use platform::{CannotRun, Known, Platforms, Stages};
 pub use request::{
     Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, DockerfileAt, Entitlement, Host,
     LONGEST_DOCKERFILE, NamedContext, Network, NoCache, Output, Secret, SecretError, ShareError, Source,
-    SourceError, Ssh, Steps, Store, Ulimit,
+    SourceError, Ssh, Steps, Store, Ulimit, truth,
 };
 pub use solve::{BuildError, Means, Observer, Outcome, build};
 pub use together::{Share, TogetherError, build as build_together};

@@ -285,10 +285,11 @@ impl Args {
         Ok(write(&file.path, text.as_bytes())?)
     }
 
-    /// Prints the digest to stdout, and writes what was asked for.
+    /// Prints the digest to stdout, or where nothing else is said the id, as buildx does, and writes what was asked for.
     fn finish(&self, Built { outcome, place, said }: &Built) -> Result<(), Failure> {
-        if let Some(digest) = outcome.digest().filter(|_| !self.is_stdout_taken()) {
-            print_line(digest)?;
+        let id = if self.is_quiet() { outcome.image_id() } else { outcome.digest() };
+        if let Some(id) = id.filter(|_| !self.is_stdout_taken()) {
+            print_line(id)?;
         }
         if let Some((path, id)) = self.iidfile.as_ref().zip(outcome.image_id()) {
             write(path, id.as_bytes())?;

@@ -8,9 +8,9 @@ use std::time::Instant;
 use tokio::process::{Child, Command};
 
 use super::child::{self, Ends};
-use super::failure::Chain;
 use super::{Context, Failure, up};
 use crate::builder::{ByteSize, Endpoint, Filter, KeepError, Keeper, Limits, Past};
+use crate::chain::Chain;
 use crate::docker;
 use crate::instance::{Name, Paths};
 

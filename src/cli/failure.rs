@@ -1,8 +1,9 @@
 //! How a verb ends badly: an exit status, and what to say.
 
 use std::error::Error;
-use std::fmt;
 use std::process::ExitCode;
+
+use crate::chain::Chain;
 
 const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
@@ -60,49 +61,14 @@ impl Failure {
     }
 }
 
-/// An error with its sources, "what: why: why", leaving out a source that the text before it already tells.
-#[derive(Debug)]
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = self.0.to_string();
-        f.write_str(&told)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            let text = error.to_string();
-            if !told.contains(&text) {
-                write!(f, ": {text}")?;
-                told = text;
-            }
-            source = error.source();
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Chain, Failure};
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("cannot open the disk")]
-    struct Outer(#[source] Middle);
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    struct Middle(#[source] std::io::Error);
-
-    #[test]
-    fn chain_tells_each_cause_once() {
-        let error = Outer(Middle(std::io::Error::other("it is gone")));
-        assert_eq!(Chain(&error).to_string(), "cannot open the disk: it is gone");
-    }
+    use super::Failure;
 
     #[test]
     fn any_error_is_a_failure() {
         fn verb() -> Result<(), Failure> {
-            Err(Middle(std::io::Error::other("x")))?;
+            Err(std::io::Error::other("x"))?;
             Ok(())
         }
         assert!(matches!(verb(), Err(Failure::Failed(_))));

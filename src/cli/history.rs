@@ -7,7 +7,7 @@ use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
 use super::{Context, Failure};
 use crate::builder::progress::{Display, Plain, RawJson};
-use crate::builder::{KeepError, Keeper, Past};
+use crate::builder::{KeepError, Keeper, Past, PastState};
 use crate::builders::Node;
 
 /// Of a value that is shown; `--json` has all of it.
@@ -50,6 +50,7 @@ enum Verb {
     },
     /// Forget some, or all
     Rm {
+        /// Their names, or as much of each as no other begins with
         #[arg(value_name = "BUILD", required_unless_present = "all")]
         builds: Vec<String>,
         /// All of them
@@ -84,7 +85,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             let stdout = std::io::stdout();
             let mut display: Box<dyn Display> =
                 if json { Box::new(RawJson::new(stdout)) } else { Box::new(Plain::new(stdout)) };
-            Ok(keeper.replay(&past.id, display.as_mut()).await?)
+            // What programs read is as the builder has it.
+            let is_over = past.status != PastState::Running && !json;
+            Ok(keeper.replay(&past.id, is_over, display.as_mut()).await?)
         }
         Verb::Rm { builds, all } => {
             let mut found = Vec::new();
@@ -147,7 +150,7 @@ fn usage(error: KeepError) -> Failure {
     match error {
         KeepError::NoBuild(_) | KeepError::Ambiguous(_) => Failure::usage(error),
         KeepError::Endpoint(_) => Failure::no_machine(error),
-        KeepError::Refused(_) => Failure::from(error),
+        KeepError::Refused(_) | KeepError::Endless => Failure::from(error),
     }
 }
 
@@ -200,7 +203,6 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::builder::PastState;
 
     #[test]
     fn builds_are_listed_with_what_became_of_them() {

@@ -7,6 +7,7 @@ use super::output::{print, print_line};
 use super::{Context, Failure, up};
 use crate::builder::Worker;
 use crate::builders::{Address, Builder, Node};
+use crate::chain::Chain;
 use crate::instance::Name;
 
 /// Show a builder: its nodes, whether they answer, and what each builds
@@ -124,7 +125,7 @@ pub(super) async fn bootstrap(context: &Context, builder: &Builder) -> Result<()
             Address::Unix(_) | Address::Tcp(_) => {
                 let asked = Worker::at(&node.endpoint(&context.home)).await;
                 asked.map_err(|error| {
-                    let why = super::failure::Chain(&error).to_string();
+                    let why = Chain(&error).to_string();
                     Failure::no_machine(Silent { node: node.name.clone(), why })
                 })?;
             }

@@ -6,6 +6,7 @@
 mod appliance;
 pub mod bake;
 pub mod build;
+mod called;
 mod child;
 pub mod ci;
 pub mod completions;
@@ -47,16 +48,19 @@ pub mod version;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
 
+use crate::builder::truth;
 use crate::builders::Builders;
 use crate::instance::{Home, Name, Paths};
 
 /// Boots a small Linux appliance in a virtual machine of its own and builds multi-architecture images in it.
 #[derive(Debug, Parser)]
-#[command(name = "mvm", version, disable_help_subcommand = true)]
+#[command(name = "mvm", version)]
 #[command(
     after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 no virtual machine or its connection was lost, 130 Ctrl-C."
 )]
@@ -120,6 +124,8 @@ pub struct Context {
     pub name: Name,
     /// Whether the user named it, or it is the default.
     pub is_named: bool,
+    /// And by --instance itself, which no variable overrules.
+    pub is_given: bool,
 }
 
 impl Context {
@@ -131,19 +137,40 @@ impl Context {
 
 /// Parses the arguments, runs the verb, and turns what it returns into an exit status.
 pub fn main() -> ExitCode {
-    let parsed = without_empty_variables(Cli::command()).try_get_matches();
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
+    let parsed = with_values(without_empty_variables(Cli::command())).try_get_matches();
+    let parsed = parsed.and_then(|matches| {
+        let is_given = matches.value_source("instance") == Some(ValueSource::CommandLine);
+        Ok((Cli::from_arg_matches(&matches)?, is_given))
+    });
+    let (cli, is_given) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
+            // Without the values that nobody has to know of.
+            let is_help = |error: &clap::Error| error.kind() == ErrorKind::DisplayHelp;
+            let plain = is_help(&error).then(|| Cli::command().try_get_matches().err()).flatten();
+            let error = plain.filter(is_help).unwrap_or(error);
             // Whether this is help (0, stdout) or a mistake (2, stderr) clap knows; that its stream is closed is no news.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::USAGE));
         }
     };
-    match start(cli) {
+    match start(cli, is_given) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Flags take a value, too, as in `--push=false`, and what is said twice counts as it was said last: both as Docker's clients have
+/// it, which scripts rely on.
+fn with_values(command: clap::Command) -> clap::Command {
+    let flag = |arg: clap::Arg| match arg.get_action() {
+        ArgAction::SetTrue => {
+            let arg = arg.action(ArgAction::Set).num_args(0..=1).require_equals(true);
+            arg.default_value("false").default_missing_value("true").value_parser(truth)
+        }
+        _ => arg,
+    };
+    command.args_override_self(true).mut_args(flag).mut_subcommands(with_values)
 }
 
 /// An empty variable counts as one that is not set, as Docker's client has it.
@@ -155,12 +182,12 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-fn start(cli: Cli) -> Result<(), Failure> {
+fn start(cli: Cli, is_given: bool) -> Result<(), Failure> {
     let home = Home::from_env()?;
     home.check()?;
     let is_named = cli.instance.is_some();
     let name = cli.instance.or_else(|| in_use(&home)).unwrap_or_default();
-    let context = Context { home, is_named, name };
+    let context = Context { home, is_named, is_given, name };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(dispatch(context, cli.command));
     // A read of the terminal cannot be cancelled; nothing of it is wanted any more.
@@ -220,9 +247,9 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, FromArgMatches};
 
-    use super::{Cli, Context};
+    use super::{Cli, Context, with_values};
     use crate::instance::{Config, Home};
 
     /// Two instances exist: "default", which is meant, and "other".
@@ -233,11 +260,30 @@ mod tests {
             std::fs::create_dir_all(paths.directory()).unwrap();
             Config::for_host(1, 0).store(&paths.config()).unwrap();
         }
-        Context { home, name: "default".parse().unwrap(), is_named: false }
+        Context { home, name: "default".parse().unwrap(), is_named: false, is_given: false }
     }
 
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
+        with_values(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn flags_have_values_and_the_last_word_counts() {
+        let build = |words: &[&str]| {
+            let words = ["mvm", "build", "."].iter().chain(words);
+            let matches = with_values(Cli::command()).try_get_matches_from(words)?;
+            let cli = Cli::from_arg_matches(&matches)?;
+            Ok::<_, clap::Error>(format!("{:?}", cli.command))
+        };
+        let both = |one: &[&str], other: &[&str]| assert_eq!(build(one).unwrap(), build(other).unwrap());
+        both(&["--push=false", "--pull=0", "-q=F"], &[]);
+        both(&["--push=true", "--no-cache=1"], &["--push", "--no-cache"]);
+        both(&["--push", "--push=false", "--push"], &["--push"]);
+        both(&["--progress", "plain", "--progress=quiet"], &["--progress", "quiet"]);
+        assert_ne!(build(&["--push"]).unwrap(), build(&[]).unwrap());
+        let wrong = build(&["--push=maybe"]).unwrap_err().to_string();
+        assert!(wrong.contains("\"maybe\" is neither true nor false"), "{wrong}");
     }
 }

@@ -7,7 +7,8 @@ use super::{Context, Failure};
 use crate::agent::Agent;
 use crate::builder::{KeepError, Keeper, Known, Store, Worker};
 use crate::builders::{Address, Builder, Builders, InvalidAddress, Node, StoreError};
-use crate::instance::{Name, Paths};
+use crate::chain::Chain;
+use crate::instance::{InvalidName, Name, Paths};
 use crate::printable::printable;
 use crate::supervisor;
 use crate::supervisor::client::{OpenPorts, open_ports};
@@ -15,12 +16,27 @@ use crate::supervisor::client::{OpenPorts, open_ports};
 /// Points other clients of BuildKit at a builder, and us.
 const VARIABLE: &str = "BUILDKIT_HOST";
 
+/// Names a builder for mvm alone.
+const BUILDER: &str = "MVM_BUILDER";
+
 /// Names a builder.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct BuilderArg {
-    /// The builder to use: one of `mvm create`, or an instance [default: that of --instance, of BUILDKIT_HOST, of `mvm use`]
-    #[arg(long, value_name = "NAME", env = "MVM_BUILDER")]
+    /// The builder to use: one of `mvm create`, or an instance [default: that of --instance, of MVM_BUILDER, of BUILDKIT_HOST, of
+    /// `mvm use`]
+    #[arg(long, value_name = "NAME", global = true)]
     builder: Option<Name>,
+}
+
+impl BuilderArg {
+    /// The name that was given, here or by the variable. What stands on the command line wins.
+    fn meant(&self, context: &Context, value: Option<String>) -> Result<Option<Name>, Error> {
+        let value = value.filter(|value| !value.is_empty() && !context.is_given);
+        Ok(match &self.builder {
+            Some(name) => Some(name.clone()),
+            None => value.map(|value| value.parse()).transpose()?,
+        })
+    }
 }
 
 /// The builder that is meant.
@@ -35,6 +51,8 @@ pub(super) struct Nodes<'a> {
 pub(super) enum Error {
     #[error("no builder is named {0}; `mvm ls` shows which there are")]
     Unknown(Name),
+    #[error("{BUILDER}: {0}")]
+    Name(#[from] InvalidName),
     #[error("{VARIABLE}: {0}")]
     Variable(#[from] InvalidAddress),
     #[error(transparent)]
@@ -76,11 +94,12 @@ pub(super) fn or_used(context: &Context, given: Option<Name>) -> Result<Name, St
 }
 
 impl<'a> Nodes<'a> {
-    /// The builder that was named; else the instance; else what the variable points at, which may be one of our instances, as
+    /// The builder that was named; else the instance; else what a variable points at, which may be one of our instances, as
     /// after `eval "$(mvm env)"`; else what `mvm use` said; else the default instance.
     pub(super) fn of(context: &'a Context, named: &BuilderArg) -> Result<Self, Failure> {
         let value = std::env::var(VARIABLE).ok();
-        let builder = Self::choose(context, named.builder.as_ref(), value).map_err(Failure::usage)?;
+        let named = named.meant(context, std::env::var(BUILDER).ok()).map_err(Failure::usage)?;
+        let builder = Self::choose(context, named.as_ref(), value).map_err(Failure::usage)?;
         Ok(Self { context, builder })
     }
 
@@ -121,18 +140,25 @@ impl<'a> Nodes<'a> {
         node.instance().map(|name| self.context.home.instance(name))
     }
 
-    /// The builders themselves, asked about what they keep.
+    /// The builders themselves, asked about what they keep. One of several that does not answer is left out, unless none does.
     pub(super) async fn keepers(&self) -> Result<Vec<(&Node, Keeper)>, Failure> {
-        let mut keepers = Vec::new();
+        let (mut keepers, mut silent) = (Vec::new(), Vec::new());
         for node in self.all() {
-            let keeper = Keeper::at(&node.endpoint(&self.context.home)).await;
-            let failed = |error| match self.are_several() {
-                true => {
-                    Failure::no_machine(Error::Keeper { node: node.name.clone(), source: Box::new(error) })
-                }
-                false => Failure::no_machine(error),
-            };
-            keepers.push((node, keeper.map_err(failed)?));
+            match Keeper::at(&node.endpoint(&self.context.home)).await {
+                Ok(keeper) => keepers.push((node, keeper)),
+                Err(error) => silent.push((node, error)),
+            }
+        }
+        if keepers.is_empty()
+            && let Some((node, error)) = silent.pop()
+        {
+            return Err(Failure::no_machine(match self.are_several() {
+                true => Error::Keeper { node: node.name.clone(), source: Box::new(error) }.into(),
+                false => Box::<dyn std::error::Error + Send + Sync>::from(error),
+            }));
+        }
+        for (node, error) in silent {
+            eprintln!("node {} is left out: {}", node.name, Chain(&error));
         }
         Ok(keepers)
     }
@@ -159,7 +185,7 @@ impl<'a> Nodes<'a> {
     async fn worker(&self, node: &Node, with_version: bool) -> Result<Worker, String> {
         let asked = || async {
             let asked = Worker::at(&node.endpoint(&self.context.home)).await;
-            asked.map_err(|error| super::failure::Chain(&error).to_string())
+            asked.map_err(|error| Chain(&error).to_string())
         };
         let Some(paths) = self.paths(node) else { return asked().await };
         let platforms = platforms(&paths).await.map_err(|failure| match failure {
@@ -275,6 +301,24 @@ mod tests {
         assert_eq!(chosen(&named, Some("other"), variable).unwrap(), "other");
         let unknown = chosen(&context, Some("none"), variable).unwrap_err();
         assert_eq!(unknown, "no builder is named none; `mvm ls` shows which there are");
+    }
+
+    #[test]
+    fn what_stands_on_the_command_line_wins_over_variables() {
+        let directory = tempfile::tempdir().unwrap();
+        let context = context(&directory);
+        let given = Context { is_named: true, is_given: true, ..self::context(&directory) };
+        let meant = |context: &Context, flag: Option<&str>, value: &str| {
+            let flag = BuilderArg { builder: flag.map(|name| name.parse().unwrap()) };
+            let meant = flag.meant(context, Some(value.to_owned()));
+            meant.map(|name| name.map(|name| name.to_string())).map_err(|error| error.to_string())
+        };
+        assert_eq!(meant(&context, None, "many"), Ok(Some("many".to_owned())));
+        assert_eq!(meant(&context, None, ""), Ok(None));
+        assert_eq!(meant(&context, Some("other"), "many"), Ok(Some("other".to_owned())));
+        assert_eq!(meant(&given, None, "many"), Ok(None));
+        let wrong = meant(&context, None, "No").unwrap_err();
+        assert!(wrong.starts_with("MVM_BUILDER: "), "{wrong}");
     }
 
     #[test]

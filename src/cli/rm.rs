@@ -1,6 +1,7 @@
 //! `mvm rm`: removes what is called so: an instance and everything on its disk, a builder, or a container.
 
-use super::{Context, Failure, down, ps};
+use super::called::Called;
+use super::{Context, Failure, down};
 use crate::builders::{Builder, Builders, Node};
 use crate::instance::{Lock, Name, runtime_dir};
 
@@ -9,51 +10,50 @@ use crate::instance::{Lock, Name, runtime_dir};
 /// With a builder go the instances that were made for it. All other nodes stay as they are.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The instance, the builder, or the container
-    name: String,
+    /// Instances, builders, or containers
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
     /// Leave the instances that were made for the builder
     #[arg(long)]
     keep_state: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(
-        "no instance, no builder and no container is named {0}; `mvm ls` and `mvm ps --all` show which there are"
-    )]
-    Unknown(String),
-    #[error("cannot remove {path}: {source}")]
-    Remove { path: String, source: std::io::Error },
+#[error("cannot remove {path}: {source}")]
+struct RemoveError {
+    path: String,
+    source: std::io::Error,
 }
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
-    let builders = Builders::at(&context.home);
-    let name = args.name.parse::<Name>();
-    let Ok(name) = name else { return container(context, &args.name).await };
-    if builders.exists(&name) {
-        // One that cannot be read has no nodes that we know of.
-        let nodes = builders.load(&name).ok().flatten().map(|builder: Builder| builder.nodes);
-        let nodes = nodes.unwrap_or_default();
-        for node in nodes.iter().filter(|node| node.is_own && !args.keep_state) {
-            remove_own(context, node).await?;
+    // All are found before the first goes.
+    let mut found = Vec::new();
+    for name in &args.names {
+        found.push(Called::by(context, name).await?);
+    }
+    for called in found {
+        match called {
+            Called::Builder(name) => builder(context, &name, args.keep_state).await?,
+            Called::Instance(name) => {
+                instance(context, &name)?;
+                Builders::at(&context.home).forget_use(&name)?;
+            }
+            Called::Container(daemon, name) => daemon.remove_container(&name).await?,
         }
-        builders.remove(&name)?;
-        eprintln!("{name} is removed");
-        return Ok(());
     }
-    if !context.home.instance(&name).directory().exists() {
-        return container(context, &args.name).await;
-    }
-    instance(context, &name)?;
-    Ok(builders.forget_use(&name)?)
+    Ok(())
 }
 
-/// A container, where there is a machine that could have one.
-async fn container(context: &Context, name: &str) -> Result<(), Failure> {
-    match ps::containers(context).await {
-        Ok(builder) if builder.has_container(name).await? => Ok(builder.remove_container(name).await?),
-        _ => Err(Error::Unknown(name.to_owned()).into()),
+async fn builder(context: &Context, name: &Name, keep_state: bool) -> Result<(), Failure> {
+    let builders = Builders::at(&context.home);
+    // One that cannot be read has no nodes that we know of.
+    let nodes = builders.load(name).ok().flatten().map(|builder: Builder| builder.nodes);
+    for node in nodes.unwrap_or_default().iter().filter(|node| node.is_own && !keep_state) {
+        remove_own(context, node).await?;
     }
+    builders.remove(name)?;
+    eprintln!("{name} is removed");
+    Ok(())
 }
 
 /// Stops and removes an instance that was made for a builder, if it has ever been started.
@@ -72,7 +72,7 @@ pub(super) fn instance(context: &Context, name: &Name) -> Result<(), Failure> {
     let _lock = Lock::take(&paths)?;
     for directory in [paths.runtime(), paths.directory()] {
         std::fs::remove_dir_all(directory)
-            .map_err(|source| Error::Remove { path: directory.display().to_string(), source })?;
+            .map_err(|source| RemoveError { path: directory.display().to_string(), source })?;
     }
     eprintln!("{name} is removed");
     Ok(())

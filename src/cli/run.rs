@@ -26,7 +26,7 @@ pub struct Args {
     /// Pass stdin to the container
     #[arg(long, short = 'i')]
     interactive: bool,
-    /// Give it a terminal, which is this one
+    /// Give it a terminal, which is this one where there is one
     #[arg(long, short = 't')]
     tty: bool,
     /// Let it go on by itself, and print its name
@@ -101,12 +101,15 @@ fn variable(pair: &str, value_of: impl Fn(&str) -> Option<String>) -> Option<Str
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("-t wants a terminal, and standard input is none; leave -t out")]
+#[error("-i and -t together want a terminal, and standard input is none; leave -t out")]
 struct NoTerminal;
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
-    if args.tty && !args.detach && !terminal::is_stdin() {
+    if args.tty && args.interactive && !args.detach && !terminal::is_stdin() {
         return Err(Failure::usage(NoTerminal));
+    }
+    if let Some(name) = &args.name {
+        super::called::check_free(context, name)?;
     }
     let target = Target::of(context).map_err(Failure::usage)?;
     let request = args.request(|key| std::env::var(key).ok());

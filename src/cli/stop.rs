@@ -1,6 +1,7 @@
 //! `mvm stop`: stops what is called so: the nodes of a builder, or a container.
 
-use super::{Context, Failure, down, nodes, ps, run};
+use super::called::Called;
+use super::{Context, Failure, down, nodes, run};
 use crate::builders::Address;
 use crate::instance::Name;
 
@@ -16,10 +17,15 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     if args.names.is_empty() {
         return nodes_of(context, &nodes::or_used(context, None)?).await;
     }
-    for name in args.names {
-        match name.parse::<Name>() {
-            Ok(builder) if nodes::find(context, &builder).is_ok() => nodes_of(context, &builder).await?,
-            _ => ps::containers(context).await?.stop_container(&name).await.map_err(run::explain)?,
+    // All are found before the first stops.
+    let mut found = Vec::new();
+    for name in &args.names {
+        found.push(Called::by(context, name).await?);
+    }
+    for called in found {
+        match called {
+            Called::Builder(name) | Called::Instance(name) => nodes_of(context, &name).await?,
+            Called::Container(daemon, name) => daemon.stop_container(&name).await.map_err(run::explain)?,
         }
     }
     Ok(())

@@ -89,7 +89,8 @@ pub async fn run(
     };
     match started {
         Ok((waiting, output)) => {
-            let _raw = request.terminal.map(|_| Raw::enter()).transpose().map_err(Error::Terminal)?;
+            let own = request.terminal.filter(|_| terminal::is_stdin());
+            let _raw = own.map(|_| Raw::enter()).transpose().map_err(Error::Terminal)?;
             follow(&container, waiting, output, signals, request.terminal.is_some()).await
         }
         Err(error) => Err(given_up(&container, error).await),

@@ -24,6 +24,7 @@ use super::packet::{Kind, Packet};
 use super::paths::Paths;
 use super::stat;
 use super::walk::{Walk, WalkError};
+use crate::chain::Chain;
 
 /// Files read at a time.
 const READERS: usize = 4;
@@ -81,7 +82,8 @@ where
         Sender { root, outbound: outbound.clone(), paths: Arc::default() }.run(selection, inbound).await;
     if let Err(error) = &result {
         // Whether that still arrives does not matter: the stream's own end says the same.
-        let _ = outbound.send(vec![Ok(Packet::error(&crate::builder::error::chain(error)))]).await;
+        let text = Chain(error).to_string();
+        let _ = outbound.send(vec![Ok(Packet::error(&text))]).await;
     }
     result
 }

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1::{
-    BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, StatusRequest, UpdateBuildHistoryRequest,
+    BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, UpdateBuildHistoryRequest,
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::{KeepError, Keeper, refused, time};
-use crate::builder::solve::Observer;
 use crate::printable::printable;
 
 /// One build.
@@ -72,10 +71,8 @@ pub(super) fn everything() -> BuildHistoryRequest {
 impl Keeper {
     /// The builds that are remembered, the newest first.
     pub async fn history(&mut self) -> Result<Vec<Past>, KeepError> {
-        let events = self.control.listen_build_history(everything()).await;
-        let mut events = events.map_err(|status| refused(&status))?.into_inner();
         let mut builds = BTreeMap::new();
-        while let Some(event) = events.message().await.map_err(|status| refused(&status))? {
+        for event in self.memories(everything()).await? {
             let is_deleted = event.r#type() == BuildHistoryEventType::Deleted;
             let Some(record) = event.record else { continue };
             if is_deleted {
@@ -102,21 +99,6 @@ impl Keeper {
             0 => Err(KeepError::NoBuild(name.to_owned())),
             _ => Err(KeepError::Ambiguous(name.to_owned())),
         }
-    }
-
-    /// Shows the progress of a build again.
-    pub async fn replay<O: Observer + ?Sized>(
-        &mut self,
-        id: &str,
-        observer: &mut O,
-    ) -> Result<(), KeepError> {
-        let request = StatusRequest { r#ref: id.to_owned() };
-        let mut updates = self.control.status(request).await.map_err(|status| refused(&status))?.into_inner();
-        while let Some(update) = updates.message().await.map_err(|status| refused(&status))? {
-            observer.update(&update);
-        }
-        observer.end();
-        Ok(())
     }
 
     pub async fn forget(&mut self, id: &str) -> Result<(), KeepError> {

@@ -1,13 +1,16 @@
-//! What a builder keeps: its cache (`usage`), and what it remembers of builds (`history`, `provenance`).
+//! What a builder keeps: its cache (`usage`), and what it remembers of builds (`history`, `provenance`, `replay`).
 
 mod filter;
 mod history;
 mod provenance;
+mod replay;
 mod usage;
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{BuildHistoryEvent, BuildHistoryRequest};
 use chrono::{DateTime, Utc};
+use prost::Message;
 use thiserror::Error;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -17,6 +20,9 @@ pub use history::{Past, State};
 pub use usage::{Limits, Usage};
 
 use super::endpoint::{Endpoint, EndpointError};
+
+/// How much a builder may say of what it remembers, in bytes; a build is a few kilobytes of it.
+const MEMORIES: usize = 128 << 20;
 
 /// A builder that is asked about what it keeps.
 #[derive(Debug, Clone)]
@@ -32,6 +38,8 @@ pub enum KeepError {
     Endpoint(#[from] EndpointError),
     #[error("the builder does not answer that: {0}")]
     Refused(String),
+    #[error("the builder says more of what it remembers than {} MiB; is it one?", MEMORIES >> 20)]
+    Endless,
     #[error("the builder remembers no build {0:?}; `mvm history ls` shows those that it does")]
     NoBuild(String),
     #[error("{0:?} is the beginning of several builds' names; write more of it")]
@@ -42,6 +50,20 @@ impl Keeper {
     pub async fn at(endpoint: &Endpoint) -> Result<Self, KeepError> {
         let channel = endpoint.connect().await?;
         Ok(Self { control: super::solve::client(channel.clone()), channel })
+    }
+
+    /// Everything that it remembers and was asked for.
+    async fn memories(&mut self, request: BuildHistoryRequest) -> Result<Vec<BuildHistoryEvent>, KeepError> {
+        let events = self.control.listen_build_history(request).await;
+        let mut events = events.map_err(|status| refused(&status))?.into_inner();
+        let (mut all, mut room) = (Vec::new(), MEMORIES);
+        while let Some(event) = events.message().await.map_err(|status| refused(&status))? {
+            // With what one takes that says nothing.
+            let bytes = event.encoded_len().saturating_add(size_of::<BuildHistoryEvent>());
+            room = room.checked_sub(bytes).ok_or(KeepError::Endless)?;
+            all.push(event);
+        }
+        Ok(all)
     }
 }
 

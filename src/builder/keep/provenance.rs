@@ -21,12 +21,8 @@ impl Keeper {
     /// That of a build, by the names that buildx gives it.
     pub async fn provenance(&mut self, build: &str) -> Result<BTreeMap<String, Value>, KeepError> {
         let asked = BuildHistoryRequest { r#ref: build.to_owned(), ..everything() };
-        let events = self.control.listen_build_history(asked).await;
-        let mut events = events.map_err(|status| refused(&status))?.into_inner();
-        let mut found = BTreeMap::new();
-        while let Some(event) = events.message().await.map_err(|status| refused(&status))? {
-            found.extend(event.record.iter().flat_map(named));
-        }
+        let events = self.memories(asked).await?;
+        let found: BTreeMap<_, _> = events.iter().flat_map(|event| &event.record).flat_map(named).collect();
         let mut read = BTreeMap::new();
         for (name, digest) in found {
             let content = self.content(&digest).await?;

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexStatus};
 
-use super::transfer::Transfer;
+use super::room::Room;
+use super::transfer::{self, Transfer};
 use super::warning::Warnings;
 use crate::builder::failure::{self, Failure};
 use crate::builder::platform::Platforms;
 use crate::printable::printable;
 
-/// Steps kept of a build, and bytes kept of what names one or ends it: a builder may not fill this host's memory.
+/// Steps kept of a build, and bytes kept of what names one or ends it; of all of them together, see [`Room`].
 const STEPS: usize = 1 << 16;
 const DIGEST: usize = 512;
 const TEXT: usize = 64 * 1024;
@@ -51,6 +52,7 @@ pub struct Graph {
     steps: HashMap<String, Step>,
     started: usize,
     warnings: Warnings,
+    room: Room,
 }
 
 impl Graph {
@@ -99,7 +101,10 @@ impl Graph {
         let Some(step) = self.steps.get_mut(&status.vertex) else { return };
         if let Some(transfer) = step.transfers.iter_mut().find(|transfer| transfer.is(&status.id)) {
             transfer.update(status);
-        } else if step.transfers.len() < TRANSFERS {
+        } else if step.transfers.len() < TRANSFERS
+            && status.id.len() <= transfer::ID
+            && self.room.take(transfer::SIZE)
+        {
             step.transfers.push(Transfer::new(status.clone()));
         }
     }
@@ -107,7 +112,11 @@ impl Graph {
     /// Takes one update in, and returns the step as it is now, unless there are too many.
     pub(crate) fn vertex(&mut self, vertex: &Vertex) -> Option<&mut Step> {
         let is_known = self.steps.contains_key(&vertex.digest);
-        if !is_known && (self.steps.len() >= STEPS || vertex.digest.len() > DIGEST) {
+        if !is_known
+            && (self.steps.len() >= STEPS
+                || vertex.digest.len() > DIGEST
+                || !self.room.take(vertex.digest.len().saturating_mul(2)))
+        {
             return None;
         }
         let step = self.steps.entry(vertex.digest.clone()).or_default();
@@ -119,13 +128,14 @@ impl Graph {
             step.digest.clone_from(&vertex.digest);
         }
         if !vertex.name.is_empty() {
-            step.name = printable(beginning(&vertex.name));
+            self.room.replace(&mut step.name, printable(beginning(&vertex.name)));
         }
         step.started = vertex.started.or(step.started);
         step.completed = vertex.completed;
         step.cached |= vertex.cached;
         // On one line, wherever that is shown.
-        step.error = printable(&beginning(&vertex.error).lines().collect::<Vec<_>>().join(" "));
+        let error = printable(&beginning(&vertex.error).lines().collect::<Vec<_>>().join(" "));
+        self.room.replace(&mut step.error, error);
         Some(step)
     }
 
@@ -139,13 +149,20 @@ impl Graph {
         let mut lines = Vec::new();
         for piece in message.split_inclusive(|byte| *byte == b'\n') {
             // A line without end is cut: it is for reading.
-            let room = LINE.saturating_sub(step.unfinished.len());
-            step.unfinished.extend(piece.iter().copied().take(room));
+            let length = LINE.saturating_sub(step.unfinished.len()).min(piece.len());
+            if self.room.take(length) {
+                step.unfinished.extend(piece.iter().copied().take(length));
+            }
             if piece.ends_with(b"\n") {
-                lines.extend(step.finish_line());
+                lines.extend(step.finish_line(&mut self.room));
             }
         }
         lines
+    }
+
+    /// The line of a step so far, if there is any.
+    pub(crate) fn finish_line(&mut self, digest: &str) -> Option<String> {
+        self.steps.get_mut(digest)?.finish_line(&mut self.room)
     }
 
     /// What a reader needs to see of a failure: the step, its last words, its place in the Dockerfile, and what emulated it.
@@ -178,16 +195,18 @@ impl Graph {
 
 impl Step {
     /// The line so far, if there is any; made safe for a terminal.
-    pub(crate) fn finish_line(&mut self) -> Option<String> {
+    fn finish_line(&mut self, room: &mut Room) -> Option<String> {
         let bytes = std::mem::take(&mut self.unfinished);
+        room.give_back(bytes.len());
         if bytes.is_empty() {
             return None;
         }
         let line = readable(&bytes);
         if self.last_lines.len() >= LINES {
-            self.last_lines.pop_front();
+            let oldest = self.last_lines.pop_front().unwrap_or_default();
+            room.give_back(oldest.len());
         }
-        self.last_lines.push_back(line.clone());
+        self.last_lines.push_back(room.keep(line.clone()));
         Some(line)
     }
 
@@ -267,6 +286,34 @@ mod tests {
         }
         assert_eq!(graph.steps.len(), STEPS);
         assert!(graph.vertex(&vertex("a", "x")).is_some(), "what is known goes on");
+    }
+
+    #[test]
+    fn nor_do_all_steps_together() {
+        let mut graph = Graph::default();
+        let long = "x".repeat(TEXT);
+        for number in 0..2000 {
+            let digest = number.to_string();
+            graph.vertex(&Vertex { error: long.clone(), ..vertex(&digest, &long) });
+            for line in 0..LINES {
+                graph.log(&digest, format!("{line:>LINE$}\n").as_bytes());
+            }
+            let transfer =
+                |id: usize| VertexStatus { id: id.to_string(), vertex: digest.clone(), ..Default::default() };
+            graph.transfers(&StatusResponse {
+                statuses: (0..TRANSFERS).map(transfer).collect(),
+                ..Default::default()
+            });
+        }
+        let bytes = |step: &Step| {
+            let lines: usize = step.last_lines.iter().map(String::len).sum();
+            step.name.len() + step.error.len() + lines + step.transfers.len() * transfer::SIZE
+        };
+        let all: usize = graph.steps.values().map(bytes).sum();
+        assert!((60 << 20..=64 << 20).contains(&all), "{all} bytes");
+        // What ends makes room for what comes.
+        graph.vertex(&Vertex { error: String::new(), ..vertex("0", "x") });
+        assert_eq!(graph.vertex(&vertex("1999", "later")).unwrap().name, "later");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod graph;
 mod plain;
 mod rawjson;
+mod room;
 mod transfer;
 mod tty;
 mod warning;

@@ -14,9 +14,8 @@ use crate::builder::solve::Observer;
 /// A transfer under way is mentioned this often.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Transfers that are followed, and bytes of what names one: a builder may not fill this host's memory.
-const TRANSFERS: usize = 1 << 16;
-const ID: usize = 4096;
+/// Transfers that are followed: a builder may not fill this host's memory.
+const TRANSFERS: usize = 1 << 14;
 
 /// Prints to any writer; a writer that fails is not a reason to fail the build.
 #[derive(Debug)]
@@ -58,7 +57,6 @@ impl<W: Write> Plain<W> {
         let Some(step) = self.graph.step(digest) else { return };
         let Some(completed) = step.completed.filter(|_| !step.told) else { return };
         step.told = true;
-        let rest = step.finish_line();
         let end = if step.is_cancelled() {
             "CANCELED".to_owned()
         } else if !step.error.is_empty() {
@@ -69,6 +67,7 @@ impl<W: Write> Plain<W> {
             format!("DONE {:.1}s", step.seconds(Some(completed)))
         };
         let (number, name) = (step.number, step.name.clone());
+        let rest = self.graph.finish_line(digest);
         for text in rest.into_iter().chain([end]) {
             self.line(number, &name, &text);
         }
@@ -99,7 +98,7 @@ impl<W: Write> Plain<W> {
         let is_new = !self.transfers.contains_key(&key);
         if is_new
             && (self.transfers.len() >= TRANSFERS
-                || status.id.len() > ID
+                || status.id.len() > transfer::ID
                 || self.graph.step(&status.vertex).is_none())
         {
             return;

@@ -8,6 +8,11 @@ use bollard_buildkit_proto::moby::buildkit::v1::VertexStatus;
 use super::graph::elapsed;
 use crate::printable::{human_size, printable};
 
+/// Bytes of what names a transfer that is followed.
+pub(super) const ID: usize = 1024;
+/// What one takes at most.
+pub(super) const SIZE: usize = 3 * ID;
+
 /// One transfer, as it was last told of.
 #[derive(Debug)]
 pub(in crate::builder) struct Transfer {
@@ -17,11 +22,21 @@ pub(in crate::builder) struct Transfer {
 
 impl Transfer {
     pub(super) fn new(status: VertexStatus) -> Self {
-        Self { status, seen: Instant::now() }
+        let mut transfer = Self { status, seen: Instant::now() };
+        transfer.bound();
+        transfer
     }
 
     pub(super) fn update(&mut self, status: &VertexStatus) {
-        self.status.clone_from(status);
+        self.status = status.clone();
+        self.bound();
+    }
+
+    /// Its step's name and its own id are known to be short.
+    fn bound(&mut self) {
+        let name = &mut self.status.name;
+        name.truncate(name.floor_char_boundary(ID));
+        name.shrink_to_fit();
     }
 
     pub(super) fn is(&self, id: &str) -> bool {

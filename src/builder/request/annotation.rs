@@ -25,6 +25,11 @@ impl Annotation {
         Some((key, &self.value))
     }
 
+    /// Whether there has to be an index for it.
+    pub(super) fn is_of_index(&self) -> bool {
+        self.attributes.iter().any(|attribute| attribute.starts_with("annotation-index"))
+    }
+
     /// What is said of anything else.
     pub(super) fn without_index(&self) -> Self {
         let others = self.attributes.iter().filter(|attribute| !attribute.starts_with(OF_INDEX));

@@ -36,10 +36,9 @@ impl Attested {
 
     /// By the value of a flag of its own: `true`, `false`, or attributes.
     pub fn with(self, text: &str) -> Result<Attestation, String> {
-        let attributes = match text {
-            "false" => None,
-            "true" => Some(Vec::new()),
-            text => Some(text.split(',').collect()),
+        let attributes = match truth(text) {
+            Ok(is_wanted) => is_wanted.then(Vec::new),
+            Err(_) => Some(text.split(',').collect()),
         };
         self.of(attributes)
     }
@@ -102,7 +101,7 @@ mod tests {
     fn every_spelling_is_understood() {
         let provenance = |text: &str| attributes(Attested::Provenance.with(text));
         assert_eq!(provenance("true").as_deref(), Some("mode=min"));
-        assert_eq!(provenance("false"), None);
+        assert_eq!((provenance("1").as_deref(), provenance("0")), (Some("mode=min"), None));
         assert_eq!(provenance("mode=max,version=v1").as_deref(), Some("mode=max,version=v1"));
         assert_eq!(provenance("builder-id=x").as_deref(), Some("mode=min,builder-id=x"));
         let sbom = |text: &str| attributes(Attested::Sbom.with(text));

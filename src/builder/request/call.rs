@@ -53,6 +53,7 @@ impl Call {
         }
         let status = said("result.statuscode");
         let is_bad = !self.ignores_status && status.is_some_and(|status| status != "0");
+        let text: String = text.lines().map(|line| printable(line) + "\n").collect();
         Some(Answer { text, is_bad })
     }
 }
@@ -61,7 +62,7 @@ impl Call {
 fn build_error(json: &str) -> Option<String> {
     let found: serde_json::Value = serde_json::from_str(json).ok()?;
     let error = found.get("buildError")?;
-    let message = printable(error.get("message")?.as_str()?);
+    let message = error.get("message")?.as_str()?;
     let line = error.pointer("/location/ranges/0/start/line").and_then(serde_json::Value::as_u64);
     let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
     Some(format!("ERROR: {message}{place}"))
@@ -108,9 +109,18 @@ mod tests {
         let call: Call = "outline,format=json,ignorestatus".parse().unwrap();
         assert_eq!(call, Call { id: "frontend.outline", is_json: true, ignores_status: true });
         let said = |key: &str| Some(if key == "result.statuscode" { "1" } else { key }.to_owned());
-        assert_eq!(call.answer(said), Some(Answer { text: "result.json".to_owned(), is_bad: false }));
-        assert_eq!(Call::check().answer(said), Some(Answer { text: "result.txt".to_owned(), is_bad: true }));
+        assert_eq!(call.answer(said), Some(Answer { text: "result.json\n".to_owned(), is_bad: false }));
+        assert_eq!(
+            Call::check().answer(said),
+            Some(Answer { text: "result.txt\n".to_owned(), is_bad: true })
+        );
         assert_eq!(Call::check().answer(|_| None), None);
+    }
+
+    #[test]
+    fn an_answer_does_not_steer_the_terminal() {
+        let said = |key: &str| (key == "result.txt").then(|| "a\u{1b}]0;b\u{7}\n\u{1b}[31mc\n".to_owned());
+        assert_eq!(Call::check().answer(said).unwrap().text, "a]0;b\nc\n");
     }
 
     #[test]
@@ -125,8 +135,8 @@ mod tests {
             };
             Call::check().answer(said).unwrap().text
         };
-        assert_eq!(answer(json), "ERROR: unknown (line 2)");
-        assert_eq!(answer("{}"), "Check complete, no warnings found.");
+        assert_eq!(answer(json), "ERROR: unknown (line 2)\n");
+        assert_eq!(answer("{}"), "Check complete, no warnings found.\n");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) fn fields(text: &str) -> Result<Fields, String> {
 }
 
 /// A word that says yes or no, as Go reads one (`strconv.ParseBool`).
-pub(in crate::builder) fn truth(word: &str) -> Result<bool, String> {
+pub fn truth(word: &str) -> Result<bool, String> {
     match word {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),

@@ -23,6 +23,7 @@ pub use attestation::{Attestation, Attested};
 pub use cache::Cache;
 pub(super) use cache::Local;
 pub use call::{Answer, Call};
+pub use fields::truth;
 pub use output::Output;
 pub use secret::{Secret, SecretError};
 pub use share::ShareError;
@@ -164,7 +165,7 @@ impl Build {
             let platforms: Vec<String> = self.platforms.iter().map(ToString::to_string).collect();
             set("platform", &platforms.join(","));
         }
-        if self.is_share {
+        if self.is_share || self.annotations.iter().any(Annotation::is_of_index) {
             // An index also of one platform, and steps that are named for it.
             set("multi-platform", "true");
         }

@@ -83,6 +83,11 @@ impl Output {
         self.kind.is_image()
     }
 
+    /// It is an archive for `docker load`, which has no place for several platforms.
+    pub fn is_docker_archive(&self) -> bool {
+        self.kind == Kind::Docker && self.destination.is_some()
+    }
+
     /// It puts an image into the builder's store.
     pub fn is_loaded(&self) -> bool {
         self.is_image() && self.kind != Kind::Oci && self.destination.is_none()
@@ -163,6 +168,9 @@ fn destination(
         }
         (Kind::Image | Kind::CacheOnly | Kind::Docker, None) => Ok(None),
         (Kind::Local, None) => Err(format!("{text:?} has no dest; write dest=DIRECTORY")),
+        (Kind::Local, Some(place)) if place == "-" => {
+            Err(format!("{text:?}: a directory cannot go to standard output; write type=tar"))
+        }
         (Kind::Oci, None) if is_directory => Err(format!("{text:?} has no dest; write dest=DIRECTORY")),
         (Kind::Oci | Kind::Tar, None) => Ok(Some(Destination::Stdout)),
         (Kind::Local, Some(place)) => Ok(Some(Destination::Directory(place.into()))),
@@ -210,6 +218,7 @@ mod tests {
                 "there is no output of the type \"zip\"; there are image, registry, oci, docker, local,",
             ),
             ("type=local", "\"type=local\" has no dest; write dest=DIRECTORY"),
+            ("type=local,dest=-", "a directory cannot go to standard output; write type=tar"),
             ("type=oci,tar=false", "has no dest; write dest=DIRECTORY"),
             ("type=image,dest=x", "what stays in the builder has no dest"),
             ("type=image,push", "\"push\" has no value; write KEY=VALUE"),

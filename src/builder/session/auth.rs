@@ -9,7 +9,7 @@ use bollard_buildkit_proto::moby::filesync::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::builder::error::chain;
+use crate::chain::Chain;
 use crate::registry::credentials::{Credential, Credentials};
 
 /// Answers from the user's Docker configuration.
@@ -31,7 +31,7 @@ impl Auth for Keys {
         // A credential helper is a program that may ask its user something.
         let found = tokio::task::spawn_blocking(move || credentials.for_registry(&host)).await;
         let found = found.map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Response::new(match found.map_err(|error| Status::unknown(chain(&error)))? {
+        Ok(Response::new(match found.map_err(|error| Status::unknown(Chain(&error).to_string()))? {
             None => CredentialsResponse::default(),
             Some(Credential::Password { username, password }) => {
                 CredentialsResponse { username, secret: password }

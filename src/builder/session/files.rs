@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 
 use super::by_hand::Answer;
 use crate::builder::context::{self, Packet, Selection};
-use crate::builder::error::chain;
+use crate::chain::Chain;
 
 /// Packets on their way, those that are sent together counted as one: at most 48 KiB each.
 const QUEUE: usize = 8;
@@ -68,7 +68,8 @@ impl StreamingService<Packet> for Files {
             tokio::spawn(async move {
                 let sent = context::send(directory, selection, request.into_inner(), outbound.clone()).await;
                 if let Err(error) = sent {
-                    let _ = outbound.send(vec![Err(Status::unknown(chain(&error)))]).await;
+                    let status = Status::unknown(Chain(&error).to_string());
+                    let _ = outbound.send(vec![Err(status)]).await;
                 }
             });
             Ok(Response::new(ReceiverStream::new(packets).flat_map(futures::stream::iter).boxed()))

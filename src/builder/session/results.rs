@@ -15,9 +15,9 @@ use tonic_prost::ProstCodec;
 
 use super::by_hand::Answer;
 use crate::builder::context::Packet;
-use crate::builder::error::chain;
 use crate::builder::export::{self, Arrived, Destination, ExportError, Staged};
 use crate::builder::tunnel::Piece;
+use crate::chain::Chain;
 
 /// Messages on their way to the thread that writes them.
 const QUEUE: usize = 64;
@@ -103,7 +103,7 @@ fn write<T: Send + 'static>(
         match receive(&answer) {
             Ok(arrived) => arrived.into_iter().for_each(|arrived| staged.add(arrived)),
             Err(error) => {
-                drop(answer.blocking_send(Err(Status::unknown(chain(&error)))));
+                drop(answer.blocking_send(Err(Status::unknown(Chain(&error).to_string()))));
                 staged.fail(error);
             }
         }

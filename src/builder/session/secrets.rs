@@ -4,8 +4,8 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::Secrets
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetSecretResponse};
 use tonic::{Request, Response, Status};
 
-use crate::builder::error::chain;
 use crate::builder::request::Secret;
+use crate::chain::Chain;
 
 /// Those that the user gave.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Secrets for Given {
         // Of two with one id, the last counts. A step may do without one that is not there, so this is an answer too.
         let found = self.0.iter().rev().find(|secret| secret.id == id);
         let secret = found.ok_or_else(|| Status::not_found(format!("secret {id}: not found")))?;
-        let data = secret.read().map_err(|error| Status::unknown(chain(&error)))?;
+        let data = secret.read().map_err(|error| Status::unknown(Chain(&error).to_string()))?;
         Ok(Response::new(GetSecretResponse { data }))
     }
 }

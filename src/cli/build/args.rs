@@ -103,10 +103,10 @@ pub struct Args {
     #[arg(long, conflicts_with = "call")]
     check: bool,
     /// How to show progress, on stderr: `tty` draws, `plain` prints lines, `rawjson` the builder's own reports, `quiet` nothing but
-    /// the digest; `auto` is `tty` on a terminal
+    /// the image's id; `auto` is `tty` on a terminal
     #[arg(long, value_enum, value_name = "STYLE", env = "BUILDKIT_PROGRESS", default_value = "auto")]
     pub(super) progress: Style,
-    /// Print nothing but the digest
+    /// Print nothing but the image's id
     #[arg(short, long)]
     pub(super) quiet: bool,
     /// Write the image's id to this file
@@ -215,6 +215,10 @@ pub(super) enum UsageError {
     NothingToPush,
     #[error("standard output is a terminal, which an archive would spoil; write dest=FILE, or send it on")]
     Terminal,
+    #[error(
+        "an archive of type=docker has one platform; write type=oci for several, which `docker load` takes, too"
+    )]
+    DockerArchive,
     #[error("standard output can take one output only")]
     StdoutTwice,
     #[error("--iidfile is for the id of an image, and no output here is one")]
@@ -304,6 +308,9 @@ impl Args {
         }
         if let Some(name) = build.all_names().into_iter().find(|name| name.has_digest()) {
             return Err(UsageError::Digest(Box::new(name.clone())));
+        }
+        if build.platforms.len() > 1 && self.outputs.iter().any(Output::is_docker_archive) {
+            return Err(UsageError::DockerArchive);
         }
         let to_stdout = self.outputs.iter().filter(|output| output.is_stdout()).count();
         if to_stdout > 1 {

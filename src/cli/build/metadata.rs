@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::builder::progress::Graph;
-use crate::builder::{Endpoint, Keeper};
-use crate::cli::failure::Chain;
+use crate::builder::{Endpoint, Keeper, truth};
+use crate::chain::Chain;
 
 /// How long a builder may take to tell it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,17 +63,12 @@ impl Provenance {
 
 /// What the linter found, where it is wanted (`BUILDX_METADATA_WARNINGS`).
 pub(super) fn warnings(graph: &Graph) -> BTreeMap<String, Value> {
-    let is_wanted = std::env::var("BUILDX_METADATA_WARNINGS").is_ok_and(|word| is_true(&word));
+    let is_wanted = std::env::var("BUILDX_METADATA_WARNINGS").is_ok_and(|word| truth(&word) == Ok(true));
     let found = if is_wanted { graph.warnings() } else { Vec::new() };
     if found.is_empty() {
         return BTreeMap::new();
     }
     [("buildx.build.warnings".to_owned(), found.into())].into()
-}
-
-/// As Go reads a variable that is true or false; what is neither is false.
-fn is_true(word: &str) -> bool {
-    ["1", "t", "T", "true", "TRUE", "True"].contains(&word)
 }
 
 #[cfg(test)]

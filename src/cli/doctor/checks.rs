@@ -9,7 +9,7 @@ use vmm::platform::memory_bytes;
 use vmm::ring::{self, NoRing};
 use vmm::sandbox::{self, Missing, SandboxError};
 
-use crate::cli::failure::Chain;
+use crate::chain::Chain;
 use crate::cli::{Context, appliance};
 use crate::instance::{Home, runtime_dir};
 use crate::supervisor::{programs, requirements};
