@@ -97,8 +97,9 @@ pub(super) enum End {
 
 /// Starts a machine and sees it to its end, which comes by itself or by `down`.
 ///
-/// Under QEMU 10 a kernel now and then stands still before its first word, on a busy host: an interrupt that it waits for is lost
-/// (QEMU notes one without a lock or an atomic operation). Such a machine is ended, and started once more.
+/// Under QEMU 10 a kernel now and then does not come to its first word, on a busy host. It stands still, for an interrupt that it
+/// waits for is lost (QEMU notes one without a lock or an atomic operation); or it panics, for while it patches its own code one
+/// processor still meets a breakpoint that the other has replaced. Such a machine is ended, and started once more.
 pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> End {
     let is_emulated = matches!(around.launch.engine, Engine::Tcg { .. });
     let mut patience = if is_emulated { FIRST_WORD } else { BOOT_SILENCE };
@@ -112,10 +113,13 @@ pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> En
         let mut run = Run::new(around.clone(), machine.sender.clone(), news, patience);
         run.follow_guest();
         let end = run.attend(machine, receiver, down.clone()).await;
-        if !run.stands_still() {
-            return run.finish(end);
-        }
-        tracing::warn!("the guest has said nothing for {} s: QEMU is started again", patience.as_secs());
+        let why = match &end {
+            _ if patience != FIRST_WORD || !run.is_without_word() => return run.finish(end),
+            Outcome::Reset => "reset itself before its first word".to_owned(),
+            _ if run.killed => format!("has said nothing for {} s", FIRST_WORD.as_secs()),
+            _ => return run.finish(end),
+        };
+        tracing::warn!("the guest {why}: QEMU is started again");
         patience = BOOT_SILENCE;
     }
 }
@@ -256,6 +260,9 @@ impl Run {
             }
             (None, Outcome::PoweredOff) => unexpected("the guest powered itself off".to_owned()),
             (None, Outcome::Killed) => unexpected("the machine was killed".to_owned()),
+            (None, Outcome::Reset) => {
+                unexpected("the guest reset itself, as after a kernel panic; see its console".to_owned())
+            }
             (None, Outcome::Failed(reason)) => unexpected(reason),
         }
     }
@@ -275,9 +282,9 @@ impl Run {
         });
     }
 
-    /// It was ended because it said nothing, and may be started once more.
-    fn stands_still(&self) -> bool {
-        self.killed && !self.was_heard && !self.stopping && self.trouble.is_none()
+    /// Its end was nobody's wish and nothing's that is known, and its guest had not said anything.
+    fn is_without_word(&self) -> bool {
+        !self.was_heard && !self.stopping && self.trouble.is_none()
     }
 
     async fn hear(&mut self, news: News) {

@@ -37,3 +37,12 @@ async fn what_a_started_machine_lacks_stands_in_its_status() {
     assert_eq!(board.status().lacks, lacks);
     assert!(matches!(&board.events_from(0)[..], [Event::Stage { name, .. }] if name == "machine"));
 }
+
+#[tokio::test]
+async fn a_guest_that_reset_itself_is_a_failure_that_says_so() {
+    let (_directory, paths) = scratch();
+    let (run, _machine) = run(paths);
+    assert!(run.is_without_word());
+    let End::Failed(trouble) = run.finish(Outcome::Reset) else { panic!("it did not fail") };
+    assert_eq!(trouble.reason, "the guest reset itself, as after a kernel panic; see its console");
+}

@@ -86,6 +86,8 @@ pub enum FromMachine {
 pub enum Outcome {
     /// The guest powered itself off.
     PoweredOff,
+    /// The guest reset itself, as after a kernel panic.
+    Reset,
     /// The supervisor asked for it, or went away.
     Killed,
     /// The engine failed; a sentence that says how, with its last words.

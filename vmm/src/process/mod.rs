@@ -52,9 +52,7 @@ impl From<engine::Outcome> for Outcome {
         match outcome {
             engine::Outcome::PoweredOff => Self::PoweredOff,
             engine::Outcome::Stopped => Self::Killed,
-            engine::Outcome::Reset => {
-                Self::Failed("the guest reset itself, as after a kernel panic; see its console".to_owned())
-            }
+            engine::Outcome::Reset => Self::Reset,
             engine::Outcome::Failed(why) => Self::Failed(why),
         }
     }
