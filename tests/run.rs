@@ -102,6 +102,24 @@ fn a_container_that_ignores_signals_is_killed_at_the_second() {
 }
 
 #[test]
+fn a_container_whose_program_crashes_under_emulation_ends_and_one_that_waits_does_not() {
+    if skipped("run") {
+        return;
+    }
+    let instance = Instance::shared();
+    let run_sh = |script: &str| {
+        instance.mvm(&["run", "--rm", "--platform", "linux/arm64", image(), "sh", "-c", script])
+    };
+    let crashed = run_sh("kill -SEGV $$");
+    crashed.refused(137, "qemu: uncaught target signal 11 (Segmentation fault)");
+    let said = instance.mvm(&["logs", "init"]).ok();
+    let told = said.lines().any(|line| line.contains("\"sh\"") && line.contains("it crashed with signal 11"));
+    assert!(told, "{said}");
+    // A shell waits by sigsuspend, too.
+    assert_eq!(run_sh("sleep 8 & wait; echo waited").ok(), "waited\n");
+}
+
+#[test]
 fn a_published_port_answers_on_the_hosts_loopback_and_a_taken_one_is_refused() {
     if skipped("run") {
         return;

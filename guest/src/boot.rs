@@ -37,6 +37,7 @@ pub(crate) async fn boot(system: &Arc<System>) -> Result<(), BootFailed> {
         system.logs.say(format!("containers have no way out of the guest: {error}"));
     }
     tokio::spawn(crate::selftest::run_at_boot(Arc::clone(system)));
+    tokio::spawn(crate::crashed::end_forever(Arc::clone(system)));
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod agent;
 mod applets;
 mod boot;
 mod bundle;
+mod crashed;
 mod events;
 mod http;
 mod init;

@@ -133,7 +133,7 @@ pub(crate) fn explained<'a>(
     lines: &(impl Iterator<Item = &'a str> + Clone),
     platforms: &Platforms,
 ) -> Option<String> {
-    let hint = || lines.clone().find_map(hint).map(str::to_owned);
+    let hint = || lines.clone().find_map(hint).or_else(|| lines.clone().find_map(killed)).map(str::to_owned);
     let Some((platform, emulator)) = platforms.emulated(step) else { return hint() };
     if lines.clone().any(is_crash) {
         return Some(format!(
@@ -158,10 +158,6 @@ pub(crate) fn hint(message: &str) -> Option<&'static str> {
         Some("the program crashed; if its platform is emulated, the emulator may not know all that it needs")
     } else if message.contains("exec format error") {
         Some("the builder cannot execute programs of that platform; `mvm status` shows which it can")
-    } else if message.contains("exit code: 137") {
-        Some(
-            "it was killed, most likely because memory ran out; give the machine more with `mvm up --memory`",
-        )
     } else if message.contains(UNUSABLE) {
         None
     } else if message.to_ascii_lowercase().contains("no space left on device") {
@@ -176,6 +172,13 @@ pub(crate) fn hint(message: &str) -> Option<&'static str> {
     } else {
         registry_trouble(message)
     }
+}
+
+/// Only of a step whose lines tell nothing else: what crashed under emulation as a step's first process is killed, too.
+fn killed(message: &str) -> Option<&'static str> {
+    message.contains("exit code: 137").then_some(
+        "it was killed, most likely because memory ran out; give the machine more with `mvm up --memory`",
+    )
 }
 
 /// What a registry failed with in the end: the builder has asked more than once by then.
@@ -292,8 +295,9 @@ mod tests {
         let said = |lines: &[&str], platforms: &Platforms| {
             explained("[2/2] RUN x", &lines.iter().copied(), platforms)
         };
-        for crash in ["qemu: uncaught target signal 11 (Segmentation fault)", "exit code: 132"] {
-            let said = said(&["other", crash], &platforms).unwrap();
+        const SEGV: &str = "qemu: uncaught target signal 11 (Segmentation fault) - core dumped";
+        for crash in [&["other", SEGV][..], &["other", "exit code: 132"], &[SEGV, "exit code: 137"]] {
+            let said = said(crash, &platforms).unwrap();
             assert!(said.starts_with("qemu-aarch64 10, which runs linux/arm64 here, crashed"), "{said}");
             assert!(said.contains("FROM --platform=$BUILDPLATFORM"), "{said}");
         }
@@ -303,8 +307,15 @@ mod tests {
             full.starts_with("qemu-aarch64 10 runs linux/arm64 here; the builder's disk is full"),
             "{full}"
         );
+        let killed = said(&["exit code: 137"], &platforms).unwrap();
+        assert!(killed.starts_with("qemu-aarch64 10 runs linux/arm64 here; it was killed, "), "{killed}");
         assert_eq!(said(&["exit code: 1"], &Platforms::default()), None);
-        assert!(said(&["exit code: 139"], &Platforms::default()).unwrap().starts_with("the program crashed"));
+        for crash in [&["exit code: 139"][..], &[SEGV, "exit code: 137"]] {
+            let said = said(crash, &Platforms::default()).unwrap();
+            assert!(said.starts_with("the program crashed"), "{said}");
+        }
+        let killed = said(&["exit code: 137"], &Platforms::default()).unwrap();
+        assert!(killed.starts_with("it was killed, most likely because memory ran out"), "{killed}");
     }
 
     #[test]
@@ -325,6 +336,7 @@ mod tests {
         assert!(hint(refused).unwrap().contains("`docker login` writes it"));
         assert_eq!(hint(&format!("{UNUSABLE}No space left on device (os error 28)")), None);
         assert_eq!(hint("exit code: 1"), None);
+        assert_eq!(hint("exit code: 137"), None, "a crash may have ended so");
         for (message, wanted) in [
             (
                 "unexpected status from PUT request to http://h/x: 500 Internal Server Error",

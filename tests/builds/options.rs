@@ -102,7 +102,7 @@ fn a_failure_names_what_emulates_its_step() {
         return;
     }
     let bench = Workbench::open();
-    // A program of the step crashes, not the step's first: a namespace's first process is not ended by a signal of its own.
+    // A program of the step crashes, not the step's first, which the guest has to end.
     let crash = bench.context("RUN echo before; sh -c 'kill -SEGV $$'; exit $?\n", &[]);
     let failed = bench.context("RUN exit 7\n", &[]);
     // Steps are named for their platform where there are several, and not where there is one.
@@ -118,6 +118,24 @@ fn a_failure_names_what_emulates_its_step() {
     let plain = bench.build(&["--platform", "linux/arm64"], &failed);
     plain.refused(1, " runs linux/arm64 here\n");
     plain.refused(1, "exit code: 7");
+}
+
+/// QEMU waits for ever for a signal that does not reach the first process of a PID namespace.
+#[test]
+fn a_step_whose_first_process_crashes_under_emulation_ends() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Workbench::open();
+    for signal in ["SEGV", "ABRT"] {
+        let crash = bench.context(&format!("RUN kill -{signal} $$\n"), &[]);
+        let outcome = bench.build(&["--platform", "linux/arm64"], &crash);
+        outcome.refused(1, "qemu: uncaught target signal ");
+        outcome.refused(1, ", which runs linux/arm64 here, crashed, or the program did");
+        outcome.refused(1, "FROM --platform=$BUILDPLATFORM");
+        outcome.refused(1, "exit code: 137");
+        assert!(!outcome.stderr.contains("memory ran out"), "{outcome}");
+    }
 }
 
 #[test]
