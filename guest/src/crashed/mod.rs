@@ -32,11 +32,11 @@ pub(crate) async fn end_forever(system: Arc<System>) {
         tokio::time::sleep(PERIOD).await;
         inits.update(Path::new(PROC));
         for pid in inits.emulated(Path::new(PROC)) {
-            // What cannot be ended has ended by itself.
+            // One that cannot be ended has ended by itself.
             if let Ok(Some(Crash { program, signal })) = end(pid) {
                 let pid = pid.as_raw_pid();
                 system.logs.say(format!(
-                    "ended the process {pid} ({program:?}, emulated): it crashed with signal {signal}, and would have waited for its end"
+                    "ended process {pid} ({program:?}, emulated): it crashed with signal {signal} and would wait for ever"
                 ));
             }
         }
