@@ -14,4 +14,5 @@ pub mod machine;
 mod printable;
 pub mod registry;
 pub mod supervisor;
+mod template;
 mod terminal;
