@@ -12,6 +12,11 @@ pub(crate) fn printable(text: &str) -> String {
     plain
 }
 
+/// The same for text of several lines, which stay.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// A size in units of a thousand, as Docker and BuildKit have them: "512B", "1.50kB", "2.00GB".
 pub(crate) fn human_size(bytes: u64) -> String {
     if bytes < 1000 {
@@ -41,7 +46,7 @@ fn visible(text: &str) -> impl Iterator<Item = char> {
 
 #[cfg(test)]
 mod tests {
-    use super::{human_size, printable};
+    use super::{human_size, printable, printable_lines};
 
     #[test]
     fn sizes_for_people() {
@@ -72,5 +77,6 @@ mod tests {
         ] {
             assert_eq!(printable(text), wanted, "{text:?}");
         }
+        assert_eq!(printable_lines("a\u{7}\r\n\u{1b}[31mb\n"), "a\nb\n");
     }
 }

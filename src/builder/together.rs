@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::attach::Rest;
 use super::request::{Build, ShareError};
 use super::solve::{self, BuildError, Means, Observer, Outcome, is_digest};
-use crate::registry::{ImageRef, Join, JoinError, JoinOptions, Joined, Platform};
+use crate::registry::{ImageRef, Join, JoinError, JoinOptions, Joined, Placed, Platform};
 
 /// What one node has to do.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub async fn build<O: Observer + ?Sized>(
         let pushed = pushed.collect::<Result<Vec<_>, _>>()?;
         let join = Join { credentials: &credentials, progress };
         joined = Some(tokio::select! {
-            joined = push(&whole, join, &pushed, name, &names) => joined?,
+            joined = push(&whole, join, pushed, name, &names) => joined?,
             () = &mut cancel => return Err(BuildError::Cancelled),
         });
     }
@@ -137,7 +137,7 @@ async fn solve_all<O: Observer + ?Sized>(
 async fn push(
     whole: &Build,
     join: Join<'_>,
-    pushed: &[ImageRef],
+    pushed: Vec<ImageRef>,
     first: &ImageRef,
     names: &[ImageRef],
 ) -> Result<Joined, BuildError> {
@@ -146,7 +146,8 @@ async fn push(
         let name = name.to_string();
         move |source: JoinError| BuildError::Together(TogetherError::Join { name, source: source.into() })
     };
-    let joined = join.of(pushed, &options).await.map_err(failed(first))?;
+    let pushed: Vec<_> = pushed.into_iter().map(Placed::from).collect();
+    let joined = join.of(&pushed, &options).await.map_err(failed(first))?;
     for name in names {
         join.push(&joined, name).await.map_err(failed(name))?;
     }

@@ -25,8 +25,8 @@ pub(super) mod ports;
 mod proxies;
 mod stages;
 
+use super::progress::Style;
 pub use args::Args;
-use args::Style;
 use metadata::Provenance;
 use ports::LoopbackPorts;
 

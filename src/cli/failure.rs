@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use crate::chain::Chain;
+use crate::printable::printable_lines;
 
 const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
@@ -55,7 +56,8 @@ impl Failure {
             Self::Status(status) => (None, *status),
         };
         if let Some(cause) = cause {
-            eprintln!("mvm: {}", Chain(cause.as_ref()));
+            // What others said is in it: registries, guests, builders.
+            eprintln!("mvm: {}", printable_lines(&Chain(cause.as_ref()).to_string()));
         }
         ExitCode::from(status)
     }

@@ -5,12 +5,38 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use images::progress::{Event, Progress, Unit};
+use images::progress::{Event, Progress, Silent, Unit};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+mod reports;
+
+use reports::Reports;
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Style {
+    Auto,
+    Tty,
+    Plain,
+    Rawjson,
+    #[value(alias = "none")]
+    Quiet,
+}
 
 /// A [`Progress`] for stderr, whatever that is.
 pub(crate) fn to_stderr() -> Box<dyn Progress> {
-    if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines) }
+    styled(Style::Auto)
+}
+
+/// A [`Progress`] for stderr, as it was asked for.
+pub(super) fn styled(style: Style) -> Box<dyn Progress> {
+    match style {
+        Style::Quiet => Box::new(Silent),
+        Style::Rawjson => Box::new(Reports::new(std::io::stderr())),
+        Style::Tty => Box::new(Bars::default()),
+        Style::Auto if std::io::stderr().is_terminal() => Box::new(Bars::default()),
+        Style::Auto | Style::Plain => Box::new(Lines),
+    }
 }
 
 /// One line for the start and the end of each stage.

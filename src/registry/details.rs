@@ -1,5 +1,7 @@
 //! Everything that an image says of itself: its manifest, the configuration of each platform, and what is attested of it.
 
+use std::collections::BTreeSet;
+
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde_json::{Map, Value};
 
@@ -12,6 +14,9 @@ const LONGEST: usize = 64 << 20;
 /// What an attestation is of, and what kind of one it is (BuildKit `docs/attestations/attestation-storage.md`).
 const REFERENCE: &str = "vnd.docker.reference.digest";
 const PREDICATE: &str = "in-toto.io/predicate-type";
+/// What buildx calls the list of what an image contains, and further ones.
+const SPDX: &str = "SPDX";
+const MORE_SPDX: &str = "AdditionalSPDXs";
 
 /// Why something of an image cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +43,17 @@ pub struct Wanted {
     pub attestations: bool,
 }
 
+/// What an image says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Details {
+    /// `name`, `manifest`, and as far as they are wanted `image`, `provenance` and `sbom`: each for an image of one
+    /// platform itself, for one of several by platform.
+    pub parts: Value,
+    /// Whether it is an index, or one manifest.
+    pub is_list: bool,
+    pub platforms: usize,
+}
+
 /// An image that is looked into.
 struct Looked<'a> {
     image: &'a ImageRef,
@@ -45,13 +61,12 @@ struct Looked<'a> {
     credentials: &'a Credentials,
 }
 
-/// `name`, `manifest`, and as far as they are wanted `image`, `provenance` and `sbom`: each for an image of one platform itself, for
-/// one of several by platform.
+/// Asks the image's registry.
 pub async fn details(
     image: &ImageRef,
     credentials: &Credentials,
     wanted: Wanted,
-) -> Result<Value, DetailsError> {
+) -> Result<Details, DetailsError> {
     let looked = Looked { image, registry: Registry::of(image), credentials };
     let whole = looked.manifest(image).await?;
     let (media_type, is_list) = kind(image, &whole)?;
@@ -62,13 +77,17 @@ pub async fn details(
     manifest.insert("size".to_owned(), whole.bytes.len().into());
 
     let mut all = Map::new();
-    all.insert("name".to_owned(), image.to_string().into());
+    all.insert("name".to_owned(), image.written().into());
     all.insert("manifest".to_owned(), manifest.into());
+    if wanted.attestations {
+        // Nothing said is shown as nothing, and not as a part that there is not.
+        all.extend(["provenance", "sbom"].map(|part| (part.to_owned(), Value::Object(Map::new()))));
+    }
     if !is_list {
         if wanted.configurations {
             all.insert("image".to_owned(), looked.configuration(&whole).await?);
         }
-        return Ok(all.into());
+        return Ok(Details { parts: all.into(), is_list, platforms: 1 });
     }
     let index: ImageIndex = serde_json::from_slice(&whole.bytes).map_err(json)?;
     let (images, attestations): (Vec<_>, Vec<_>) =
@@ -76,6 +95,7 @@ pub async fn details(
     let mut by_platform = ByPlatform::default();
     for entry in images {
         let name = platform(entry);
+        by_platform.platforms.insert(name.clone());
         if wanted.configurations {
             let manifest = looked.manifest(&image.with_digest(entry.digest().as_ref())).await?;
             by_platform.add("image", &name, looked.configuration(&manifest).await?);
@@ -84,35 +104,50 @@ pub async fn details(
         let own = attestations.iter().filter(|one| attested(one) == Some(digest.as_str()));
         for attestation in own.filter(|_| wanted.attestations) {
             for (part, kind, predicate) in looked.predicates(attestation).await? {
-                by_platform.add(part, &name, Value::Object(Map::from_iter([(kind.to_owned(), predicate)])));
+                by_platform.attest(part, &name, kind, predicate);
             }
         }
     }
+    let platforms = by_platform.platforms.len();
     all.extend(by_platform.parts());
-    Ok(all.into())
+    Ok(Details { parts: all.into(), is_list, platforms })
 }
 
 /// Parts of an image by their names, each by platform.
 #[derive(Default)]
-struct ByPlatform(Map<String, Value>);
+struct ByPlatform {
+    parts: Map<String, Value>,
+    platforms: BTreeSet<String>,
+}
 
 impl ByPlatform {
     fn add(&mut self, part: &str, platform: &str, value: Value) {
-        let of_part = self.0.entry(part).or_insert_with(|| Map::new().into());
+        let of_part = self.parts.entry(part).or_insert_with(|| Map::new().into());
         if let Some(of_part) = of_part.as_object_mut() {
             of_part.insert(platform.to_owned(), value);
         }
     }
 
-    /// What is there for one platform only is that.
-    fn parts(self) -> Map<String, Value> {
-        let single = |value: Value| match value {
-            Value::Object(all) if all.len() == 1 => {
-                all.into_iter().next().map_or(Value::Null, |(_, only)| only)
+    /// An attestation. Of what lists the content there may be several: buildx has the first, and `AdditionalSPDXs`.
+    fn attest(&mut self, part: &str, platform: &str, kind: &str, predicate: Value) {
+        let known = self.parts.get_mut(part).and_then(|of_part| of_part.get_mut(platform));
+        match known.and_then(Value::as_object_mut) {
+            Some(known) if kind == SPDX => {
+                let more = known.entry(MORE_SPDX).or_insert_with(|| Value::Array(Vec::new()));
+                more.as_array_mut().into_iter().for_each(|more| more.push(predicate.clone()));
             }
+            _ => self.add(part, platform, Value::Object(Map::from_iter([(kind.to_owned(), predicate)]))),
+        }
+    }
+
+    /// Of an image with one platform each is that of the platform.
+    fn parts(self) -> Map<String, Value> {
+        let is_single = self.platforms.len() < 2;
+        let single = |value: Value| match value {
+            Value::Object(all) if is_single => all.into_iter().next().map_or(Value::Null, |(_, only)| only),
             value => value,
         };
-        self.0.into_iter().map(|(part, value)| (part, single(value))).collect()
+        self.parts.into_iter().map(|(part, value)| (part, single(value))).collect()
     }
 }
 
@@ -159,7 +194,7 @@ fn known_predicate(predicate: &str) -> Option<(&'static str, &'static str)> {
     if predicate.starts_with("https://slsa.dev/provenance/") {
         return Some(("provenance", "SLSA"));
     }
-    predicate.starts_with("https://spdx.dev/Document").then_some(("sbom", "SPDX"))
+    predicate.starts_with("https://spdx.dev/Document").then_some(("sbom", SPDX))
 }
 
 fn annotation<'a>(descriptor: &'a Descriptor, key: &str) -> Option<&'a str> {
@@ -183,13 +218,24 @@ mod tests {
 
     #[test]
     fn one_platform_alone_is_not_named() {
-        let mut parts = ByPlatform::default();
-        parts.add("image", "linux/amd64", json!({"os": "linux"}));
-        parts.add("image", "linux/arm64", json!({}));
-        parts.add("sbom", "linux/amd64", json!({"SPDX": 1}));
-        let parts = parts.parts();
-        assert_eq!(parts["image"]["linux/amd64"]["os"], "linux");
-        assert_eq!(parts["sbom"], json!({"SPDX": 1}));
+        let parts = |platforms: &[&str]| {
+            let mut parts = ByPlatform::default();
+            for platform in platforms {
+                parts.platforms.insert((*platform).to_owned());
+                parts.add("image", platform, json!({"os": "linux"}));
+            }
+            parts.attest("sbom", "linux/amd64", "SPDX", 1.into());
+            parts.attest("sbom", "linux/amd64", "SPDX", 2.into());
+            parts.attest("provenance", "linux/amd64", "SLSA", 3.into());
+            parts.attest("provenance", "linux/amd64", "SLSA", 4.into());
+            parts.parts()
+        };
+        let several = parts(&["linux/amd64", "linux/arm64"]);
+        assert_eq!(several["image"]["linux/arm64"]["os"], "linux");
+        assert_eq!(several["sbom"], json!({"linux/amd64": {"SPDX": 1, "AdditionalSPDXs": [2]}}));
+        let one = parts(&["linux/amd64"]);
+        assert_eq!(one["image"], json!({"os": "linux"}));
+        assert_eq!(one["provenance"], json!({"SLSA": 4}));
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn is_tag(text: &str) -> bool {
 }
 
 /// Of an algorithm that registries know.
-fn is_digest(text: &str) -> bool {
+pub(super) fn is_digest(text: &str) -> bool {
     let length = match text.split_once(':') {
         Some(("sha256", _)) => 64,
         Some(("sha384", _)) => 96,

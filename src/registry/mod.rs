@@ -12,9 +12,11 @@ mod reference;
 mod transfer;
 
 pub use client::{Error, Manifest, Registry};
-pub use details::{DetailsError, Wanted, details};
+pub use details::{Details, DetailsError, Wanted, details};
 pub use inspection::{Entry, Inspection, UnreadableManifest};
-pub use join::{IndexAnnotation, Join, JoinError, Joined, Options as JoinOptions};
+pub use join::{
+    Content, IndexAnnotation, InvalidSource, Join, JoinError, Joined, Options as JoinOptions, Placed, Source,
+};
 pub use mirror::{InvalidMirror, Mirror};
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{ImageRef, InvalidImageRef, loopback_port};

@@ -12,6 +12,7 @@ use crate::builder::{Build, Cache, Call, DockerfileAt, LONGEST_DOCKERFILE, Named
 use crate::builder::{Secret, Source, Ssh};
 use crate::cli::download;
 use crate::cli::nodes::BuilderArg;
+use crate::cli::progress::Style;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
 
@@ -189,17 +190,6 @@ impl StepArgs {
             cgroup_parent: self.cgroup_parent.clone(),
         }
     }
-}
-
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Style {
-    Auto,
-    Tty,
-    Plain,
-    Rawjson,
-    #[value(alias = "none")]
-    Quiet,
 }
 
 /// An argument that clap lets through and that cannot be meant.

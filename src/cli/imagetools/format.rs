@@ -5,19 +5,23 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-/// Texts, and what stands between them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Format(Vec<Part>);
+use super::shape;
+use crate::registry::Details;
+use crate::template::{Template, TemplateError};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Value { path: Vec<Step>, is_json: bool },
+/// What buildx shows as the table that it shows without a format.
+const TABLE: &str = "{{.Manifest}}";
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Format {
+    Table,
+    Template(Template),
+    Path(Vec<Step>),
 }
 
 /// One step further into a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     Key(String),
     Place(usize),
 }
@@ -25,39 +29,42 @@ enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FormatError {
     #[error(
-        "{0:?} is not understood; write {{{{.PATH}}}}, {{{{json .PATH}}}}, {{{{index .PATH \"KEY\"}}}}, or a JSON path such as $.manifest.digest"
+        "{0:?} is not understood; write a template such as {{{{json .Manifest}}}}, or a JSON path such as $.manifest.digest"
     )]
     Malformed(String),
     #[error("the image has no {0}; `--format '{{{{json .}}}}'` shows what it has")]
     Missing(String),
+    #[error("cannot fill in --format: {0}")]
+    Template(#[from] TemplateError),
 }
 
 impl Format {
     /// Whether it looks at this part of an image; all of it does.
     pub(super) fn mentions(&self, part: &str) -> bool {
-        self.0.iter().any(|one| match one {
-            Part::Text(_) => false,
-            Part::Value { path, .. } => match path.first() {
+        match self {
+            Self::Table => false,
+            Self::Template(template) => template.mentions(part),
+            Self::Path(path) => match path.first() {
                 Some(Step::Key(key)) => key.eq_ignore_ascii_case(part),
                 Some(Step::Place(_)) | None => true,
             },
-        })
+        }
     }
 
     /// What it makes of an image.
-    pub(super) fn of(&self, image: &Value) -> Result<String, FormatError> {
-        let part = |part: &Part| match part {
-            Part::Text(text) => Ok(text.clone()),
-            Part::Value { path, is_json } => {
-                let found = path.iter().try_fold(image, |value, step| step.from(value));
-                let found = found.ok_or_else(|| FormatError::Missing(shown(path)))?;
-                Ok(match found {
-                    Value::String(text) if !is_json => text.clone(),
-                    value => format!("{value:#}"),
-                })
+    pub(super) fn of(&self, image: &Details) -> Result<String, FormatError> {
+        let path = match self {
+            Self::Template(template) => {
+                return Ok(template.render(&image.parts, shape::of(image.is_list, image.platforms))?);
             }
+            Self::Path(path) => path.as_slice(),
+            Self::Table => &[],
         };
-        self.0.iter().map(part).collect()
+        let found = path.iter().try_fold(&image.parts, |value, step| step.from(value));
+        match found.ok_or_else(|| FormatError::Missing(shown(path)))? {
+            Value::String(text) => Ok(text.clone()),
+            value => Ok(format!("{value:#}")),
+        }
     }
 }
 
@@ -65,7 +72,6 @@ impl Step {
     fn from<'a>(&self, value: &'a Value) -> Option<&'a Value> {
         match (self, value) {
             (Self::Place(place), Value::Array(all)) => all.get(*place),
-            // Templates have the names of Go's fields, which begin with a capital letter.
             (Self::Key(key), Value::Object(all)) => {
                 let similar = || all.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
                 all.get(key).or_else(|| similar().map(|(_, value)| value))
@@ -89,62 +95,16 @@ impl FromStr for Format {
     fn from_str(text: &str) -> Result<Self, FormatError> {
         let malformed = || FormatError::Malformed(text.to_owned());
         if let Some(path) = text.strip_prefix('$') {
-            let path = path_steps(path).ok_or_else(malformed)?;
-            return Ok(Self(vec![Part::Value { path, is_json: false }]));
+            return path_steps(path).map(Self::Path).ok_or_else(malformed);
         }
-        let (mut parts, mut rest) = (Vec::new(), text);
-        while let Some((before, after)) = rest.split_once("{{") {
-            let (inside, behind) = after.split_once("}}").ok_or_else(malformed)?;
-            parts.push(Part::Text(before.to_owned()));
-            parts.push(expression(inside.trim()).ok_or_else(malformed)?);
-            rest = behind;
-        }
-        parts.push(Part::Text(rest.to_owned()));
         // A text alone would be printed for whatever image.
-        if parts.len() < 2 {
+        if !text.contains("{{") {
             return Err(malformed());
         }
-        parts.retain(|part| *part != Part::Text(String::new()));
-        Ok(Self(parts))
-    }
-}
-
-/// `.PATH`, `json .PATH`, and either with `index .PATH "KEY"...` in the place of `.PATH`.
-fn expression(text: &str) -> Option<Part> {
-    let (is_json, rest) = match text.strip_prefix("json") {
-        Some(rest) if rest.starts_with([' ', '(']) => (true, rest.trim()),
-        _ => (false, text),
-    };
-    let rest = match rest.strip_prefix('(') {
-        Some(inside) => inside.strip_suffix(')')?.trim(),
-        None => rest,
-    };
-    let path = match rest.strip_prefix("index ") {
-        Some(arguments) => indexed(arguments.trim())?,
-        None => path_steps(rest)?,
-    };
-    // Anything but a path of our image is a function or a variable that there is not.
-    rest.starts_with(['.', 'i']).then_some(Part::Value { path, is_json })
-}
-
-/// `.PATH "KEY" 0 ...`.
-fn indexed(text: &str) -> Option<Vec<Step>> {
-    let (path, mut rest) = text.split_once(' ')?;
-    let mut steps = path_steps(path)?;
-    loop {
-        rest = rest.trim_start();
-        if rest.is_empty() {
-            return Some(steps);
+        if text.trim() == TABLE {
+            return Ok(Self::Table);
         }
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let (key, behind) = quoted.split_once('"')?;
-            steps.push(Step::Key(key.to_owned()));
-            rest = behind;
-        } else {
-            let (number, behind) = rest.split_once(' ').unwrap_or((rest, ""));
-            steps.push(Step::Place(number.parse().ok()?));
-            rest = behind;
-        }
+        Ok(Self::Template(Template::parse(text)?))
     }
 }
 
@@ -187,12 +147,13 @@ mod tests {
     use super::*;
 
     fn formatted(format: &str) -> Result<String, FormatError> {
-        let image = json!({
+        let parts = json!({
             "name": "demo:1",
             "manifest": {"digest": "sha256:1", "size": 7, "manifests": [{"digest": "sha256:2"}]},
-            "image": {"linux/amd64": {"os": "linux"}},
+            "image": {"linux/amd64": {"os": "linux", "rootfs": {"diff_ids": ["a"]}}},
+            "sbom": {},
         });
-        format.parse::<Format>()?.of(&image)
+        format.parse::<Format>()?.of(&Details { parts, is_list: true, platforms: 2 })
     }
 
     #[test]
@@ -205,42 +166,36 @@ mod tests {
             ("$.manifest.manifests[0].digest", "sha256:2"),
             ("$['image']['linux/amd64'].os", "linux"),
             ("{{index .Image \"linux/amd64\" \"os\"}}", "linux"),
-            ("{{json (index .Image \"linux/amd64\")}}", "{\n  \"os\": \"linux\"\n}"),
+            ("{{(index .Image \"linux/amd64\").OS}}", "linux"),
+            ("{{(index .Image \"linux/amd64\").RootFS.DiffIDs}}", "[a]"),
+            ("{{(index .Image \"linux/amd64\").Config.User}}", ""),
+            ("{{json (index .Image \"linux/amd64\").RootFS}}", "{\n  \"diff_ids\": [\n    \"a\"\n  ]\n}"),
             ("{{index .Manifest.Manifests 0 \"digest\"}}", "sha256:2"),
             ("{{.Manifest.Size}}", "7"),
+            ("{{json .SBOM}} {{json (index .Provenance \"linux/amd64\")}}", "{} {}"),
         ] {
             assert_eq!(formatted(format).as_deref(), Ok(wanted), "{format}");
         }
         assert!(formatted("{{json .}}").unwrap().starts_with("{\n  \"image\": {"));
         assert_eq!(formatted("$"), formatted("{{json .}}"));
+        assert_eq!("{{.Manifest}}".parse(), Ok(Format::Table));
     }
 
     #[test]
     fn what_is_not_there_or_not_understood_is_told() {
-        for format in [
-            "",
-            "text",
-            "{{",
-            "{{.Name",
-            "{{range .X}}",
-            "{{.a b}}",
-            "$a",
-            "$.a[x]",
-            "{{index .A}}",
-            "{{upper .Name}}",
-        ] {
+        for format in ["", "text", "json .Manifest", "$a", "$.a[x]"] {
             let error = formatted(format).unwrap_err().to_string();
-            assert!(
-                error.contains(" is not understood; write {{.PATH}}, {{json .PATH}}"),
-                "{format}: {error}"
-            );
+            let wanted = " is not understood; write a template such as {{json .Manifest}}, or a JSON path";
+            assert!(error.contains(wanted), "{format}: {error}");
         }
-        let missing = formatted("{{.Manifest.Manifests.X}}").unwrap_err().to_string();
+        let error = formatted("{{.Manifest.Manifests.X}}").unwrap_err().to_string();
+        assert_eq!(error, "cannot fill in --format: column 22 of the template: there is no .X of a list");
+        assert!(formatted("{{nope .Name}}").unwrap_err().to_string().contains("no function \"nope\""));
+        let missing = formatted("$.manifest.manifests[1]").unwrap_err().to_string();
         assert_eq!(
             missing,
-            "the image has no .Manifest.Manifests.X; `--format '{{json .}}'` shows what it has"
+            "the image has no .manifest.manifests[1]; `--format '{{json .}}'` shows what it has"
         );
-        assert!(formatted("$.manifest.manifests[1]").is_err());
     }
 
     #[test]
@@ -248,5 +203,7 @@ mod tests {
         let format: Format = "{{.Name}}{{json .Provenance}}".parse().unwrap();
         assert!(format.mentions("provenance") && !format.mentions("image"));
         assert!("{{json .}}".parse::<Format>().unwrap().mentions("image"));
+        assert!("$".parse::<Format>().unwrap().mentions("sbom"));
+        assert!(!"$.image".parse::<Format>().unwrap().mentions("sbom"));
     }
 }

@@ -2,8 +2,9 @@
 
 mod annotation;
 mod copy;
+mod source;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use images::progress::Progress;
 use oci_spec::image::{
@@ -14,8 +15,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub use annotation::IndexAnnotation;
+pub use source::{Content, InvalidSource, Placed, Source};
 
 use super::credentials::{CredentialError, Credentials};
+use super::details::attested;
 use super::inspection::{UnreadableManifest, kind};
 use super::{Error, ImageRef, Manifest, Platform, Registry};
 use annotation::About;
@@ -43,8 +46,12 @@ pub enum JoinError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("nothing of what was named is for {0}")]
+    #[error("nothing of what was named is for {0}; `mvm imagetools inspect` lists what there is")]
     NoPlatform(String),
+    #[error(
+        "the descriptor of {image} says that its {what} is {said}, and it is {found}; correct it, or give the digest alone"
+    )]
+    Differs { image: String, what: &'static str, said: String, found: String },
     #[error("{0} lists lists that list lists; nobody could pull that")]
     Depth(String),
     #[error("cannot describe {image}")]
@@ -96,13 +103,15 @@ impl std::fmt::Debug for Join<'_> {
 impl Join<'_> {
     /// The index of all that the sources are or list, each once, in their order. An index alone, or a manifest that is to stay
     /// one, is taken as it is, to the last byte.
-    pub async fn of(&self, sources: &[ImageRef], options: &Options) -> Result<Joined, JoinError> {
+    pub async fn of(&self, sources: &[Placed], options: &Options) -> Result<Joined, JoinError> {
         let mut parts: Vec<(ImageRef, Descriptor)> = Vec::new();
-        for source in sources {
+        for placed in sources {
+            let source = &placed.image;
             let credential = self.credentials.for_registry(source.registry())?;
             let registry = Registry::of(source);
             let manifest = registry.manifest(source, credential.as_ref()).await?;
             let (media_type, is_list) = kind(source, &manifest)?;
+            placed.check(&media_type, manifest.bytes.len())?;
             let as_it_is = sources.len() == 1
                 && options.annotations.is_empty()
                 && options.platforms.is_empty()
@@ -112,7 +121,7 @@ impl Join<'_> {
             } else if as_it_is {
                 Vec::new()
             } else {
-                vec![self.described(&registry, source, &media_type, &manifest).await?]
+                vec![self.described(&registry, placed, &media_type, &manifest).await?]
             };
             if as_it_is {
                 let own = copy::parts_of(source, &media_type, &manifest, found);
@@ -124,7 +133,7 @@ impl Join<'_> {
                 }
             }
         }
-        parts.retain(|(_, part)| is_wanted(part, &options.platforms));
+        let parts = wanted(parts, &options.platforms);
         if parts.is_empty() {
             let wanted: Vec<_> = options.platforms.iter().map(ToString::to_string).collect();
             return Err(JoinError::NoPlatform(wanted.join(", ")));
@@ -132,28 +141,33 @@ impl Join<'_> {
         Ok(index(parts, &options.annotations))
     }
 
-    /// A manifest with the platform that its configuration tells.
+    /// A manifest with the platform that its descriptor or its configuration tells.
     async fn described(
         &self,
         registry: &Registry,
-        source: &ImageRef,
+        placed: &Placed,
         media_type: &str,
         manifest: &Manifest,
     ) -> Result<Descriptor, JoinError> {
-        let image = || source.to_string();
+        let image = || placed.image.to_string();
         let unreadable = |error| JoinError::Configuration { image: image(), source: error };
-        let parsed: ImageManifest = serde_json::from_slice(&manifest.bytes).map_err(unreadable)?;
-        let bytes = registry.document(source, parsed.config().digest().as_ref(), LONGEST).await?;
-        let config: ImageConfiguration = serde_json::from_slice(&bytes).map_err(unreadable)?;
         let describe = |error| JoinError::Describe { image: image(), source: error };
-        let platform = platform(&config).map_err(describe)?;
+        let platform = if let Some(platform) = placed.platform() {
+            platform
+        } else {
+            let parsed: ImageManifest = serde_json::from_slice(&manifest.bytes).map_err(unreadable)?;
+            let digest = parsed.config().digest().as_ref();
+            let bytes = registry.document(&placed.image, digest, LONGEST).await?;
+            let config: ImageConfiguration = serde_json::from_slice(&bytes).map_err(unreadable)?;
+            platform(&config).map_err(describe)?
+        };
         let digest: Digest = manifest.digest.parse().map_err(describe)?;
         let descriptor = DescriptorBuilder::default()
             .media_type(media_type)
             .digest(digest)
             .size(manifest.bytes.len() as u64)
             .platform(platform);
-        descriptor.build().map_err(describe)
+        Ok(placed.annotated(descriptor.build().map_err(describe)?))
     }
 }
 
@@ -175,8 +189,19 @@ fn listed(source: &ImageRef, manifest: &Manifest) -> Result<Vec<Descriptor>, Joi
     Ok(index.manifests().clone())
 }
 
-fn is_wanted(part: &Descriptor, platforms: &[Platform]) -> bool {
-    platforms.is_empty() || Platform::of_entry(part).is_some_and(|platform| platforms.contains(&platform))
+/// What is for these platforms, and what is attested of it.
+fn wanted(parts: Vec<(ImageRef, Descriptor)>, platforms: &[Platform]) -> Vec<(ImageRef, Descriptor)> {
+    if platforms.is_empty() {
+        return parts;
+    }
+    let is_for_them =
+        |part: &Descriptor| Platform::of_entry(part).is_some_and(|platform| platforms.contains(&platform));
+    let images = parts.iter().filter(|(_, part)| is_for_them(part));
+    let digests: HashSet<String> = images.map(|(_, part)| part.digest().to_string()).collect();
+    let is_kept = |part: &Descriptor| {
+        is_for_them(part) || attested(part).is_some_and(|digest| digests.contains(digest))
+    };
+    parts.into_iter().filter(|(_, part)| is_kept(part)).collect()
 }
 
 /// An index of Docker's where everything in it is, else one of OCI's.
@@ -252,10 +277,23 @@ mod tests {
     }
 
     #[test]
-    fn only_wanted_platforms_are_listed() {
-        let (_, arm64) = part("linux/arm64", DOCKER_MANIFEST, 'a');
-        let (_, unknown) = part("unknown/unknown", DOCKER_MANIFEST, 'b');
-        let wanted = ["linux/arm64".parse().unwrap()];
-        assert!(is_wanted(&arm64, &wanted) && !is_wanted(&unknown, &wanted) && is_wanted(&unknown, &[]));
+    fn wanted_platforms_are_listed_with_what_is_attested_of_them() {
+        let arm64 = part("linux/arm64", DOCKER_MANIFEST, 'a');
+        let amd64 = part("linux/amd64", DOCKER_MANIFEST, 'b');
+        let about = |(_, image): &(ImageRef, Descriptor), digit| {
+            let (name, mut attestation) = part("unknown/unknown", DOCKER_MANIFEST, digit);
+            let digest = image.digest().to_string();
+            let annotation = ("vnd.docker.reference.digest".to_owned(), digest);
+            attestation.set_annotations(Some(HashMap::from([annotation])));
+            (name, attestation)
+        };
+        let all = vec![about(&arm64, 'c'), arm64.clone(), amd64.clone(), about(&amd64, 'd')];
+        let listed = |platforms: &[Platform]| -> Vec<String> {
+            let parts = wanted(all.clone(), platforms);
+            parts.iter().map(|(_, part)| part.digest().to_string()[7..8].to_owned()).collect()
+        };
+        assert_eq!(listed(&["linux/arm64".parse().unwrap()]), ["c", "a"]);
+        assert_eq!(listed(&[]), ["c", "a", "b", "d"]);
+        assert!(listed(&["linux/s390x".parse().unwrap()]).is_empty());
     }
 }
