@@ -7,8 +7,8 @@ use super::value::{Item, text};
 
 /// All of them; `and` and `or` do not look at more than they have to, and are not called.
 pub(super) const NAMES: [&str; 26] = [
-    "and", "eq", "ge", "gt", "html", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or",
-    "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper", "urlquery", "js",
+    "and", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt", "ne", "not",
+    "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper", "urlquery",
 ];
 
 /// No text is padded to more.

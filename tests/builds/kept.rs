@@ -185,6 +185,54 @@ fn images_are_joined_and_copied_under_names() {
     mvm(&["create", "-t", &alone, "--prefer-index=false", &amd64]).ok();
     assert_eq!(raw(&alone), raw(&amd64));
 
+    let theirs = |arguments: &[&str]| {
+        let mut client = docker(&bench.instance.docker_socket());
+        run(client.args(["buildx", "imagetools", "create", "--dry-run"]).args(arguments)).ok()
+    };
+    let same = |arguments: &[&str]| {
+        let ours = mvm(&[&["create", "--dry-run"], arguments].concat()).ok();
+        assert_eq!(json(&ours), json(&theirs(arguments)), "{arguments:?}");
+        json(&ours)
+    };
+    // What is attested of a platform stays with it.
+    let attested = bench.registry.image("attested:1");
+    let directory = bench.context("RUN true\n", &[]);
+    let options = ["--platform", "linux/amd64,linux/arm64", "--provenance=true", "-t", &attested, "--push"];
+    bench.build(&options, &directory).ok();
+    let kept = same(&["-p", "linux/arm64", "-t", &less, &attested]);
+    let kept = kept["manifests"].as_array().unwrap();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let digest_of_arm64 = kept[0]["digest"].as_str().unwrap();
+    assert_eq!(kept[1]["annotations"]["vnd.docker.reference.digest"], digest_of_arm64);
+    // Digests and descriptors, as arguments and in files.
+    let again = bench.registry.image("attested:2");
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("source");
+    let descriptor = serde_json::json!({
+        "mediaType": kept[0]["mediaType"], "digest": digest_of_arm64, "size": kept[0]["size"],
+        "annotations": {"a": "b"}, "platform": {"os": "linux", "architecture": "riscv64"},
+    });
+    for source in [digest_of_arm64, &descriptor.to_string(), &format!("{{\"digest\":\"{digest_of_arm64}\"}}")]
+    {
+        same(&["-t", &again, source]);
+        std::fs::write(&file, source).unwrap();
+        same(&["-t", &again, "-f", file.to_str().unwrap()]);
+    }
+    std::fs::write(&file, format!("{attested}\n")).unwrap();
+    let quiet =
+        mvm(&["create", "-t", &again, "--progress", "quiet", "-f", file.to_str().unwrap(), digest_of_arm64]);
+    assert_eq!((quiet.stderr.as_str(), quiet.status), ("", 0));
+    let reports = mvm(&["create", "-t", &again, "--progress", "rawjson", &attested]);
+    let names = reports.stderr.lines().map(|line| json(line)["vertexes"][0]["name"].clone());
+    assert!(names.collect::<Vec<_>>().contains(&format!("join {again}").into()), "{reports}");
+    mvm(&["create", "--dry-run", digest_of_arm64])
+        .refused(2, "is in no repository that is named here; give -t NAME, or NAME@sha256:");
+    mvm(&["create", "-t", &again, "sha256:00"]).refused(2, "\"sha256:00\" is no digest");
+    mvm(&["create", "-t", &again, &format!("{{\"digest\":\"{digest_of_arm64}\",\"size\":3}}")])
+        .refused(1, "says that its size is 3, and it is ");
+    mvm(&["create", "-t", &again, "-f", "/nonexistent"]).refused(2, "check what --file names: No such file");
+    mvm(&["create", "-t", &again, "--progress", "fancy", &attested]).refused(2, "invalid value 'fancy'");
+
     mvm(&["create", "-t", &less, "--platform", "linux/s390x", &joined])
         .refused(1, "nothing of what was named is for linux/s390x");
     mvm(&["create", "-t", &less, &there.image("nothing:1")]).refused(1, "nothing:1");
@@ -215,12 +263,23 @@ fn parts_of_an_image_are_shown_as_buildx_shows_them() {
         "{{json .Image}}",
         "{{json (index .Provenance \"linux/amd64\").SLSA}}",
     ] {
-        // buildx may ask for a field of what is in parentheses.
-        let own = match format.strip_suffix(").SLSA}}") {
-            Some(front) => format!("{front} \"SLSA\")}}}}"),
-            None => format.to_owned(),
-        };
-        assert_eq!(json(&ours(&own)), json(&theirs(format)), "{format}");
+        assert_eq!(json(&ours(format)), json(&theirs(format)), "{format}");
+    }
+    for format in [
+        "{{range .Manifest.Manifests}}{{.Digest}} {{end}}",
+        "{{range $i, $m := .Manifest.Manifests}}{{if $i}}, {{end}}{{$m.Size}} {{$m.Platform.Variant}}{{end}}",
+        "{{range .Manifest.Manifests}}{{.Annotations}} {{.URLs}} {{with .Platform}}{{.OS}}/{{.Architecture}}{{end}}\n{{end}}",
+        "{{range $platform, $image := .Image}}{{$platform}}={{$image.Architecture}};{{end}}",
+        "{{(index .Image \"linux/amd64\").OS}} {{(index .Image \"linux/amd64\").Config.User}}",
+        "{{(index .Image \"linux/amd64\").Config.Labels}} {{(index .Image \"linux/amd64\").Config.Env}}",
+        "{{(index .Image \"linux/amd64\").RootFS}} {{index .Image \"linux/s390x\"}}",
+        "{{(index .Manifest.Manifests 0).Digest}} {{len .Manifest.Manifests}}",
+        "{{println .Name}}",
+        "{{.Name | printf \"%s %q %5d %v\" .Name .Name 7}}",
+        "{{with $x := .SBOM}}y{{else}}n{{end}}{{/* no more */}} {{- eq 1 2 1}} {{not .Name -}} !",
+        "{{(index .Provenance \"linux/amd64\").SLSA.nope}}",
+    ] {
+        assert_eq!(ours(format).trim_end_matches('\n'), theirs(format).trim_end_matches('\n'), "{format}");
     }
     // Where buildx shows a table, whatever part was asked for.
     let digest = json(&theirs("{{json .Manifest.Digest}}"));
@@ -228,11 +287,41 @@ fn parts_of_an_image_are_shown_as_buildx_shows_them() {
     assert_eq!(ours("$.image['linux/arm64'].config.Labels.a"), "b\n");
     let table = bench.instance.mvm(&["imagetools", "inspect", &image]).ok();
     assert_eq!(table.matches("  Attests:   sha256:").count(), 2, "{table}");
-    let missing = ["imagetools", "inspect", "--format", "{{json .SBOM}}", &image];
-    bench
-        .instance
-        .mvm(&missing)
-        .refused(1, "the image has no .SBOM; `--format '{{json .}}'` shows what it has");
+    assert_eq!(ours("{{.Manifest}}"), table);
+    let refused = |format: &str, status: i32, message: &str| {
+        bench.instance.mvm(&["imagetools", "inspect", "--format", format, &image]).refused(status, message);
+    };
+    refused(
+        "{{json .Nope}}",
+        1,
+        "column 8 of the template: there is no .Nope here; there are Name, Manifest,",
+    );
+    refused("{{nope .Name}}", 2, "column 3 of the template: there is no function \"nope\"");
+    refused("$.nope", 1, "the image has no .nope; `--format '{{json .}}'` shows what it has");
+
+    // Of what nothing is said: of one platform, of one in an index, and of several.
+    let silent = bench.registry.image("silent:1");
+    let several = bench.registry.image("silent:2");
+    let listed = bench.registry.image("silent:3");
+    bench.build(&["-t", &silent, "--push"], &directory).ok();
+    bench.build(&["--platform", "linux/amd64,linux/arm64", "-t", &several, "--push"], &directory).ok();
+    bench.build(&["--provenance=true", "-t", &listed, "--push"], &directory).ok();
+    for image in [&silent, &several, &listed, &image] {
+        for format in [
+            "{{json .SBOM}}",
+            "{{json .SBOM.SPDX}}",
+            "{{json .Provenance}}",
+            "{{json .Provenance.SLSA}}",
+            "{{if .SBOM}}{{json .SBOM}}{{else}}[]{{end}}",
+            "{{json .Manifest.Digest}}",
+        ] {
+            let mut client = docker(&bench.instance.docker_socket());
+            let theirs =
+                run(client.args(["buildx", "imagetools", "inspect", "--format", format, image])).ok();
+            let ours = bench.instance.mvm(&["imagetools", "inspect", "--format", format, image]).ok();
+            assert_eq!(json(&ours), json(&theirs), "{image}: {format}");
+        }
+    }
 }
 
 #[test]
