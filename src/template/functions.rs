@@ -133,14 +133,13 @@ fn of_width(item: &Item<'_>) -> Called<usize> {
 }
 
 fn length<'a>(item: &Item<'a>) -> Called<Item<'a>> {
-    let length = match item.value.as_str() {
-        Some(text) => text.len(),
-        None => {
-            let entries = item.entries();
-            entries
-                .ok_or_else(|| format!("len takes a text, a list or a map, and this is {}", item.kind()))?
-                .len()
-        }
+    let length = if let Some(text) = item.value.as_str() {
+        text.len()
+    } else {
+        let entries = item.entries();
+        entries
+            .ok_or_else(|| format!("len takes a text, a list or a map, and this is {}", item.kind()))?
+            .len()
     };
     Ok(Value::from(length).into())
 }

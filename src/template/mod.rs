@@ -55,7 +55,7 @@ impl Template {
     }
 
     pub(crate) fn render(&self, value: &Value, shape: &'static Shape) -> Result<String, TemplateError> {
-        render::render(&self.body, Item::of(value, shape))
+        render::render(&self.body, &Item::of(value, shape))
     }
 }
 

@@ -212,25 +212,24 @@ impl Parser {
 
     fn pipeline(&mut self, is_range: bool) -> Parsed<Pipeline> {
         let column = self.here();
-        let first = self.operand()?;
+        let mut first = self.operand()?;
         let mut variables = Vec::new();
         let mut assigns = false;
-        let mut rest = first;
-        if let Some((name, declares)) = self.declared(&rest, is_range) {
+        if let Some((name, is_last)) = self.declared(&first, is_range) {
             variables.push(name);
-            if declares.is_none() {
+            if !is_last {
                 self.next();
                 let second = self.operand()?;
-                let Some((name, Some(_))) = self.declared(&second, false) else {
+                let Some((name, _)) = self.declared(&second, false) else {
                     let problem = "a variable and := are expected; write range $i, $x := LIST";
                     return Err(TemplateError::new(second.column, problem));
                 };
                 variables.push(name);
             }
             assigns = self.next() == Some(Token::Assign);
-            rest = self.operand()?;
+            first = self.operand()?;
         }
-        let commands = self.commands(rest)?;
+        let commands = self.commands(first)?;
         if assigns {
             for name in &variables {
                 self.known(name, column)?;
@@ -245,16 +244,16 @@ impl Parser {
         Ok(Pipeline { column, variables, assigns, commands })
     }
 
-    /// The variable that is given a value here, and with which sign; before a comma there is none yet.
-    fn declared(&mut self, operand: &Operand, is_range: bool) -> Option<(String, Option<()>)> {
+    /// The variable that is given a value here, and whether it is the last one: another one stands behind a comma.
+    fn declared(&mut self, operand: &Operand, is_range: bool) -> Option<(String, bool)> {
         let Base::Variable(name) = &operand.base else { return None };
         let name = name.clone();
         if !operand.fields.is_empty() {
             return None;
         }
         match self.peek() {
-            Some(Token::Declare | Token::Assign) => Some((name, Some(()))),
-            Some(Token::Comma) if is_range => Some((name, None)),
+            Some(Token::Declare | Token::Assign) => Some((name, true)),
+            Some(Token::Comma) if is_range => Some((name, false)),
             _ => None,
         }
     }
@@ -267,15 +266,12 @@ impl Parser {
                 Some(Token::Pipe) => {
                     self.next();
                     commands.push(Command { operands });
-                    operands = vec![self.operand()?];
-                    let column = self.column;
-                    if let Some(Operand { base, column, .. }) = operands.first()
-                        && !matches!(base, Base::Function(_))
-                    {
+                    let next = self.operand()?;
+                    if !matches!(next.base, Base::Function(_)) {
                         let problem = "a function is expected behind |, which takes what stands before it";
-                        return Err(TemplateError::new(*column, problem));
+                        return Err(TemplateError::new(next.column, problem));
                     }
-                    self.column = column;
+                    operands = vec![next];
                 }
                 None | Some(Token::Right | Token::Close | Token::Left | Token::Text(_)) => {
                     commands.push(Command { operands });

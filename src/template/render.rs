@@ -12,9 +12,9 @@ const LONGEST: usize = 5_000_000;
 
 type Rendered<T> = Result<T, TemplateError>;
 
-pub(super) fn render<'a>(body: &'a Block, root: Item<'a>) -> Rendered<String> {
+pub(super) fn render<'a>(body: &'a Block, root: &Item<'a>) -> Rendered<String> {
     let mut renderer = Renderer { text: String::new(), variables: vec![("", root.clone())], steps: 0 };
-    renderer.block(body, &root)?;
+    renderer.block(body, root)?;
     Ok(renderer.text)
 }
 
