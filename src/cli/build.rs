@@ -129,7 +129,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             _ = ends.next() => {}
         }
     }
-    args.finish(&built)
+    args.finish(built)
 }
 
 /// What is known of the platforms of the whole: of each first what its own node says.
@@ -286,7 +286,7 @@ impl Args {
     }
 
     /// Prints the digest to stdout, or where nothing else is said the id, as buildx does, and writes what was asked for.
-    fn finish(&self, Built { outcome, place, said }: &Built) -> Result<(), Failure> {
+    fn finish(&self, Built { outcome, place, said }: Built) -> Result<(), Failure> {
         let id = if self.is_quiet() { outcome.image_id() } else { outcome.digest() };
         if let Some(id) = id.filter(|_| !self.is_stdout_taken()) {
             print_line(id)?;
@@ -299,7 +299,7 @@ impl Args {
             // Builder, node and build, under the name that tools of buildx look for.
             let reference = format!("{place}/{}", outcome.reference);
             metadata.insert("buildx.build.ref".to_owned(), reference.into());
-            metadata.extend(said.clone());
+            metadata.extend(said);
             write(path, serde_json::to_string_pretty(&metadata)?.as_bytes())?;
         }
         Ok(())

@@ -86,8 +86,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             let mut display: Box<dyn Display> =
                 if json { Box::new(RawJson::new(stdout)) } else { Box::new(Plain::new(stdout)) };
             // What programs read is as the builder has it.
-            let is_over = past.status != PastState::Running && !json;
-            Ok(keeper.replay(&past.id, is_over, display.as_mut()).await?)
+            let by_step = past.status != PastState::Running && !json;
+            Ok(keeper.replay(&past.id, by_step, display.as_mut()).await?)
         }
         Verb::Rm { builds, all } => {
             let mut found = Vec::new();

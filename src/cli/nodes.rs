@@ -152,10 +152,11 @@ impl<'a> Nodes<'a> {
         if keepers.is_empty()
             && let Some((node, error)) = silent.pop()
         {
-            return Err(Failure::no_machine(match self.are_several() {
-                true => Error::Keeper { node: node.name.clone(), source: Box::new(error) }.into(),
-                false => Box::<dyn std::error::Error + Send + Sync>::from(error),
-            }));
+            return Err(if self.are_several() {
+                Failure::no_machine(Error::Keeper { node: node.name.clone(), source: Box::new(error) })
+            } else {
+                Failure::no_machine(error)
+            });
         }
         for (node, error) in silent {
             eprintln!("node {} is left out: {}", node.name, Chain(&error));

@@ -113,12 +113,7 @@ pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> En
         let mut run = Run::new(around.clone(), machine.sender.clone(), news, patience);
         run.follow_guest();
         let end = run.attend(machine, receiver, down.clone()).await;
-        let why = match &end {
-            _ if patience != FIRST_WORD || !run.is_without_word() => return run.finish(end),
-            Outcome::Reset => "reset itself before its first word".to_owned(),
-            _ if run.killed => format!("has said nothing for {} s", FIRST_WORD.as_secs()),
-            _ => return run.finish(end),
-        };
+        let Some(why) = run.fault_of_qemu(&end) else { return run.finish(end) };
         tracing::warn!("the guest {why}: QEMU is started again");
         patience = BOOT_SILENCE;
     }
@@ -282,9 +277,16 @@ impl Run {
         });
     }
 
-    /// Its end was nobody's wish and nothing's that is known, and its guest had not said anything.
-    fn is_without_word(&self) -> bool {
-        !self.was_heard && !self.stopping && self.trouble.is_none()
+    /// What the guest did, where that was the first start under QEMU, and its end nobody's wish and nothing's that is known.
+    fn fault_of_qemu(&self, end: &Outcome) -> Option<String> {
+        if self.patience != FIRST_WORD || self.was_heard || self.stopping || self.trouble.is_some() {
+            return None;
+        }
+        match end {
+            Outcome::Reset => Some("reset itself before its first word".to_owned()),
+            _ if self.killed => Some(format!("has said nothing for {} s", FIRST_WORD.as_secs())),
+            _ => None,
+        }
     }
 
     async fn hear(&mut self, news: News) {

@@ -13,18 +13,18 @@ use crate::builder::solve::Observer;
 const ORDERED: usize = 64 << 20;
 
 impl Keeper {
-    /// Shows the progress of a build again, step by step; of one that still runs as it goes on.
+    /// Shows the progress of a build again: step by step, or as the builder tells it, which is how one that still runs goes on.
     pub async fn replay<O: Observer + ?Sized>(
         &mut self,
         id: &str,
-        is_over: bool,
+        by_step: bool,
         observer: &mut O,
     ) -> Result<(), KeepError> {
         let request = StatusRequest { r#ref: id.to_owned() };
         let mut updates = self.control.status(request).await.map_err(|status| refused(&status))?.into_inner();
         let (mut all, mut bytes) = (Vec::new(), 0_usize);
         while let Some(update) = updates.message().await.map_err(|status| refused(&status))? {
-            if !is_over {
+            if !by_step {
                 observer.update(&update);
                 continue;
             }

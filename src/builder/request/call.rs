@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use super::fields::fields;
-use crate::printable::printable;
+use crate::printable::printable_lines;
 
 /// `METHOD[,format=json][,ignorestatus=true]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +53,7 @@ impl Call {
         }
         let status = said("result.statuscode");
         let is_bad = !self.ignores_status && status.is_some_and(|status| status != "0");
-        let text: String = text.lines().map(|line| printable(line) + "\n").collect();
-        Some(Answer { text, is_bad })
+        Some(Answer { text: printable_lines(&text), is_bad })
     }
 }
 
@@ -109,11 +108,8 @@ mod tests {
         let call: Call = "outline,format=json,ignorestatus".parse().unwrap();
         assert_eq!(call, Call { id: "frontend.outline", is_json: true, ignores_status: true });
         let said = |key: &str| Some(if key == "result.statuscode" { "1" } else { key }.to_owned());
-        assert_eq!(call.answer(said), Some(Answer { text: "result.json\n".to_owned(), is_bad: false }));
-        assert_eq!(
-            Call::check().answer(said),
-            Some(Answer { text: "result.txt\n".to_owned(), is_bad: true })
-        );
+        assert_eq!(call.answer(said), Some(Answer { text: "result.json".to_owned(), is_bad: false }));
+        assert_eq!(Call::check().answer(said), Some(Answer { text: "result.txt".to_owned(), is_bad: true }));
         assert_eq!(Call::check().answer(|_| None), None);
     }
 
@@ -135,8 +131,8 @@ mod tests {
             };
             Call::check().answer(said).unwrap().text
         };
-        assert_eq!(answer(json), "ERROR: unknown (line 2)\n");
-        assert_eq!(answer("{}"), "Check complete, no warnings found.\n");
+        assert_eq!(answer(json), "ERROR: unknown (line 2)");
+        assert_eq!(answer("{}"), "Check complete, no warnings found.");
     }
 
     #[test]

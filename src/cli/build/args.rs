@@ -205,9 +205,7 @@ pub(super) enum UsageError {
     NothingToPush,
     #[error("standard output is a terminal, which an archive would spoil; write dest=FILE, or send it on")]
     Terminal,
-    #[error(
-        "an archive of type=docker has one platform; write type=oci for several, which `docker load` takes, too"
-    )]
+    #[error("an archive of type=docker has one platform; write type=oci for several")]
     DockerArchive,
     #[error("standard output can take one output only")]
     StdoutTwice,

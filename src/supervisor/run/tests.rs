@@ -42,7 +42,23 @@ async fn what_a_started_machine_lacks_stands_in_its_status() {
 async fn a_guest_that_reset_itself_is_a_failure_that_says_so() {
     let (_directory, paths) = scratch();
     let (run, _machine) = run(paths);
-    assert!(run.is_without_word());
     let End::Failed(trouble) = run.finish(Outcome::Reset) else { panic!("it did not fail") };
     assert_eq!(trouble.reason, "the guest reset itself, as after a kernel panic; see its console");
+}
+
+#[tokio::test]
+async fn only_a_first_start_under_qemu_without_a_word_is_done_again() {
+    let (_directory, paths) = scratch();
+    let (mut run, _machine) = run(paths);
+    assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "not on KVM, nor a second time");
+    run.patience = FIRST_WORD;
+    let reset = run.fault_of_qemu(&Outcome::Reset);
+    assert_eq!(reset.as_deref(), Some("reset itself before its first word"));
+    assert_eq!(run.fault_of_qemu(&Outcome::PoweredOff), None);
+    run.killed = true;
+    assert_eq!(run.fault_of_qemu(&Outcome::Killed).as_deref(), Some("has said nothing for 90 s"));
+    run.stopping = true;
+    assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "somebody asked for it");
+    (run.stopping, run.was_heard) = (false, true);
+    assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "by then the disk may be in use");
 }
