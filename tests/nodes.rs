@@ -114,10 +114,14 @@ fn two_nodes_share_a_build_and_push_one_image() {
     let inspected = pair.json(&["imagetools", "inspect", &image]);
     assert_eq!(inspected["digest"], digest.trim());
 
-    // Files come from both, and a context that is a stream goes to both.
+    // Files come from both, and a context that is a stream goes to both. Its Dockerfile opens no port of this host, so the base's
+    // name is an argument.
     let out = tempfile::tempdir().unwrap();
-    let archive = run(Command::new("tar").args(["-C", directory.path().to_str().unwrap(), "-cf", "-", "."]));
-    let words = [&["build"], &BOTH[..], &["-o", out.path().to_str().unwrap(), "-"]].concat();
+    let streamed = context(&[("Dockerfile", "ARG BASE\nFROM $BASE\nRUN uname -m > /machine\n")]);
+    let archive = run(Command::new("tar").args(["-C", streamed.path().to_str().unwrap(), "-cf", "-", "."]));
+    let base = format!("BASE={}", pair.base.image);
+    let more = ["--build-arg", &base, "-o", out.path().to_str().unwrap(), "-"];
+    let words = [&["build"], &BOTH[..], &more].concat();
     run_with_input(&mut pair.command(&words), archive.ok().as_bytes()).ok();
     let machine =
         |platform: &str| std::fs::read_to_string(out.path().join(platform).join("machine")).unwrap();

@@ -186,6 +186,7 @@ fn registry_trouble(message: &str) -> Option<&'static str> {
     const BROKEN: [&str; 4] =
         ["EOF", "connection reset by peer", "broken pipe", "use of closed network connection"];
     const ABSENT: [&str; 2] = ["connection refused", "no such host"];
+    const LOOPBACK: [&str; 2] = ["://127.0.0.1:", "://localhost:"];
     let has = |words: &&str| message.contains(*words);
     // "unexpected status from PUT request to ..." of pushes, "unexpected status code ..." of pulls.
     let status = message.split_once("unexpected status ").map_or("", |(_, status)| status);
@@ -199,6 +200,11 @@ fn registry_trouble(message: &str) -> Option<&'static str> {
         )
     } else if !message.contains("failed to do request") {
         None
+    } else if message.contains("connection refused") && LOOPBACK.iter().any(has) {
+        Some(
+            "nobody answers there; of this host's loopback an instance reaches the ports that the command line or a Dockerfile of this host names, \
+             and those that `mvm up --host-port` opens",
+        )
     } else if ABSENT.iter().any(has) {
         Some("nobody answers there; check the registry's name, and that it runs")
     } else if BROKEN.iter().any(has) {
@@ -350,7 +356,11 @@ mod tests {
             ("failed to do request: Put \"http://h/x\": EOF", "broke off"),
             (
                 "failed to do request: Head \"http://h/x\": dial tcp h: connect: connection refused",
-                "nobody answers",
+                "check the registry's name",
+            ),
+            (
+                "failed to do request: Head \"https://127.0.0.1:5000/x\": dial tcp 127.0.0.1:5000: connect: connection refused",
+                "`mvm up --host-port` opens",
             ),
         ] {
             assert!(hint(message).unwrap().contains(wanted), "{message}");

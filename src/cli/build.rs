@@ -23,6 +23,7 @@ mod args;
 mod metadata;
 pub(super) mod ports;
 mod proxies;
+mod repository;
 mod stages;
 
 use super::progress::Style;
@@ -77,7 +78,8 @@ struct Built {
 /// Builds with the builder that is meant.
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // What cannot be meant is said before a builder is asked for anything.
-    let build = args.build(args.downloaded().await?.as_deref())?;
+    let mut build = args.build(args.downloaded().await?.as_deref())?;
+    args.add_repository(&mut build).await;
     let nodes = Nodes::of(context, &args.builder)?;
     let machine = builder::node_id(&context.home.state)?;
     let works = works(&nodes, &build).await?;

@@ -6,11 +6,12 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    FileServer, Keys, Outcome, Running, Sshd, Workbench, context, eventually, run, run_with_input, skipped,
-    start,
+    FileServer, Keys, Outcome, Running, Sshd, Workbench, context, docker, eventually, run, run_with_input,
+    skipped, start,
 };
 
 const COPY: &str = "COPY . /data/\n";
@@ -66,19 +67,17 @@ fn a_context_comes_through_standard_input() {
     with_input(bench, &["-f", "-"], "-", b"x").refused(2, "`-` is the context, and `-f -` the Dockerfile");
 }
 
+fn git(repository: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(repository).args(["-c", "user.name=t", "-c", "user.email=t@t"]).args(arguments);
+    run(&mut command).ok()
+}
+
 /// A directory with the repository `r.git`, whose directory `sub` is a context: tagged `v1` with one text, on `main` with another.
 fn repository(bench: &Workbench) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let repository = directory.path().join("r.git");
-    let git = |arguments: &[&str]| {
-        let mut command = Command::new("git");
-        command
-            .arg("-C")
-            .arg(&repository)
-            .args(["-c", "user.name=t", "-c", "user.email=t@t"])
-            .args(arguments);
-        run(&mut command).ok()
-    };
+    let git = |arguments: &[&str]| git(&repository, arguments);
     fs::create_dir_all(repository.join("sub")).unwrap();
     git(&["init", "--quiet", "--initial-branch=main"]);
     for (name, text) in
@@ -92,6 +91,79 @@ fn repository(bench: &Workbench) -> TempDir {
     fs::write(repository.join("sub/a"), "two\n").unwrap();
     git(&["commit", "--quiet", "--all", "-m", "two"]);
     directory
+}
+
+#[test]
+fn what_is_built_says_which_repository_its_context_lies_in_as_with_buildx() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = repository(bench);
+    let top = directory.path().join("r.git");
+    let files = tempfile::tempdir().unwrap();
+    // What is said of the repository in the whole provenance, and the image's digest.
+    let built = |mut client: Command, variables: &[(&str, &str)], context: &Path| {
+        let metadata = files.path().join("metadata.json");
+        client.args(["--metadata-file", metadata.to_str().unwrap(), "--provenance=false"]).arg(context);
+        client.env("SOURCE_DATE_EPOCH", "1000000000").env("BUILDX_METADATA_PROVENANCE", "max");
+        let outcome = run(client.envs(variables.iter().copied()));
+        assert_eq!(outcome.status, 0, "{outcome}");
+        let metadata: Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+        let said =
+            &metadata["buildx.build.provenance"]["metadata"]["https://mobyproject.org/buildkit@v1#metadata"];
+        (said["vcs"].clone(), metadata["containerimage.digest"].clone(), outcome.stderr)
+    };
+    let both = |variables: &[(&str, &str)], context: &Path| {
+        let mut buildx = docker(&bench.instance.docker_socket());
+        buildx.env("BUILDX_CONFIG", files.path()).args(["buildx", "build"]);
+        let mut mvm = bench.instance.command();
+        mvm.arg("build");
+        let (theirs, ours) = (built(buildx, variables, context), built(mvm, variables, context));
+        assert_eq!((&ours.0, &ours.1), (&theirs.0, &theirs.1), "{variables:?} {}", context.display());
+        ours.0
+    };
+    let revision = git(&top, &["rev-parse", "HEAD"]);
+    let sub = top.join("sub");
+    assert_eq!(
+        both(&[], &sub),
+        json!({"revision": revision.trim(), "localdir:context": "sub", "localdir:dockerfile": "sub"})
+    );
+    git(&top, &["remote", "add", "upstream", "git@example.com:up/r.git"]);
+    assert_eq!(both(&[], &sub)["source"], "git@example.com:up/r.git");
+    git(&top, &["remote", "add", "origin", "https://me:secret@example.com/r.git"]);
+    assert_eq!(both(&[], &sub)["source"], "https://example.com/r.git");
+    fs::write(sub.join("new"), "").unwrap();
+    assert_eq!(
+        both(&[("BUILDX_GIT_CHECK_DIRTY", "1")], &sub)["revision"],
+        format!("{}-dirty", revision.trim())
+    );
+    assert_eq!(both(&[("BUILDX_GIT_INFO", "false"), ("BUILDX_GIT_LABELS", "true")], &sub), Value::Null);
+    assert_eq!(both(&[("BUILDX_GIT_LABELS", "full")], &sub)["revision"], revision.trim());
+
+    // A label that was given is no other's.
+    let mut labelled =
+        bench.command(&["-t", "labelled:1", "--label", "org.opencontainers.image.source=mine"], &sub);
+    run(labelled.env("BUILDX_GIT_LABELS", "1")).ok();
+    let format = "{{json .Config.Labels}}";
+    let labels =
+        run(docker(&bench.instance.docker_socket()).args(["image", "inspect", "-f", format, "labelled:1"]));
+    let wanted = json!({
+        "com.docker.image.source.entrypoint": "sub/Dockerfile",
+        "org.opencontainers.image.revision": revision.trim(),
+        "org.opencontainers.image.source": "mine",
+    });
+    assert_eq!(serde_json::from_str::<Value>(&labels.ok()).unwrap(), wanted);
+
+    // What git does not read is no reason not to build.
+    fs::write(top.join(".git/config"), "[").unwrap();
+    let broken = run(&mut bench.command(&["--provenance=true"], &sub));
+    assert!(
+        broken.stderr.contains("nothing is said of the context's repository: git: fatal: bad config"),
+        "{broken}"
+    );
+    broken.ok();
+    assert_eq!(run(&mut bench.command(&["-q"], &sub)).stderr, "");
 }
 
 /// `git daemon` for the repositories in a directory.

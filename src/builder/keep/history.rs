@@ -3,7 +3,7 @@
 //! Never is a limit asked for: BuildKit v0.20 to v0.28 stumbles over a deleted record then, and takes the Docker daemon that it is a
 //! part of with it (moby/buildkit pull request 6598).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bollard_buildkit_proto::moby::buildkit::v1::{
     BuildHistoryEventType, BuildHistoryRecord, BuildHistoryRequest, UpdateBuildHistoryRequest,
@@ -63,6 +63,9 @@ impl State {
 /// gRPC's number of a call that its client gave up.
 const CANCELED: i32 = 1;
 
+/// The address of a context that a client sends as a stream; what follows is the client's.
+const SENT: &str = "http://buildkit-session/";
+
 /// Everything that is remembered, and nothing that is still to come.
 pub(super) fn everything() -> BuildHistoryRequest {
     BuildHistoryRequest { early_exit: true, ..BuildHistoryRequest::default() }
@@ -112,6 +115,14 @@ impl Keeper {
     }
 }
 
+/// A build that makes no image with a name: its context, as far as the builder is told of it, its Dockerfile and its stage.
+fn described(attributes: &HashMap<String, String>) -> String {
+    let known = |key| attributes.get(key).map(String::as_str);
+    let address = known("context").map(|address| if address.starts_with(SENT) { "-" } else { address });
+    let words = [address.or(known("vcs:localdir:context")), known("filename"), known("target")];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
 impl From<BuildHistoryRecord> for Past {
     fn from(record: BuildHistoryRecord) -> Self {
         let (created, completed) = (time(record.created_at), time(record.completed_at));
@@ -123,18 +134,19 @@ impl From<BuildHistoryRecord> for Past {
             (None, Some(_)) => State::Completed,
             (None, None) => State::Running,
         };
-        let names = record.exporters.iter().filter_map(|exporter| exporter.attrs.get("name"));
-        let mut names: Vec<_> = names.map(String::as_str).collect();
-        if names.is_empty() {
-            names.extend(record.frontend_attrs.get("filename").map(String::as_str));
-        }
+        let names: Vec<_> = record
+            .exporters
+            .iter()
+            .filter_map(|exporter| Some(exporter.attrs.get("name")?.as_str()))
+            .collect();
+        let name = if names.is_empty() { described(&record.frontend_attrs) } else { names.join(",") };
         let result = record.result.as_ref();
         let digest =
             result.and_then(|result| result.results.values().next().or(result.result_deprecated.as_ref()));
         let safe = |(key, value): (String, String)| (printable(&key), printable(&value));
         Self {
             id: printable(&record.r#ref),
-            name: printable(&names.join(",")),
+            name: printable(&name),
             status,
             digest: digest.map(|descriptor| printable(&descriptor.digest)),
             created,
@@ -163,6 +175,23 @@ mod tests {
     #[test]
     fn a_history_is_asked_for_without_a_limit() {
         assert_eq!((everything().limit, everything().early_exit), (0, true));
+    }
+
+    #[test]
+    fn a_build_without_a_name_is_told_by_what_was_built() {
+        let told = |attributes: &[(&str, &str)]| {
+            described(
+                &attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            )
+        };
+        let file = ("filename", "D");
+        assert_eq!(told(&[file]), "D");
+        assert_eq!(told(&[file, ("vcs:localdir:context", "a/b"), ("target", "t")]), "a/b D t");
+        assert_eq!(
+            told(&[file, ("context", "https://h/r.git"), ("vcs:localdir:context", ".")]),
+            "https://h/r.git D"
+        );
+        assert_eq!(told(&[file, ("context", "http://buildkit-session/abc")]), "- D");
     }
 
     #[test]

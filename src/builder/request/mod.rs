@@ -47,6 +47,8 @@ pub struct Build {
     /// What is not among them has the Dockerfile's default.
     pub arguments: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+    /// What provenance says of the repository that the context lies in.
+    pub repository: BTreeMap<String, String>,
     pub annotations: Vec<Annotation>,
     pub target: Option<String>,
     /// What is asked, where nothing is to be built.
@@ -174,6 +176,9 @@ impl Build {
         }
         for (key, value) in &self.labels {
             set(&format!("label:{key}"), value);
+        }
+        for (key, value) in &self.repository {
+            set(&format!("vcs:{key}"), value);
         }
         if let Some(target) = &self.target {
             set("target", target);
@@ -314,6 +319,7 @@ mod tests {
             platforms: vec!["linux/amd64".parse().unwrap(), "linux/arm/v7".parse().unwrap()],
             arguments: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
             labels: BTreeMap::new(),
+            repository: BTreeMap::new(),
             annotations: Vec::new(),
             target: Some("t".to_owned()),
             call: None,

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use super::{Failure, proxies};
+use super::{Failure, proxies, repository};
 use crate::builder::{
     Annotation, Attestation, Attested, ByteSize, Entitlement, Host, Network, Steps, Ulimit,
 };
 use crate::builder::{Build, Cache, Call, DockerfileAt, LONGEST_DOCKERFILE, NamedContext, NoCache, Output};
 use crate::builder::{Secret, Source, Ssh};
+use crate::chain::Chain;
 use crate::cli::download;
 use crate::cli::nodes::BuilderArg;
 use crate::cli::progress::Style;
@@ -243,6 +244,7 @@ impl Args {
             names: self.tags.clone(),
             platforms: self.platforms().map_err(Failure::usage)?,
             labels: labels(&self.labels).map_err(Failure::usage)?,
+            repository: BTreeMap::new(),
             annotations: self.annotations.clone(),
             target: self.target.clone(),
             call: if self.check {
@@ -275,6 +277,25 @@ impl Args {
         };
         self.check(&build, std::io::stdout().is_terminal()).map_err(Failure::usage)?;
         Ok(build)
+    }
+
+    /// Adds what is to be said of the repository that the context lies in; labels that were given stay.
+    pub(super) async fn add_repository(&self, build: &mut Build) {
+        let wanted = repository::Wanted::of(|key| std::env::var(key).ok());
+        let (places, dockerfile) = (build.source.directories(), build.source.dockerfile_path());
+        match wanted.find(&places, dockerfile.as_deref()).await {
+            Ok(found) => {
+                build.repository = found.provenance;
+                for (key, value) in found.labels {
+                    build.labels.entry(key).or_insert(value);
+                }
+            }
+            // Who wants neither is not told what is missing there.
+            Err(error) if wanted.labels || !build.attestations.is_empty() => {
+                eprintln!("nothing is said of the context's repository: {}", Chain(&error));
+            }
+            Err(_) => {}
+        }
     }
 
     /// Those that were given, and the proxies of the user's Docker configuration.

@@ -112,7 +112,7 @@ pub enum SourceError {
 
 impl Source {
     /// The directories that the daemon may read, by the names that it knows them by.
-    pub(in crate::builder) fn directories(&self) -> Vec<(String, PathBuf)> {
+    pub fn directories(&self) -> Vec<(String, PathBuf)> {
         let mut all = Vec::new();
         match &self.context {
             Context::Directory(path) => all.push(("context".to_owned(), path.clone())),
@@ -163,6 +163,14 @@ impl Source {
     pub fn dockerfile_text(&self) -> Option<Vec<u8>> {
         let (directory, name) = self.dockerfile.on_disk()?;
         std::fs::read(directory.join(name)).ok()
+    }
+
+    /// Where the Dockerfile is, if it is a file of the user's.
+    pub fn dockerfile_path(&self) -> Option<PathBuf> {
+        match &self.dockerfile {
+            Dockerfile::File { directory, name } => Some(directory.join(name)),
+            Dockerfile::Text(_) | Dockerfile::InContext(_) => None,
+        }
     }
 
     /// The addresses that the builder fetches contexts from.
