@@ -2,10 +2,11 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
-use support::{Base, Instance, Process, Registry, context, docker, eventually, page, run, skipped, start};
+use support::{
+    Base, Instance, Process, Registry, context, docker, eventually, free_port, page, run, skipped, start,
+};
 
 /// The process id of dockerd in the guest.
 fn dockerd(instance: &Instance) -> Result<String, String> {
@@ -59,7 +60,7 @@ fn a_killed_dockerd_comes_back_and_builds() {
 
 /// A container's port is published on the host.
 fn serves_a_page(instance: &Instance, base: &Base) {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let publish = format!("{port}:80");
     let script = "echo page > /index.html; httpd -f -p 80 -h /";
     let mut server =

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use support::{
-    AtTerminal, Base, Instance, Registry, docker, eventually, page, run, run_with_input, skipped, start,
+    AtTerminal, Base, Instance, Registry, docker, eventually, free_port, page, run, run_with_input, skipped,
+    start,
 };
 
 /// The base image in a registry that stays up as long as the tests run.
@@ -125,8 +126,8 @@ fn a_published_port_answers_on_the_hosts_loopback_and_a_taken_one_is_refused() {
         return;
     }
     let instance = Instance::shared();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let port = free_port();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let publish = format!("{port}:80");
     let serve =
         ["run", "--rm", "-p", &publish, image(), "sh", "-c", "echo page > /index.html; httpd -f -p 80 -h /"];

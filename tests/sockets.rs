@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::OnceLock;
 use std::thread;
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use support::{
-    BUILDX, Base, Instance, Options, Registry, context, docker, docker_configured_by, run, skipped, start,
+    BUILDX, Base, Instance, Options, Registry, context, docker, docker_configured_by, free_port, run,
+    skipped, start,
 };
 
 /// What the tests here share.
@@ -193,7 +194,7 @@ fn a_gibibyte_both_ways_at_once_arrives_as_it_was_sent() {
         return;
     }
     let Shared { instance, base, .. } = shared();
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let publish = format!("{port}:7");
     let mut echo = start(
         instance

@@ -187,6 +187,27 @@ fn a_layer_that_is_another_is_refused_and_nothing_of_it_stays() {
     elsewhere.mvm(&["image", "pull", &there]).ok();
 }
 
+#[test]
+fn imagetools_takes_nothing_that_is_another() {
+    let (registry, host, there) = pushed("greeter:1");
+    let manifest = host.inspect("greeter:1")["manifest"].take();
+    let blob = |content: &Value| registry.blob(content["digest"].as_str().unwrap());
+    let inspect = ["imagetools", "inspect", "--format", "{{json .Image}}", &there];
+    host.mvm(&inspect).ok();
+    flip(&blob(&manifest["config"]));
+    host.mvm(&inspect).refused(1, "Invalid digest");
+    flip(&blob(&manifest["config"]));
+    flip(&blob(&manifest["layers"][0]));
+    let elsewhere = Registry::open();
+    let copy = elsewhere.image("copy:1");
+    let create = ["imagetools", "create", "-t", &copy, &there];
+    host.mvm(&create).refused(1, "Invalid digest");
+    host.mvm(&["imagetools", "inspect", &copy]).refused(1, &format!("{copy} is not in the registry "));
+    flip(&blob(&manifest["layers"][0]));
+    host.mvm(&create).ok();
+    host.mvm(&["imagetools", "create", "--dry-run=false", &there]).refused(2, "give one with -t");
+}
+
 fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;

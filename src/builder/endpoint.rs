@@ -85,12 +85,17 @@ pub enum EndpointError {
 impl Endpoint {
     /// Connects; all calls of one build go over this one connection.
     pub(crate) async fn connect(&self) -> Result<Channel, EndpointError> {
-        let channel = self.dial().await?;
         // Far away, that there is a connection says little: whether it knows our certificate, a server of TLS 1.3 says only when
         // it is asked for something, and ssh is on its way when it is started.
-        if matches!(self, Self::Instance { .. } | Self::Unix(_)) {
-            return Ok(channel);
+        match self {
+            Self::Instance { .. } | Self::Unix(_) => self.dial().await,
+            Self::Tcp { .. } | Self::Program(_) => self.answering().await,
         }
+    }
+
+    /// The same, and it has answered something: a machine that stands still takes connections, too.
+    pub(crate) async fn answering(&self) -> Result<Channel, EndpointError> {
+        let channel = self.dial().await?;
         let silent = |reason| Err(EndpointError::Silent { endpoint: self.clone().into(), reason });
         let mut control = client(channel.clone());
         match tokio::time::timeout(PATIENCE, control.info(InfoRequest {})).await {

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::platform::Platforms;
 use super::session::UNUSABLE;
-use crate::printable::printable;
+use crate::printable::{printable, printable_lines};
 
 /// Lines shown around the ones that failed.
 const AROUND: usize = 3;
@@ -78,7 +78,7 @@ struct Vertex {
 
 impl Failure {
     pub(crate) fn from_status(status: &Status) -> Self {
-        let message = without_uploads(&safe(strip_prefixes(status.message())));
+        let message = without_uploads(&printable_lines(strip_prefixes(status.message())));
         let mut failure = Self { hint: hint(&message), message, vertex: None, excerpt: None };
         // Details are an extra: what cannot be read of them is left out.
         let details = rpc::Status::decode(status.details()).map(|status| status.details).unwrap_or_default();
@@ -98,11 +98,6 @@ impl Failure {
         }
         failure
     }
-}
-
-/// As it may be shown on a terminal, line by line.
-fn safe(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Where a registry takes an upload is an address with hundreds of characters that mean something to it alone.
@@ -202,8 +197,8 @@ fn registry_trouble(message: &str) -> Option<&'static str> {
         None
     } else if message.contains("connection refused") && LOOPBACK.iter().any(has) {
         Some(
-            "nobody answers there; of this host's loopback an instance reaches the ports that the command line or a Dockerfile of this host names, \
-             and those that `mvm up --host-port` opens",
+            "nobody answers there, at the builder's own loopback; an instance reaches those ports of this host's that the command line \
+             or a Dockerfile of this host names, or that `mvm up --host-port` opens",
         )
     } else if ABSENT.iter().any(has) {
         Some("nobody answers there; check the registry's name, and that it runs")

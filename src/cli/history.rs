@@ -51,7 +51,7 @@ enum Verb {
     /// Forget some, or all
     Rm {
         /// Their names, or as much of each as no other begins with
-        #[arg(value_name = "BUILD", required_unless_present = "all")]
+        #[arg(value_name = "BUILD")]
         builds: Vec<String>,
         /// All of them
         #[arg(long, conflicts_with = "builds")]
@@ -62,6 +62,10 @@ enum Verb {
 #[derive(Debug, thiserror::Error)]
 #[error("the builder remembers no build")]
 struct Nothing;
+
+#[derive(Debug, thiserror::Error)]
+#[error("name the builds to forget; --all is all of them")]
+struct NoneNamed;
 
 pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let nodes = Nodes::of(context, &args.builder)?;
@@ -90,6 +94,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             Ok(keeper.replay(&past.id, by_step, display.as_mut()).await?)
         }
         Verb::Rm { builds, all } => {
+            if builds.is_empty() && !all {
+                return Err(Failure::usage(NoneNamed));
+            }
             let mut found = Vec::new();
             for (_, keeper) in keepers.0.iter_mut().filter(|_| all) {
                 found.extend(keeper.history().await?.into_iter().map(|past| (keeper.clone(), past)));

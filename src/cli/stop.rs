@@ -20,7 +20,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // All are found before the first stops.
     let mut found = Vec::new();
     for name in &args.names {
-        found.push(Called::by(context, name).await?);
+        found.push(Called::to_stop(context, name).await?);
     }
     for called in found {
         match called {

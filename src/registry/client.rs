@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use oci_client::RegistryOperation;
 use oci_client::client::BlobResponse;
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -98,7 +98,8 @@ impl Registry {
         }
     }
 
-    /// A content of the image from some byte on. Whoever asks has been given a manifest by this client before.
+    /// A content of the image from some byte on, which nobody has held against its digest. Whoever asks has been given a manifest by
+    /// this client before.
     pub(super) async fn content(
         &self,
         image: &ImageRef,
@@ -112,6 +113,15 @@ impl Registry {
         })
     }
 
+    /// A content from its beginning; where it is not what its digest says, there is an error in the place of its last piece.
+    pub(super) async fn verified(
+        &self,
+        image: &ImageRef,
+        digest: &str,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, OciDistributionError> {
+        Ok(end_first(self.client.pull_blob_stream(image.full(), digest).await?.stream))
+    }
+
     /// A content that is read whole, as a configuration is.
     pub(super) async fn document(
         &self,
@@ -120,9 +130,9 @@ impl Registry {
         longest: usize,
     ) -> Result<Vec<u8>, Error> {
         let failed = |source| explain(image, source);
-        let mut content = self.content(image, digest, 0).await.map_err(failed)?;
+        let mut content = self.verified(image, digest).await.map_err(failed)?;
         let mut bytes = Vec::new();
-        while let Some(piece) = content.bytes.next().await {
+        while let Some(piece) = content.next().await {
             bytes.extend_from_slice(&piece.map_err(|error| failed(error.into()))?);
             if bytes.len() > longest {
                 let error = std::io::Error::other("it is longer than such a document can be");
@@ -182,6 +192,21 @@ impl Registry {
     }
 }
 
+/// Hears how a stream ends before its last piece is given on: whoever counts the bytes does not ask for more than those.
+fn end_first(
+    stream: BoxStream<'static, std::io::Result<Bytes>>,
+) -> BoxStream<'static, std::io::Result<Bytes>> {
+    let pieces = futures::stream::try_unfold((stream.fuse(), None), |(mut stream, mut held)| async move {
+        while let Some(piece) = stream.try_next().await? {
+            if let Some(before) = held.replace(piece) {
+                return Ok(Some((before, (stream, held))));
+            }
+        }
+        Ok(held.map(|last| (last, (stream, None))))
+    });
+    pieces.boxed()
+}
+
 fn auth(image: &ImageRef, credential: Option<&Credential>) -> Result<RegistryAuth, Error> {
     match credential {
         Some(Credential::Password { username, password }) => {
@@ -239,4 +264,23 @@ pub(super) fn explain(image: &ImageRef, source: OciDistributionError) -> Error {
 
 fn is_refusal(status: reqwest::StatusCode) -> bool {
     matches!(status, reqwest::StatusCode::UNAUTHORIZED | reqwest::StatusCode::FORBIDDEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wrong_end_is_heard_of_before_the_last_piece() {
+        let told = async |pieces: Vec<std::io::Result<Bytes>>| -> Vec<Option<Bytes>> {
+            let stream = end_first(futures::stream::iter(pieces).boxed());
+            stream.map(Result::ok).collect().await
+        };
+        let piece = |text: &'static str| Ok(Bytes::from_static(text.as_bytes()));
+        let whole = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        assert_eq!(told(vec![piece("a"), piece("b")]).await, [whole("a"), whole("b")]);
+        assert_eq!(told(vec![]).await, []);
+        let wrong = Err(std::io::Error::other("wrong"));
+        assert_eq!(told(vec![piece("a"), piece("b"), wrong]).await, [whole("a"), None]);
+    }
 }

@@ -1,5 +1,6 @@
 //! Everything that an image says of itself: its manifest, the configuration of each platform, and what is attested of it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
@@ -9,7 +10,7 @@ use super::credentials::{CredentialError, Credentials};
 use super::inspection::{UnreadableManifest, kind};
 use super::{Error, ImageRef, Manifest, Platform, Registry};
 
-/// No configuration, and no list of what an image contains, is longer.
+/// What an image says of itself takes no more bytes; most of it are lists of what it contains.
 const LONGEST: usize = 64 << 20;
 /// What an attestation is of, and what kind of one it is (BuildKit `docs/attestations/attestation-storage.md`).
 const REFERENCE: &str = "vnd.docker.reference.digest";
@@ -59,6 +60,8 @@ struct Looked<'a> {
     image: &'a ImageRef,
     registry: Registry,
     credentials: &'a Credentials,
+    /// How many bytes more are taken.
+    room: Cell<usize>,
 }
 
 /// Asks the image's registry.
@@ -67,7 +70,7 @@ pub async fn details(
     credentials: &Credentials,
     wanted: Wanted,
 ) -> Result<Details, DetailsError> {
-    let looked = Looked { image, registry: Registry::of(image), credentials };
+    let looked = Looked { image, registry: Registry::of(image), credentials, room: Cell::new(LONGEST) };
     let whole = looked.manifest(image).await?;
     let (media_type, is_list) = kind(image, &whole)?;
     let json = |source| looked.json("the manifest", source);
@@ -154,13 +157,21 @@ impl ByPlatform {
 impl Looked<'_> {
     async fn manifest(&self, image: &ImageRef) -> Result<Manifest, DetailsError> {
         let credential = self.credentials.for_registry(image.registry())?;
-        Ok(self.registry.manifest(image, credential.as_ref()).await?)
+        let manifest = self.registry.manifest(image, credential.as_ref()).await?;
+        self.room.set(self.room.get().saturating_sub(manifest.bytes.len()));
+        Ok(manifest)
+    }
+
+    async fn document(&self, digest: &str) -> Result<Vec<u8>, DetailsError> {
+        let bytes = self.registry.document(self.image, digest, self.room.get()).await?;
+        self.room.set(self.room.get().saturating_sub(bytes.len()));
+        Ok(bytes)
     }
 
     async fn configuration(&self, manifest: &Manifest) -> Result<Value, DetailsError> {
         let parsed: ImageManifest =
             serde_json::from_slice(&manifest.bytes).map_err(|source| self.json("a manifest", source))?;
-        let bytes = self.registry.document(self.image, parsed.config().digest().as_ref(), LONGEST).await?;
+        let bytes = self.document(parsed.config().digest().as_ref()).await?;
         serde_json::from_slice(&bytes).map_err(|source| self.json("a configuration", source))
     }
 
@@ -175,7 +186,7 @@ impl Looked<'_> {
         let mut found = Vec::new();
         for layer in parsed.layers() {
             let Some((part, kind)) = annotation(layer, PREDICATE).and_then(known_predicate) else { continue };
-            let bytes = self.registry.document(self.image, layer.digest().as_ref(), LONGEST).await?;
+            let bytes = self.document(layer.digest().as_ref()).await?;
             let mut statement: Value =
                 serde_json::from_slice(&bytes).map_err(|source| self.json("an attestation", source))?;
             let predicate = statement.get_mut("predicate").map(Value::take);

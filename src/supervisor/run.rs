@@ -68,8 +68,8 @@ struct Run {
     sockets: Option<Sockets>,
     /// Follows dockerd's events. dockerd waits five seconds for such a connection to end before it ends itself.
     published: Option<AbortHandle>,
-    /// How long the guest may take to its first word.
-    patience: Duration,
+    /// It may be started once more, and has less time to its first word for that.
+    may_retry: bool,
     /// It has said one.
     was_heard: bool,
     was_ready: bool,
@@ -101,8 +101,7 @@ pub(super) enum End {
 /// waits for is lost (QEMU notes one without a lock or an atomic operation); or it panics, for while it patches its own code one
 /// processor still meets a breakpoint that the other has replaced. Such a machine is ended, and started once more.
 pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> End {
-    let is_emulated = matches!(around.launch.engine, Engine::Tcg { .. });
-    let mut patience = if is_emulated { FIRST_WORD } else { BOOT_SILENCE };
+    let mut may_retry = matches!(around.launch.engine, Engine::Tcg { .. });
     loop {
         around.board.starting();
         let machine = match Machine::start(&around.launch, &around.paths).await {
@@ -110,12 +109,12 @@ pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> En
             Err(error) => return End::Failed(trouble(&around, error.to_string(), Vec::new())),
         };
         let (news, receiver) = mpsc::channel(64);
-        let mut run = Run::new(around.clone(), machine.sender.clone(), news, patience);
+        let mut run = Run::new(around.clone(), machine.sender.clone(), news, may_retry);
         run.follow_guest();
         let end = run.attend(machine, receiver, down.clone()).await;
         let Some(why) = run.fault_of_qemu(&end) else { return run.finish(end) };
         tracing::warn!("the guest {why}: QEMU is started again");
-        patience = BOOT_SILENCE;
+        may_retry = false;
     }
 }
 
@@ -124,12 +123,8 @@ fn trouble(around: &Surroundings, reason: String, last_lines: Vec<String>) -> Tr
 }
 
 impl Run {
-    fn new(
-        around: Surroundings,
-        sender: MachineSender,
-        news: mpsc::Sender<News>,
-        patience: Duration,
-    ) -> Self {
+    fn new(around: Surroundings, sender: MachineSender, news: mpsc::Sender<News>, may_retry: bool) -> Self {
+        let patience = if may_retry { FIRST_WORD } else { BOOT_SILENCE };
         let through = sender.clone();
         let agent = Agent::over(move || connect(through.clone(), protocol::ports::AGENT));
         Self {
@@ -140,7 +135,7 @@ impl Run {
             tasks: JoinSet::new(),
             sockets: None,
             published: None,
-            patience,
+            may_retry,
             was_heard: false,
             was_ready: false,
             stopping: false,
@@ -190,6 +185,8 @@ impl Run {
                 }
             }
         };
+        // It may have said something that was not heard before its end.
+        self.was_heard |= news.try_recv().is_ok();
         self.sockets = None;
         self.around.leases.detach();
         self.tasks.shutdown().await;
@@ -279,7 +276,7 @@ impl Run {
 
     /// What the guest did, where that was the first start under QEMU, and its end nobody's wish and nothing's that is known.
     fn fault_of_qemu(&self, end: &Outcome) -> Option<String> {
-        if self.patience != FIRST_WORD || self.was_heard || self.stopping || self.trouble.is_some() {
+        if !self.may_retry || self.was_heard || self.stopping || self.trouble.is_some() {
             return None;
         }
         match end {
@@ -409,7 +406,7 @@ impl Run {
         if self.stopping {
             tracing::warn!("the guest did not power off in time: killed");
             self.kill().await;
-        } else if !self.was_heard && self.patience == FIRST_WORD {
+        } else if !self.was_heard && self.may_retry {
             self.kill().await;
         } else {
             self.give_up(format!("no stage of the boot has ended for {} s", BOOT_SILENCE.as_secs())).await;

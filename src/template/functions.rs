@@ -50,9 +50,9 @@ pub(super) fn call<'a>(name: &str, arguments: &[Item<'a>]) -> Called<Item<'a>> {
             };
             Value::from(is_so).into()
         }
-        "print" => text(&printed(arguments)),
+        "print" => text(&printed(arguments, Item::inside)),
         "println" => {
-            let shown: Vec<_> = arguments.iter().map(Item::shown).collect();
+            let shown: Vec<_> = arguments.iter().map(Item::inside).collect();
             text(&format!("{}\n", shown.join(" ")))
         }
         "printf" => {
@@ -60,7 +60,7 @@ pub(super) fn call<'a>(name: &str, arguments: &[Item<'a>]) -> Called<Item<'a>> {
                 arguments.split_first().ok_or_else(|| takes("a text with a % for each value"))?;
             text(&printf::printf(of_text(format)?, values)?)
         }
-        "html" | "js" | "urlquery" => text(&escaped(name, &printed(arguments))),
+        "html" | "js" | "urlquery" => text(&escaped(name, &printed(arguments, Item::shown))),
         _ => of_docker(name, arguments)?,
     })
 }
@@ -171,7 +171,7 @@ fn slice<'a>(arguments: &[Item<'a>]) -> Called<Item<'a>> {
 }
 
 /// As Go's `fmt.Sprint`: a space between two that are no text.
-fn printed(arguments: &[Item<'_>]) -> String {
+fn printed<'a>(arguments: &[Item<'a>], as_text: fn(&Item<'a>) -> String) -> String {
     let mut all = String::new();
     let mut was_text = true;
     for item in arguments {
@@ -179,7 +179,7 @@ fn printed(arguments: &[Item<'_>]) -> String {
         if !all.is_empty() && !is_text && !was_text {
             all.push(' ');
         }
-        all.push_str(&item.shown());
+        all.push_str(&as_text(item));
         was_text = is_text;
     }
     all

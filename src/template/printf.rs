@@ -86,7 +86,7 @@ fn one(flags: &Flags, verb: char, item: &Item<'_>) -> Result<String, String> {
         |wanted: &str| format!("%{verb} takes {wanted}, and this is {}; %v takes everything", item.kind());
     let text = match (verb, &*item.value) {
         ('v', Value::Number(number)) => return Ok(padded(flags, &signed(flags, number.to_string()), true)),
-        ('v', _) => cut(flags, &item.shown()),
+        ('v', _) => cut(flags, &item.inside()),
         ('s', Value::String(text)) => cut(flags, text),
         ('s', Value::Object(_)) => item.shown(),
         ('s', _) => return Err(wrong("a text")),

@@ -57,6 +57,8 @@ fn values_as_go_prints_them() {
         ("{{ .Name }}{{`raw\\n`}}{{\"a\\tb\\x41\\u00e4\\101\"}}", "demo:1raw\\na\tbAäA"),
         ("{{.Any.Env}} {{.Any.deep}} {{.Any.number}}", "[A=1 B=2] map[a:<nil> b:2] 1.5"),
         ("{{.Any.nope}}{{.Any.nope.more}}", "<no value><no value>"),
+        ("{{println .Any.nope}}{{print .Any.nope}}{{printf \"%v\" .Any.nope}}", "<nil>\n<nil><nil>"),
+        ("{{html .Any.nope}}", "&lt;no value&gt;"),
         ("{{(index .List 1).Platform}} {{(index .List 1).URLs}}", "<nil> []"),
         ("{{(index .List 0).Platform}}|{{(index .List 0).Platform.Variant}}", "{linux 10 }|"),
         ("{{.Listed}} {{.Absent}}", "map[] { 0 <nil> []}"),

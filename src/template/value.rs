@@ -190,7 +190,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// As Go prints it (`%v`).
+    /// As a template shows it.
     pub(super) fn shown(&self) -> String {
         match (&*self.value, self.shape) {
             (Value::Null, Shape::Any) => "<no value>".to_owned(),
@@ -198,8 +198,8 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The same inside of a list.
-    fn inside(&self) -> String {
+    /// As Go prints it (`%v`), inside of a list, too.
+    pub(super) fn inside(&self) -> String {
         let shape = match self.shape {
             Shape::Pointer(inner) => inner,
             shape => shape,

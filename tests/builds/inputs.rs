@@ -1,7 +1,7 @@
 //! What a build is made from: contexts of every kind, secrets, ssh agents.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    FileServer, Keys, Outcome, Running, Sshd, Workbench, context, docker, eventually, run, run_with_input,
-    skipped, start,
+    FileServer, Keys, Outcome, Running, Sshd, Workbench, context, docker, eventually, free_port, run,
+    run_with_input, skipped, start,
 };
 
 const COPY: &str = "COPY . /data/\n";
@@ -168,7 +168,7 @@ fn what_is_built_says_which_repository_its_context_lies_in_as_with_buildx() {
 
 /// `git daemon` for the repositories in a directory.
 fn git_daemon(directory: &Path) -> (Running, u16) {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let mut command = Command::new("git");
     command.args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"]);
     command.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.display())).arg(directory);

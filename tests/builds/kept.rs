@@ -86,6 +86,7 @@ fn the_cache_is_shown_and_pruned_as_dockers_client_sees_it() {
         return;
     }
     let bench = Workbench::open();
+    bench.forget();
     let dockerfile = "RUN dd if=/dev/zero of=/large bs=1M count=4 2> /dev/null\n\
         RUN --mount=type=cache,target=/cache,id=kept echo x > /cache/x\n";
     let directory = bench.context(dockerfile, &[]);
@@ -218,6 +219,9 @@ fn images_are_joined_and_copied_under_names() {
         std::fs::write(&file, source).unwrap();
         same(&["-t", &again, "-f", file.to_str().unwrap()]);
     }
+    // What is said again of something that is listed already.
+    let added = same(&["--append", "-t", &less, &descriptor.to_string()]);
+    assert_eq!(added["manifests"][0]["annotations"]["a"], "b");
     std::fs::write(&file, format!("{attested}\n")).unwrap();
     let quiet =
         mvm(&["create", "-t", &again, "--progress", "quiet", "-f", file.to_str().unwrap(), digest_of_arm64]);
@@ -275,6 +279,7 @@ fn parts_of_an_image_are_shown_as_buildx_shows_them() {
         "{{(index .Image \"linux/amd64\").RootFS}} {{index .Image \"linux/s390x\"}}",
         "{{(index .Manifest.Manifests 0).Digest}} {{len .Manifest.Manifests}}",
         "{{println .Name}}",
+        "{{println (index .Provenance \"linux/amd64\").SLSA.nope}}{{html (index .Provenance \"linux/amd64\").SLSA.nope}}",
         "{{.Name | printf \"%s %q %5d %v\" .Name .Name 7}}",
         "{{with $x := .SBOM}}y{{else}}n{{end}}{{/* no more */}} {{- eq 1 2 1}} {{not .Name -}} !",
         "{{(index .Provenance \"linux/amd64\").SLSA.nope}}",

@@ -1,31 +1,22 @@
 //! `mvm build` as its users know such a client: what travels, what its options do, and how it ends.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
 use crate::support::{
-    Base, Instance, Registry, Running, Workbench, context, eventually, page, run, skipped, start,
+    Base, Instance, Registry, Running, Workbench, context, eventually, free_port, page, run, skipped, start,
+    until_it_is_gone, until_it_runs,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::registries::works;
 
-/// Whether a process with these arguments runs in the guest.
-fn runs_in_guest(instance: &Instance, arguments: &str) -> bool {
-    let script = "for file in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $file 2> /dev/null; echo; done";
-    instance.mvm(&["exec", "sh", "-c", script]).ok().lines().any(|line| line.trim_end() == arguments)
-}
-
 /// Starts a build that sleeps, and returns when it does.
 fn sleeping_build(instance: &Instance, base: &str, seconds: &str) -> (Running, TempDir) {
     let directory = context(&[("Dockerfile", &format!("FROM {base}\nRUN sleep {seconds}\n"))]);
     let mut build = start(instance.command().arg("build").arg(directory.path()));
-    eventually("the build's program runs", 120, || {
-        assert!(build.is_running(), "the build has ended");
-        if runs_in_guest(instance, &format!("sleep {seconds}")) { Ok(()) } else { Err("no sleep yet".into()) }
-    });
+    until_it_runs(&mut build, instance, &format!("sleep {seconds}"));
     (build, directory)
 }
 
@@ -39,9 +30,7 @@ fn ctrl_c_ends_the_build_in_the_guest() {
     build.signal("INT");
     let outcome = build.outcome();
     assert_eq!(outcome.status, 130, "{outcome}");
-    eventually("the program is gone", 60, || {
-        if runs_in_guest(bench.instance, "sleep 86401") { Err("it still sleeps".into()) } else { Ok(()) }
-    });
+    until_it_is_gone(bench.instance, "sleep 86401");
 }
 
 #[test]
@@ -347,7 +336,7 @@ fn a_registry_may_be_at_a_port_that_a_container_publishes() {
         return;
     }
     let bench = Workbench::open();
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let publish = format!("{port}:80");
     let serve = ["run", "--rm", "-p", &publish, &bench.base.image, "httpd", "-f", "-p", "80", "-h", "/"];
     let mut server = start(bench.instance.command().args(serve));

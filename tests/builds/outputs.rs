@@ -6,10 +6,10 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::support::{
     Outcome, Workbench, behind, browse, context, docker, eventually, run, skipped, start, steps, terminal,
+    until_it_is_gone, until_it_runs,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -124,11 +124,12 @@ fn an_output_appears_whole_or_not_at_all() {
     let slow = bench.context("RUN sleep 86403\n", &[]);
     let place = out.path().join("interrupted");
     for (signal, status) in [("INT", 130), ("TERM", 143)] {
-        let build = start(&mut bench.command(&["-o", place.to_str().unwrap()], slow.path()));
-        std::thread::sleep(Duration::from_secs(2));
+        let mut build = start(&mut bench.command(&["-o", place.to_str().unwrap()], slow.path()));
+        until_it_runs(&mut build, bench.instance, "sleep 86403");
         build.signal(signal);
         assert_eq!(build.outcome().status, status);
         assert!(!place.exists());
+        until_it_is_gone(bench.instance, "sleep 86403");
     }
     let large = bench.context("RUN dd if=/dev/zero of=/large bs=1M count=600 2> /dev/null\n", &[]);
     for (name, output, signal, status) in

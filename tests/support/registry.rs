@@ -1,14 +1,14 @@
 //! Debian's docker-registry on a free port of the loopback.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::tool;
+use super::{free_port, tool};
 
 /// `user` with the password `secret`, by bcrypt.
 const HTPASSWD: &str = "user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
@@ -96,12 +96,6 @@ impl Registry {
     fn log(&self) -> String {
         std::fs::read_to_string(self.data.path().join("log")).unwrap_or_default()
     }
-}
-
-/// A port of the loopback that is free now.
-pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().map(|address| address.port()).expect("the port has a number")
 }
 
 fn answers(port: u16) -> bool {

@@ -7,8 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::registry::free_port;
-use super::{Keys, MVM, Running, eventually, start};
+use super::{Keys, MVM, Running, eventually, free_port, start};
 
 /// Debian's place; as root it also wants a directory for itself.
 const SSHD: &str = "/usr/sbin/sshd";

@@ -5,8 +5,9 @@
 //! no handler for (pid_namespaces(7)), so there QEMU waits for ever, and the build or container with it. SIGKILL from
 //! outside the namespace is all that ends it.
 //!
-//! What it costs: every two seconds a read of `/proc/loadavg` and a link for each namespace's first process. `/proc` is
-//! listed only where a process has started since the last time, and of those that were there before nothing is read.
+//! What it costs, every two seconds: a read of `/proc/loadavg`, a link for each namespace's first process, and for each of those
+//! that are emulated the state of its threads. `/proc` is listed only where a process or a thread has started since the last
+//! time, and of those that were there before nothing is read.
 
 mod inits;
 mod waiting;

@@ -21,8 +21,9 @@ pub use usage::{Limits, Usage};
 
 use super::endpoint::{Endpoint, EndpointError};
 
-/// How much a builder may say of what it remembers, in bytes; a build is a few kilobytes of it.
-const MEMORIES: usize = 128 << 20;
+/// How much a builder may say of what it remembers, in bytes; a build is a few kilobytes of it. Here it takes up to forty times of
+/// that, where it consists of messages that say nothing.
+const MEMORIES: usize = 16 << 20;
 
 /// A builder that is asked about what it keeps.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ pub enum KeepError {
 
 impl Keeper {
     pub async fn at(endpoint: &Endpoint) -> Result<Self, KeepError> {
-        let channel = endpoint.connect().await?;
+        let channel = endpoint.answering().await?;
         Ok(Self { control: super::solve::client(channel.clone()), channel })
     }
 

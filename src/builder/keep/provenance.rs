@@ -14,7 +14,7 @@ use crate::builder::session::content::{Asked, Read};
 
 /// What buildx calls it among what is said of a build; where there are several, a slash and the platform follow.
 const NAME: &str = "buildx.build.provenance";
-/// How much of it is taken from a builder: what BuildKit lets a message have.
+/// How much of a build's is taken from a builder, in bytes: what BuildKit lets a message have.
 const LONGEST: usize = 16 * 1024 * 1024;
 
 impl Keeper {
@@ -23,16 +23,17 @@ impl Keeper {
         let asked = BuildHistoryRequest { r#ref: build.to_owned(), ..everything() };
         let events = self.memories(asked).await?;
         let found: BTreeMap<_, _> = events.iter().flat_map(|event| &event.record).flat_map(named).collect();
-        let mut read = BTreeMap::new();
+        let (mut read, mut room) = (BTreeMap::new(), LONGEST);
         for (name, digest) in found {
-            let content = self.content(&digest).await?;
+            let content = self.content(&digest, room).await?;
+            room = room.saturating_sub(content.len());
             let wrong = |_| KeepError::Refused(format!("its provenance {digest} is no JSON"));
             read.insert(name, serde_json::from_slice(&content).map_err(wrong)?);
         }
         Ok(read)
     }
 
-    async fn content(&self, digest: &str) -> Result<Vec<u8>, KeepError> {
+    async fn content(&self, digest: &str, room: usize) -> Result<Vec<u8>, KeepError> {
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await.map_err(|error| KeepError::Refused(error.to_string()))?;
         let asked = Request::new(Asked::whole(digest));
@@ -42,8 +43,9 @@ impl Keeper {
         let mut content = Vec::new();
         while let Some(piece) = pieces.message().await.map_err(|status| refused(&status))? {
             content.extend_from_slice(&piece.data);
-            if content.len() > LONGEST {
-                return Err(KeepError::Refused(format!("{digest} has more than {LONGEST} bytes")));
+            if content.len() > room {
+                let text = format!("its provenance has more than {} MiB", LONGEST >> 20);
+                return Err(KeepError::Refused(text));
             }
         }
         Ok(content)

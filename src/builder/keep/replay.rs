@@ -9,8 +9,8 @@ use prost::Message;
 use super::{KeepError, Keeper, refused};
 use crate::builder::solve::Observer;
 
-/// What is put in order at a time, in bytes. The steps of a build print two megabytes each at most, as BuildKit has it.
-const ORDERED: usize = 64 << 20;
+/// What is put in order at a time, in bytes of this host's memory. The steps of a build print two megabytes each at most, as BuildKit has it.
+const ORDERED: usize = 256 << 20;
 
 impl Keeper {
     /// Shows the progress of a build again: step by step, or as the builder tells it, which is how one that still runs goes on.
@@ -28,7 +28,7 @@ impl Keeper {
                 observer.update(&update);
                 continue;
             }
-            bytes = bytes.saturating_add(update.encoded_len());
+            bytes = bytes.saturating_add(weight(&update));
             all.push(update);
             if bytes > ORDERED {
                 in_order(std::mem::take(&mut all)).iter().for_each(|update| observer.update(update));
@@ -39,6 +39,16 @@ impl Keeper {
         observer.end();
         Ok(())
     }
+}
+
+/// About how much an update takes while it is put in order: a builder may say nothing in any number of messages.
+fn weight(update: &StatusResponse) -> usize {
+    let others = [update.statuses.len(), update.logs.len(), update.warnings.len()];
+    // A step stands there twice.
+    let pieces = others.into_iter().fold(update.vertexes.len().saturating_mul(2), usize::saturating_add);
+    let each = size_of::<(Place, StatusResponse)>().saturating_add(size_of::<Vertex>());
+    let texts = update.encoded_len().saturating_mul(2);
+    pieces.saturating_add(1).saturating_mul(each).saturating_add(texts)
 }
 
 /// Where something stands: at its step's place, there at its time, and of the same moment a start first and an end last.
@@ -98,6 +108,14 @@ mod tests {
 
     use super::*;
     use crate::builder::progress::Plain;
+
+    #[test]
+    fn what_says_nothing_takes_room_too() {
+        let nothing = StatusResponse::default();
+        assert!(nothing.encoded_len() == 0 && weight(&nothing) > size_of::<StatusResponse>());
+        let steps = StatusResponse { vertexes: vec![Vertex::default(); 100], ..StatusResponse::default() };
+        assert!(weight(&steps) > 200 * (size_of::<StatusResponse>() + size_of::<Vertex>()));
+    }
 
     #[test]
     fn steps_are_told_one_after_the_other() {

@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(short, long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The name that it gets; may be given several times
-    #[arg(short, long = "tag", value_name = "NAME[:TAG]", required_unless_present = "dry_run")]
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
     tags: Vec<ImageRef>,
     /// Keep what the first name stands for now, and add to it
     #[arg(long, requires = "tags")]
@@ -51,6 +51,8 @@ pub(super) struct Args {
 /// An argument that clap lets through and that cannot be meant.
 #[derive(Debug, thiserror::Error)]
 enum UsageError {
+    #[error("what comes of it needs a name; give one with -t, or look at it with --dry-run")]
+    NoName,
     #[error("-t {0} has a digest, which follows from what it names; give a tag")]
     Digest(Box<ImageRef>),
     #[error("{0} is in no repository that is named here; give -t NAME, or NAME@{0}")]
@@ -62,6 +64,9 @@ enum UsageError {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    if args.tags.is_empty() && !args.dry_run {
+        return Err(Failure::usage(UsageError::NoName));
+    }
     if let Some(tag) = args.tags.iter().find(|tag| tag.has_digest()) {
         return Err(Failure::usage(UsageError::Digest(Box::new(tag.clone()))));
     }

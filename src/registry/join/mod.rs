@@ -38,8 +38,6 @@ pub enum JoinError {
     Registry(#[from] Error),
     #[error(transparent)]
     Unreadable(#[from] UnreadableManifest),
-    #[error("{0} is not what its digest says, so nothing got a name")]
-    Damaged(String),
     #[error("the configuration of {image} cannot be read, so its platform is not known")]
     Configuration {
         image: String,
@@ -128,8 +126,9 @@ impl Join<'_> {
                 return Ok(Joined { media_type, bytes: manifest.bytes, parts: own });
             }
             for part in found {
-                if !parts.iter().any(|(_, known)| known.digest() == part.digest()) {
-                    parts.push((source.clone(), part));
+                match parts.iter_mut().find(|(_, known)| known.digest() == part.digest()) {
+                    Some((_, known)) => add(known, &part),
+                    None => parts.push((source.clone(), part)),
                 }
             }
         }
@@ -181,6 +180,18 @@ fn platform(config: &ImageConfiguration) -> Result<oci_spec::image::Platform, oc
         platform = platform.os_version(version.clone());
     }
     platform.build()
+}
+
+/// What is said of something again counts more, and the rest stays.
+fn add(known: &mut Descriptor, said: &Descriptor) {
+    if let Some(platform) = said.platform() {
+        known.set_platform(Some(platform.clone()));
+    }
+    if let Some(more) = said.annotations() {
+        let mut all = known.annotations().clone().unwrap_or_default();
+        all.extend(more.clone());
+        known.set_annotations(Some(all));
+    }
 }
 
 fn listed(source: &ImageRef, manifest: &Manifest) -> Result<Vec<Descriptor>, JoinError> {

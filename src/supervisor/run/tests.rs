@@ -24,7 +24,7 @@ fn run(paths: Paths) -> (Run, UnixStream) {
     let around = Surroundings { launch: Arc::new(launch), paths, board, leases: Leases::default() };
     let (ours, machines) = UnixStream::pair().unwrap();
     let SupervisorEnd { sender, .. } = SupervisorEnd::new(ours).unwrap();
-    (Run::new(around, sender, mpsc::channel(1).0, BOOT_SILENCE), machines)
+    (Run::new(around, sender, mpsc::channel(1).0, false), machines)
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn only_a_first_start_under_qemu_without_a_word_is_done_again() {
     let (_directory, paths) = scratch();
     let (mut run, _machine) = run(paths);
     assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "not on KVM, nor a second time");
-    run.patience = FIRST_WORD;
+    run.may_retry = true;
     let reset = run.fault_of_qemu(&Outcome::Reset);
     assert_eq!(reset.as_deref(), Some("reset itself before its first word"));
     assert_eq!(run.fault_of_qemu(&Outcome::PoweredOff), None);
