@@ -88,7 +88,7 @@ fn an_appliance_of_a_registrys_image_boots_from_a_registry() {
     );
     // Seven steps, one of the shutdown and three services have the numbers from 100 on.
     assert_eq!(logs("onboot.006-step").lines().last(), Some("once as 110:7"));
-    eventually("the service's words", 60, || {
+    eventually("the service's words", 300, || {
         let logs = logs("greeter");
         let expected = ["hello you from /room", "sown", "nothing is written"];
         if expected.iter().all(|line| logs.contains(line)) { Ok(()) } else { Err(logs) }

@@ -27,7 +27,7 @@ fn a_full_data_disk_is_named_and_the_machine_goes_on() {
     // The machine answers, and what the failed step had written is freed.
     assert_eq!(instance.status()["state"], "ready");
     let run = ["run", "--rm", &base.image, "echo", "goes on"];
-    eventually("a container", 120, || {
+    eventually("a container", 300, || {
         let outcome = instance.mvm(&run);
         if outcome.status == 0 && outcome.stdout == "goes on\n" { Ok(()) } else { Err(outcome.to_string()) }
     });

@@ -378,7 +378,7 @@ fn what_cannot_be_made_is_refused_by_its_name_and_nothing_is_left_of_what_was_be
     }
 
     let making = start(&mut tiny.build("kernel+initrd", &here));
-    eventually("a beginning", 60, || match fs::read_dir(&here).unwrap().next() {
+    eventually("a beginning", 300, || match fs::read_dir(&here).unwrap().next() {
         Some(_) => Ok(()),
         None => Err("nothing yet".to_owned()),
     });

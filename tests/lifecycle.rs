@@ -105,7 +105,7 @@ fn ctrl_c_during_a_start_leaves_nothing() {
     }
     let instance = Instance::prepared("cut");
     let up = start(instance.command().args(["up", "cut"]));
-    eventually("QEMU runs", 120, || {
+    eventually("QEMU runs", 300, || {
         // Before that one may be asked for its version.
         let is_machine = |process: &Process| process.has("qemu-system") && process.has("-kernel");
         let runs = instance.processes().all().iter().any(is_machine);

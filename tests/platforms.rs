@@ -40,7 +40,7 @@ fn a_registration_that_is_gone_takes_exactly_its_platform_away() {
         "linux/s390x",
     ];
     // The self-test of the boot may still run.
-    let known = support::eventually("the self-test", 60, || {
+    let known = support::eventually("the self-test", 300, || {
         let status = instance.status();
         if working(&status) == all { Ok(status) } else { Err(format!("{:#}", status["platforms"])) }
     });

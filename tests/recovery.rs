@@ -22,7 +22,7 @@ fn build(instance: &Instance, marker: &str) {
 }
 
 fn comes_back(instance: &Instance) {
-    eventually("dockerd answers again", 120, || {
+    eventually("dockerd answers again", 300, || {
         let version =
             run(docker(&instance.docker_socket()).args(["version", "--format", "{{.Server.Version}}"]));
         if version.status == 0 { Ok(()) } else { Err(version.to_string()) }
@@ -42,7 +42,7 @@ fn a_killed_dockerd_comes_back_and_builds() {
     for signal in ["ABRT", "KILL"] {
         let pid = dockerd(instance).unwrap();
         instance.mvm(&["exec", "sh", "-c", &format!("kill -{signal} {pid}")]).ok();
-        let new = eventually("another dockerd", 60, || match dockerd(instance) {
+        let new = eventually("another dockerd", 300, || match dockerd(instance) {
             Ok(found) if found != pid => Ok(found),
             other => Err(format!("{other:?}")),
         });
@@ -105,7 +105,7 @@ fn an_emulated_machine_that_says_nothing_is_started_once_more() {
     let is_emulator = |process: &&Process| {
         process.has("qemu-system-x86_64") || process.arguments.iter().any(|one| one == "microvm")
     };
-    let emulator = eventually("QEMU runs", 120, || {
+    let emulator = eventually("QEMU runs", 300, || {
         let all = instance.processes().all();
         all.iter().find(is_emulator).map(|process| process.pid).ok_or_else(|| format!("{all:?}"))
     });

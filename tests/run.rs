@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::{
     AtTerminal, Base, Instance, Registry, docker, eventually, free_port, page, run, run_with_input, skipped,
@@ -89,11 +89,10 @@ fn a_container_that_ignores_signals_is_killed_at_the_second() {
     let instance = Instance::shared();
     let script = "trap '' TERM; while :; do sleep 0.1; done";
     let child = start(instance.command().args(["run", "--rm", image(), "sh", "-c", script]));
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !containers(instance).contains("trap") {
-        assert!(Instant::now() < deadline, "the container does not run");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    eventually("the container runs", 300, || {
+        let running = containers(instance);
+        if running.contains("trap") { Ok(()) } else { Err(running) }
+    });
     child.signal("TERM");
     std::thread::sleep(Duration::from_millis(500));
     child.signal("TERM");
@@ -213,7 +212,7 @@ fn a_terminal_has_its_keys_and_follows_its_window() {
     assert_eq!(terminal.status(), 0);
     assert!(instance.mvm(&["ps"]).ok().contains("left "), "it goes on");
     instance.mvm(&["stop", "left"]).ok();
-    eventually("it is removed", 60, || match instance.mvm(&["ps", "--all"]).ok() {
+    eventually("it is removed", 300, || match instance.mvm(&["ps", "--all"]).ok() {
         listed if listed.contains("left ") => Err(listed),
         _ => Ok(()),
     });
@@ -247,7 +246,7 @@ fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
         script,
     ]);
     assert_eq!(started.ok(), "One\n");
-    eventually("it has said what it is", 60, || match instance.mvm(&["logs", "One"]) {
+    eventually("it has said what it is", 300, || match instance.mvm(&["logs", "One"]) {
         said if said.stdout == "0\n/srv\n" && said.stderr == "wrong\n" => Ok(()),
         said => Err(said.to_string()),
     });

@@ -107,7 +107,7 @@ fn one_flipped_bit_stops_the_machine_when_it_is_read() {
     let path = format!("/{UNREAD}");
     let read = damaged.mvm(&["exec", "--service", "moby", "/usr/bin/busybox", "cat", &path]);
     assert_ne!(read.status, 0, "{read}");
-    support::eventually("the machine's end", 120, || {
+    support::eventually("the machine's end", 300, || {
         let status = damaged.mvm(&["status", "--json"]).stdout;
         if status.contains("its root image is damaged") { Ok(()) } else { Err(status) }
     });

@@ -20,6 +20,7 @@ pub mod du;
 pub mod env;
 pub mod exec;
 pub mod failure;
+mod flags;
 pub mod history;
 pub mod image;
 pub mod imagetools;
@@ -50,11 +51,10 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use failure::Failure;
 
-use crate::builder::truth;
 use crate::builders::Builders;
 use crate::instance::{Home, Name, Paths};
 
@@ -137,7 +137,7 @@ impl Context {
 
 /// Parses the arguments, runs the verb, and turns what it returns into an exit status.
 pub fn main() -> ExitCode {
-    let parsed = with_values(without_empty_variables(Cli::command())).try_get_matches();
+    let parsed = flags::matches(without_empty_variables(Cli::command()), std::env::args_os());
     let parsed = parsed.and_then(|matches| {
         let is_given = matches.value_source("instance") == Some(ValueSource::CommandLine);
         Ok((Cli::from_arg_matches(&matches)?, is_given))
@@ -158,19 +158,6 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-
-/// Flags take a value, too, as in `--push=false`, and what is said twice counts as it was said last: both as Docker's clients have
-/// it, which scripts rely on.
-fn with_values(command: clap::Command) -> clap::Command {
-    let flag = |arg: clap::Arg| match arg.get_action() {
-        ArgAction::SetTrue => {
-            let arg = arg.action(ArgAction::Set).num_args(0..=1).require_equals(true);
-            arg.default_value("false").default_missing_value("true").value_parser(truth)
-        }
-        _ => arg,
-    };
-    command.args_override_self(true).mut_args(flag).mut_subcommands(with_values)
 }
 
 /// An empty variable counts as one that is not set, as Docker's client has it.
@@ -247,9 +234,9 @@ async fn dispatch(context: Context, command: Command) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, FromArgMatches};
+    use clap::CommandFactory;
 
-    use super::{Cli, Context, with_values};
+    use super::{Cli, Context};
     use crate::instance::{Config, Home};
 
     /// Two instances exist: "default", which is meant, and "other".
@@ -266,24 +253,5 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
-        with_values(Cli::command()).debug_assert();
-    }
-
-    #[test]
-    fn flags_have_values_and_the_last_word_counts() {
-        let build = |words: &[&str]| {
-            let words = ["mvm", "build", "."].iter().chain(words);
-            let matches = with_values(Cli::command()).try_get_matches_from(words)?;
-            let cli = Cli::from_arg_matches(&matches)?;
-            Ok::<_, clap::Error>(format!("{:?}", cli.command))
-        };
-        let both = |one: &[&str], other: &[&str]| assert_eq!(build(one).unwrap(), build(other).unwrap());
-        both(&["--push=false", "--pull=0", "-q=F"], &[]);
-        both(&["--push=true", "--no-cache=1"], &["--push", "--no-cache"]);
-        both(&["--push", "--push=false", "--push"], &["--push"]);
-        both(&["--progress", "plain", "--progress=quiet"], &["--progress", "quiet"]);
-        assert_ne!(build(&["--push"]).unwrap(), build(&[]).unwrap());
-        let wrong = build(&["--push=maybe"]).unwrap_err().to_string();
-        assert!(wrong.contains("\"maybe\" is neither true nor false"), "{wrong}");
     }
 }

@@ -173,7 +173,7 @@ fn git_daemon(directory: &Path) -> (Running, u16) {
     command.args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"]);
     command.arg(format!("--port={port}")).arg(format!("--base-path={}", directory.display())).arg(directory);
     let daemon = start(&mut command);
-    eventually("git daemon listens", 30, || {
+    eventually("git daemon listens", 120, || {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| error.to_string())
     });
     (daemon, port)

@@ -64,7 +64,7 @@ fn ctrl_c_ends_a_context_that_is_on_its_way() {
     build.signal("INT");
     let outcome = build.outcome();
     assert_eq!(outcome.status, 130, "{outcome}");
-    eventually("the builder has given it up", 120, || {
+    eventually("the builder has given it up", 300, || {
         if works(bench) { Err("it still builds".to_owned()) } else { Ok(()) }
     });
     // The next one is not held up by what is left of it.

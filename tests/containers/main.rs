@@ -67,7 +67,7 @@ fn each_container_sees_what_it_asks_for_and_nothing_else() {
 /// What an earlier run of it had would have the names that it wants.
 fn a_service_is_given_its_own_anew(instance: &Instance) {
     let report = |number: usize| {
-        eventually(&format!("report {number} of the service"), 60, || {
+        eventually(&format!("report {number} of the service"), 300, || {
             let log = instance.mvm(&["logs", SERVICE]).ok();
             let line = log.lines().nth(number).ok_or_else(|| log.clone());
             line.map(|line| serde_json::from_str::<Value>(line).unwrap())

@@ -19,7 +19,7 @@ pub fn until_it_runs(build: &mut Running, instance: &Instance, arguments: &str) 
 
 #[track_caller]
 pub fn until_it_is_gone(instance: &Instance, arguments: &str) {
-    eventually("the program is gone", 120, || {
+    eventually("the program is gone", 300, || {
         if runs_in_guest(instance, arguments) { Err(format!("{arguments} still runs")) } else { Ok(()) }
     });
 }

@@ -8,7 +8,7 @@ use super::{Running, eventually};
 /// The page at `/` of the server on this port of the loopback, as soon as it answers.
 #[track_caller]
 pub fn page(port: u16, server: &mut Running) -> String {
-    eventually("a page from the container", 120, || {
+    eventually("a page from the container", 300, || {
         assert!(server.is_running(), "the server ended; {server:?}");
         fetch(port).ok_or_else(|| format!("port {port} does not answer"))
     })

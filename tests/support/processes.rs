@@ -45,7 +45,7 @@ impl Processes {
     /// Fails unless all are gone soon.
     #[track_caller]
     pub fn expect_none(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let left = self.all();
             if left.is_empty() {

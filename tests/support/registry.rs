@@ -81,7 +81,7 @@ impl Registry {
         let shell = command.arg(data.path()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let shell = shell.expect("setsid (of util-linux) starts a shell");
         let registry = Self { port, shell, data };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !answers(port) {
             assert!(
                 Instant::now() < deadline,

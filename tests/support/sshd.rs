@@ -57,7 +57,7 @@ impl Sshd {
         fs::set_permissions(path("bin/ssh"), fs::Permissions::from_mode(0o755)).expect("and made executable");
         let server = start(Command::new(SSHD).arg("-D").arg("-e").arg("-f").arg(path("sshd_config")));
         let mut sshd = Self { port, directory, keys, server };
-        eventually("sshd listens", 60, || {
+        eventually("sshd listens", 300, || {
             assert!(sshd.server.is_running(), "sshd has ended");
             std::net::TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
         });

@@ -65,7 +65,7 @@ impl AtTerminal {
     /// Waits until this is shown, and forgets what was shown so far.
     #[track_caller]
     pub fn sees(&mut self, wanted: &str) {
-        eventually(&format!("{wanted:?} is shown"), 120, || {
+        eventually(&format!("{wanted:?} is shown"), 300, || {
             let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(at) = shown.find(wanted) else { return Err(format!("there is {shown:?}")) };
             shown.replace_range(..at + wanted.len(), "");
@@ -84,7 +84,7 @@ impl AtTerminal {
 
     #[track_caller]
     pub fn status(mut self) -> i32 {
-        eventually("the program ends", 120, || {
+        eventually("the program ends", 300, || {
             self.child.try_wait().expect("it can be waited for").ok_or_else(|| "it runs".to_owned())
         })
         .code()

@@ -250,7 +250,7 @@ fn boot_many(goes_on: impl Fn(u32, Duration) -> bool) {
         assert_eq!(machine.end(), Outcome::PoweredOff);
         boots += 1;
         // A thread that has been joined is still listed for a moment.
-        eventually(&format!("an end of all that machine {boots} had"), 20, || {
+        eventually(&format!("an end of all that machine {boots} had"), 120, || {
             let now = (count("task"), count("fd"));
             if now == before { Ok(()) } else { Err(format!("threads, descriptors: {before:?}, now {now:?}")) }
         });

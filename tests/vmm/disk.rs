@@ -74,7 +74,7 @@ fn what_was_flushed_outlives_a_killed_machine() {
         let running = writing.start_and_hear("flushed");
         // It is in the midst of writing.
         let before = image.taken();
-        eventually("more blocks of the disk", 60, || {
+        eventually("more blocks of the disk", 300, || {
             if image.taken() > before { Ok(()) } else { Err(format!("it still takes {before} bytes")) }
         });
         running.signal("KILL");

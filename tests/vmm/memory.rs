@@ -20,7 +20,7 @@ fn memory_that_a_guest_no_longer_uses_goes_back_to_the_host() {
         assert!(full >= USED_MIB, "{full} MiB");
         let started = Instant::now();
         // Most of it: what the kernel keeps for itself, and pages that share a large block with others, stay.
-        eventually("its memory", 120, || {
+        eventually("its memory", 300, || {
             let now = resident_mib(running.pid());
             if now + USED_MIB * 3 / 4 <= full { Ok(()) } else { Err(format!("{full} MiB, now {now}")) }
         });
