@@ -31,28 +31,18 @@ impl Drop for Load {
     }
 }
 
-/// Boots so many times, each time with a new data disk.
-fn boot(times: usize) {
-    Instance::prepared("appliance").mvm(&["image", "build"]).ok();
-    let _load = Load::on_every_processor();
-    for time in 1..=times {
-        let instance = Instance::up("busy");
-        assert_eq!(instance.status()["state"], "ready", "boot {time} of {times}");
-    }
-}
-
 #[test]
-fn two_boots_with_every_processor_busy() {
+#[ignore = "takes minutes, and every processor"]
+fn twenty_boots_with_every_processor_busy() {
     if skipped("boot") {
         return;
     }
-    boot(2);
-}
-
-#[test]
-#[ignore = "takes minutes: make test-full"]
-fn twenty_boots_with_every_processor_busy() {
-    boot(20);
+    Instance::prepared("appliance").mvm(&["image", "build"]).ok();
+    let _load = Load::on_every_processor();
+    for time in 1..=20 {
+        let instance = Instance::up("busy");
+        assert_eq!(instance.status()["state"], "ready", "boot {time}");
+    }
 }
 
 #[test]

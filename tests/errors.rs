@@ -32,13 +32,11 @@ fn without_a_machine() {
         build.env(variable, "");
     }
     run(build.args(["build", directory.path().to_str().unwrap()])).refused(3, "mvm up");
-    // One that would be a promise is not passed over.
+    // A policy is a promise, and not passed over where it cannot be read.
     let policy = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
     let mut build = instance.command();
-    run(build.env(policy, "p.json").args(["build", directory.path().to_str().unwrap()])).refused(
-        2,
-        "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY is set, and mvm does not hold a build to such a policy",
-    );
+    run(build.env(policy, "/none.json").args(["build", directory.path().to_str().unwrap()]))
+        .refused(2, "cannot read the source policy \"/none.json\": No such file");
 }
 
 #[test]

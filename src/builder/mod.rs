@@ -39,14 +39,14 @@ pub use attach::{AttachError, FinishError};
 pub use endpoint::{Endpoint, EndpointError, Tls};
 pub use export::{Destination, ExportError};
 pub use failure::Failure;
-pub use keep::{Filter, KeepError, Keeper, Limits, Past, State as PastState, Usage};
+pub use keep::{Filter, KeepError, Keeper, Limits, Past, PastFilter, State as PastState, Usage};
 pub use keyring::KeyringError;
 pub use node::{NodeError, node_id};
 pub use platform::{CannotRun, Known, Platforms, Stages};
 pub use request::{
     Annotation, Answer, Attestation, Attested, Build, ByteSize, Cache, Call, DockerfileAt, Entitlement, Host,
-    LONGEST_DOCKERFILE, NamedContext, Network, NoCache, Output, Secret, SecretError, ShareError, Source,
-    SourceError, Ssh, Steps, Store, Ulimit, truth,
+    LONGEST_DOCKERFILE, NamedContext, Network, NoCache, Output, Policy, PolicyError, Secret, SecretError,
+    ShareError, Source, SourceError, Ssh, Steps, Store, Ulimit, truth,
 };
 pub use solve::{BuildError, Means, Observer, Outcome, build};
 pub use together::{Share, TogetherError, build as build_together};

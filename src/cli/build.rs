@@ -14,7 +14,7 @@ use super::{Context, Failure};
 use crate::builder::progress::{Display, Plain, Quiet, RawJson, Tty};
 use crate::builder::timeline::{self, Timeline};
 use crate::builder::{
-    self, Build, BuildError, Call, Known, Means, Outcome, Platforms, Share, Store, TogetherError,
+    self, Build, BuildError, Call, Known, Means, Outcome, Platforms, Share, Source, Store, TogetherError,
 };
 use crate::builders::{self, Node, Offer};
 use crate::registry::credentials::Credentials;
@@ -92,6 +92,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let provenance = args.metadata_file.as_ref().map(|_| Provenance::wanted()).transpose();
     let provenance = provenance.map_err(Failure::usage)?;
+    if let Some(rules) = unread_policy(&build.source) {
+        eprintln!("{rules:?} is a policy that buildx would hold the build to, and mvm does not read it");
+    }
     let ports = LoopbackPorts::of(&build);
     let is_ours = works.iter().any(|work| nodes.paths(work.node).is_some());
     let is_said = is_ours && !args.is_quiet() && args.progress != Style::Rawjson;
@@ -132,6 +135,13 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         }
     }
     args.finish(built)
+}
+
+/// The policy beside the Dockerfile that buildx takes since v0.31, in a language of its own.
+fn unread_policy(source: &Source) -> Option<PathBuf> {
+    let mut path = source.dockerfile_path()?.into_os_string();
+    path.push(".rego");
+    Some(PathBuf::from(path)).filter(|path| path.exists())
 }
 
 /// What is known of the platforms of the whole: of each first what its own node says.

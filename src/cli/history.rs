@@ -7,7 +7,7 @@ use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
 use super::{Context, Failure};
 use crate::builder::progress::{Display, Plain, RawJson};
-use crate::builder::{KeepError, Keeper, Past, PastState};
+use crate::builder::{KeepError, Keeper, Past, PastFilter, PastState};
 use crate::builders::Node;
 
 /// Of a value that is shown; `--json` has all of it.
@@ -26,13 +26,16 @@ pub struct Args {
 enum Verb {
     /// List them, the newest first
     Ls {
+        /// Only those of which this is so: ref=, repository=, status= (or !=), startedAt>, completedAt>, duration> (or <)
+        #[arg(long = "filter", value_name = "KEY=VALUE | KEY>VALUE")]
+        filters: Vec<PastFilter>,
         /// As one JSON array
         #[arg(long)]
         json: bool,
     },
     /// Show what is known of one
     Inspect {
-        /// Its name, or as much of it as no other begins with [default: the newest]
+        /// Its name, as much of it as no other begins with, or ^N for the Nth before the newest [default: the newest]
         #[arg(value_name = "BUILD")]
         build: Option<String>,
         /// As JSON
@@ -41,16 +44,19 @@ enum Verb {
     },
     /// Show its progress again
     Logs {
-        /// Its name, or as much of it as no other begins with [default: the newest]
+        /// Its name, as much of it as no other begins with, or ^N for the Nth before the newest [default: the newest]
         #[arg(value_name = "BUILD")]
         build: Option<String>,
-        /// As the builder's own reports, one JSON object a line
+        /// How: lines, or the builder's own reports
+        #[arg(long, value_enum, value_name = "STYLE", default_value = "plain")]
+        progress: Style,
+        /// The same as --progress rawjson: one JSON object a line
         #[arg(long)]
         json: bool,
     },
     /// Forget some, or all
     Rm {
-        /// Their names, or as much of each as no other begins with
+        /// Their names, as much of each as no other begins with, or ^N
         #[arg(value_name = "BUILD")]
         builds: Vec<String>,
         /// All of them
@@ -59,9 +65,20 @@ enum Verb {
     },
 }
 
+/// How progress is shown that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Style {
+    Plain,
+    Rawjson,
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("the builder remembers no build")]
 struct Nothing;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the builder does not remember so many builds: there is no {0}")]
+struct NotSoMany(String);
 
 #[derive(Debug, thiserror::Error)]
 #[error("name the builds to forget; --all is all of them")]
@@ -71,8 +88,9 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let nodes = Nodes::of(context, &args.builder)?;
     let mut keepers = Keepers(nodes.keepers().await?);
     match args.verb {
-        Verb::Ls { json } => {
-            let all = keepers.history().await?;
+        Verb::Ls { filters, json } => {
+            let mut all = keepers.history().await?;
+            all.retain(|(_, past)| filters.iter().all(|filter| filter.matches(past)));
             if !json {
                 let of = |node: &Node| nodes.are_several().then(|| node.name.to_string());
                 return print(table(all.iter().map(|(node, past)| (of(node), past))));
@@ -84,7 +102,8 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             let (_, past) = keepers.meant(build).await?;
             if json { print_line(serde_json::to_string_pretty(&past)?) } else { print(details(&past)) }
         }
-        Verb::Logs { build, json } => {
+        Verb::Logs { build, progress, json } => {
+            let json = json || progress == Style::Rawjson;
             let (keeper, past) = keepers.meant(build).await?;
             let stdout = std::io::stdout();
             let mut display: Box<dyn Display> =
@@ -128,11 +147,16 @@ impl<'a> Keepers<'a> {
         Ok(all)
     }
 
-    /// The build of that name, or the newest of all; with the node that remembers it.
+    /// The build of that name, or so many before the newest of all; with the node that remembers it.
     async fn meant(&mut self, build: Option<String>) -> Result<(&mut Keeper, Past), Failure> {
-        let name = match build {
-            Some(name) => name,
-            None => self.history().await?.into_iter().next().ok_or(Nothing)?.1.id,
+        let back = build.as_ref().and_then(|name| name.strip_prefix('^')?.parse::<usize>().ok());
+        let name = match (build, back) {
+            (Some(name), None) => name,
+            (Some(name), Some(back)) => {
+                let past = self.history().await?.into_iter().nth(back);
+                past.ok_or_else(|| Failure::usage(NotSoMany(name)))?.1.id
+            }
+            (None, _) => self.history().await?.into_iter().next().ok_or(Nothing)?.1.id,
         };
         let (mut missing, mut found) = (None, Vec::new());
         for (_, keeper) in &mut self.0 {

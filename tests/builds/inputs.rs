@@ -166,6 +166,35 @@ fn what_is_built_says_which_repository_its_context_lies_in_as_with_buildx() {
     assert_eq!(run(&mut bench.command(&["-q"], &sub)).stderr, "");
 }
 
+#[test]
+fn a_policy_says_what_a_build_is_made_from() {
+    if skipped("build-inputs") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory =
+        context(&[("Dockerfile", "FROM example.invalid/there/is/none:1\nRUN echo built > /made\n")]);
+    let file = directory.path().join("policy.json");
+    let build = |rules: &Value| {
+        fs::write(&file, json!({ "rules": rules }).to_string()).unwrap();
+        let mut command = bench.command(&["-t", "ruled:1"], directory.path());
+        run(command.env("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY", &file))
+    };
+    let selector = json!({"identifier": "docker-image://example.invalid/there/is/none:1"});
+    let base = format!("docker-image://{}", bench.base.image);
+    build(&json!([{"action": "CONVERT", "selector": selector, "updates": {"identifier": base}}])).ok();
+    assert_eq!(bench.run("ruled:1", "cat /made"), "built\n");
+    fs::write(directory.path().join("Dockerfile.rego"), "package docker\n").unwrap();
+    let denied = build(&json!([{"action": "DENY", "selector": selector}]));
+    denied.refused(1, "denied by policy");
+    denied.refused(
+        1,
+        "Dockerfile.rego\" is a policy that buildx would hold the build to, and mvm does not read it",
+    );
+    build(&json!([{"action": "FORBID", "selector": selector}]))
+        .refused(2, "is no source policy: \"FORBID\" has no");
+}
+
 /// `git daemon` for the repositories in a directory.
 fn git_daemon(directory: &Path) -> (Running, u16) {
     let port = free_port();

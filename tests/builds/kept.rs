@@ -48,13 +48,19 @@ fn a_history_never_crashes_dockerd_28_5() {
     assert!(reference.ends_with(id), "{reference} is {id}");
 
     // By its whole name, by its beginning, and as others write it.
-    for name in [id, &id[..8], &reference] {
+    for name in [id, &id[..8], &reference, "^1"] {
         let logs = mvm(&["logs", name]).ok();
         assert!(
             logs.contains("] RUN echo hello from a step\n") && logs.contains(" hello from a step\n"),
             "{logs}"
         );
     }
+    mvm(&["logs", "^1000"]).refused(2, "does not remember so many builds: there is no ^1000");
+    let reports = mvm(&["logs", "^1", "--progress", "rawjson"]).ok();
+    assert!(reports.lines().all(|line| json(line).is_object()), "{reports}");
+    let failed = json(&mvm(&["ls", "--json", "--filter", "status=error", "--filter", "startedAt>1h"]).ok());
+    assert!(failed.as_array().unwrap().iter().all(|build| build["status"] == "error"), "{failed}");
+    assert!(failed.as_array().unwrap().iter().any(|build| build["id"] == builds[0]["id"]), "{failed}");
     let newest = mvm(&["logs"]).ok();
     assert!(newest.contains("before the end") && newest.contains("ERROR: "), "{newest}");
     let inspected = mvm(&["inspect", id]).ok();

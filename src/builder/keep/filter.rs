@@ -50,27 +50,28 @@ impl FromStr for Filter {
     }
 }
 
-/// `24h`, `1h30m`, `90s`: as Go writes a time.
-fn age_of(text: &str) -> Result<Duration, String> {
+/// `24h`, `1h30m`, `1.5s`, `300ms`: as Go writes a time, and `7d`.
+pub(super) fn age_of(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time; write a number and h, m or s, as in 24h");
-    let (mut seconds, mut number) = (0_u64, String::new());
-    for letter in text.chars() {
-        let unit = match letter {
-            '0'..='9' => {
-                number.push(letter);
-                continue;
-            }
-            'd' => 86_400,
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
+    let (mut whole, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
+        let (number, behind) = rest.split_at(rest.find(|letter| !is_number(letter)).ok_or_else(wrong)?);
+        let (unit, behind) = behind.split_at(behind.find(is_number).unwrap_or(behind.len()));
+        let seconds = match unit {
+            "d" => 86_400.0,
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
             _ => return Err(wrong()),
         };
-        let count: u64 = number.parse().map_err(|_| wrong())?;
-        seconds = count.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
-        number.clear();
+        let count: f64 = number.parse().map_err(|_| wrong())?;
+        let part = Duration::try_from_secs_f64(count * seconds).map_err(|_| wrong())?;
+        whole = whole.checked_add(part).ok_or_else(wrong)?;
+        rest = behind;
     }
-    if number.is_empty() && !text.is_empty() { Ok(Duration::from_secs(seconds)) } else { Err(wrong()) }
+    if text.is_empty() { Err(wrong()) } else { Ok(whole) }
 }
 
 #[cfg(test)]
@@ -89,6 +90,9 @@ mod tests {
             ("until=soon", "\"soon\" is no time; write a number and h, m or s, as in 24h"),
             ("until=", "is no time"),
             ("until=24", "is no time"),
+            ("until=h", "is no time"),
+            ("until=1.2.3h", "is no time"),
+            ("until=99999999999999999999d", "is no time"),
         ] {
             let error = text.parse::<Filter>().unwrap_err();
             assert!(error.contains(wanted), "{error}");

@@ -2,6 +2,7 @@
 
 mod filter;
 mod history;
+mod past_filter;
 mod provenance;
 mod replay;
 mod usage;
@@ -17,6 +18,7 @@ use tonic::transport::Channel;
 
 pub use filter::Filter;
 pub use history::{Past, State};
+pub use past_filter::PastFilter;
 pub use usage::{Limits, Usage};
 
 use super::endpoint::{Endpoint, EndpointError};

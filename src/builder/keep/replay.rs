@@ -9,7 +9,8 @@ use prost::Message;
 use super::{KeepError, Keeper, refused};
 use crate::builder::solve::Observer;
 
-/// What is put in order at a time, in bytes of this host's memory. The steps of a build print two megabytes each at most, as BuildKit has it.
+/// What is put in order at a time, in bytes of this host's memory. The steps of a build print two megabytes each at most, as BuildKit
+/// has it.
 const ORDERED: usize = 256 << 20;
 
 impl Keeper {

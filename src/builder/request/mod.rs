@@ -7,6 +7,7 @@ mod cache;
 mod call;
 mod fields;
 mod output;
+mod policy;
 mod secret;
 mod share;
 mod source;
@@ -25,6 +26,7 @@ pub(super) use cache::Local;
 pub use call::{Answer, Call};
 pub use fields::truth;
 pub use output::Output;
+pub use policy::{Policy, PolicyError};
 pub use secret::{Secret, SecretError};
 pub use share::ShareError;
 pub(super) use source::{Archive, Place};
@@ -63,6 +65,8 @@ pub struct Build {
     pub attestations: Vec<Attestation>,
     /// Nothing is an image in the builder's store.
     pub outputs: Vec<Output>,
+    /// What it may be made from.
+    pub policy: Option<Policy>,
     pub secrets: Vec<Secret>,
     pub agents: Vec<Ssh>,
     pub cache_from: Vec<Cache>,
@@ -140,6 +144,7 @@ impl Build {
             exporter_deprecated: first.r#type,
             exporter_attrs_deprecated: first.attrs,
             exporters,
+            source_policy: self.policy.as_ref().map(Policy::told),
             ..SolveRequest::default()
         }
     }
@@ -329,6 +334,7 @@ mod tests {
             push,
             attestations: Vec::new(),
             outputs: Vec::new(),
+            policy: None,
             secrets: Vec::new(),
             agents: Vec::new(),
             cache_from: Vec::new(),

@@ -8,18 +8,21 @@ use super::{Failure, proxies, repository};
 use crate::builder::{
     Annotation, Attestation, Attested, ByteSize, Entitlement, Host, Network, Steps, Ulimit,
 };
-use crate::builder::{Build, Cache, Call, DockerfileAt, LONGEST_DOCKERFILE, NamedContext, NoCache, Output};
+use crate::builder::{
+    Build, Cache, Call, DockerfileAt, LONGEST_DOCKERFILE, NamedContext, NoCache, Output, Policy,
+};
 use crate::builder::{Secret, Source, Ssh};
 use crate::chain::Chain;
 use crate::cli::download;
 use crate::cli::nodes::BuilderArg;
 use crate::cli::progress::Style;
+use crate::printable::printable;
 use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform};
 
 /// The platforms to build for where none is given, as Docker's clients have it.
 const DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
-/// Says what a build may be made from, for buildx.
+/// Names a file that says what a build may be made from, as for buildx.
 const SOURCE_POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
 
 /// Build an image from a Dockerfile, for one platform or several
@@ -198,10 +201,6 @@ impl StepArgs {
 pub(super) enum UsageError {
     #[error("--{flag} {value:?} has no key; write KEY=VALUE")]
     NoKey { flag: &'static str, value: String },
-    #[error(
-        "{SOURCE_POLICY} is set, and mvm does not hold a build to such a policy; unset it, or build with docker buildx (`mvm context`)"
-    )]
-    SourcePolicy,
     #[error("what is pushed needs a name; give one with -t")]
     NothingToPush,
     #[error("standard output is a terminal, which an archive would spoil; write dest=FILE, or send it on")]
@@ -234,9 +233,8 @@ impl Args {
             (None, Some(path)) => DockerfileAt::Path(path),
             (None, None) => DockerfileAt::Usual,
         };
-        if std::env::var_os(SOURCE_POLICY).is_some_and(|path| !path.is_empty()) {
-            return Err(Failure::usage(UsageError::SourcePolicy));
-        }
+        let policy = std::env::var_os(SOURCE_POLICY).filter(|path| !path.is_empty());
+        let policy = policy.map(|path| Policy::read(Path::new(&path))).transpose().map_err(Failure::usage)?;
         let source = Source::find(&self.context, dockerfile, self.contexts.clone(), std::io::stdin());
         let arguments = self.arguments()?;
         let build = Build {
@@ -268,6 +266,7 @@ impl Args {
                 .cloned()
                 .collect(),
             outputs: self.outputs(),
+            policy,
             secrets: self.steps.secrets.clone(),
             agents: self.steps.agents.clone(),
             cache_from: self.cache_from.clone(),
@@ -292,7 +291,8 @@ impl Args {
             }
             // Who wants neither is not told what is missing there.
             Err(error) if wanted.labels || !build.attestations.is_empty() => {
-                eprintln!("nothing is said of the context's repository: {}", Chain(&error));
+                let why = printable(&Chain(&error).to_string());
+                eprintln!("nothing is said of the context's repository: {why}");
             }
             Err(_) => {}
         }

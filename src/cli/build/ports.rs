@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::builder::Build;
+use crate::builder::{Build, Policy};
 use crate::registry::{ImageRef, loopback_port};
 
 /// The ports, each once.
@@ -24,6 +24,7 @@ impl LoopbackPorts {
         let given = build.arguments.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         asked.extend(build.arguments.values().filter_map(|value| port_of(value)));
         asked.extend(build.source.addresses().filter_map(port_of_address));
+        asked.extend(build.policy.iter().flat_map(Policy::addresses).filter_map(port_of_address));
         let mut from_dockerfile = match build.source.dockerfile_text() {
             Some(text) => ports_of_dockerfile(&String::from_utf8_lossy(&text), &given),
             None => Vec::new(),
