@@ -92,13 +92,12 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let provenance = args.metadata_file.as_ref().map(|_| Provenance::wanted()).transpose();
     let provenance = provenance.map_err(Failure::usage)?;
-    if let Some(rules) = unread_policy(&build.source) {
+    if let Some(rules) = unread_policy(&build.source).filter(|_| args.may_speak()) {
         eprintln!("{rules:?} is a policy that buildx would hold the build to, and mvm does not read it");
     }
     let ports = LoopbackPorts::of(&build);
     let is_ours = works.iter().any(|work| nodes.paths(work.node).is_some());
-    let is_said = is_ours && !args.is_quiet() && args.progress != Style::Rawjson;
-    for port in ports.from_dockerfile.iter().filter(|_| is_said) {
+    for port in ports.from_dockerfile.iter().filter(|_| is_ours && args.may_speak()) {
         eprintln!(
             "the Dockerfile names a registry at 127.0.0.1:{port}: the build can reach that port of this machine"
         );
@@ -277,6 +276,11 @@ fn answer(call: &Call, outcome: &Outcome) -> Result<(), Failure> {
 impl Args {
     fn is_quiet(&self) -> bool {
         self.quiet || self.progress == Style::Quiet
+    }
+
+    /// Whether stderr may have lines of our own: not where nothing is wanted, nor among reports that programs read.
+    fn may_speak(&self) -> bool {
+        !self.is_quiet() && self.progress != Style::Rawjson
     }
 
     fn display(&self) -> Box<dyn Display> {

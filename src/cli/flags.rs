@@ -12,11 +12,10 @@ use crate::builder::truth;
 
 /// What the words mean to a command.
 pub(super) fn matches(
-    command: Command,
+    mut command: Command,
     words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<ArgMatches, clap::Error> {
     let matches = with_values(command.clone()).try_get_matches_from(words)?;
-    let mut command = command;
     command.build();
     conflict(&command, &matches).map_or(Ok(matches), Err)
 }

@@ -50,6 +50,8 @@ pub enum State {
 }
 
 impl State {
+    pub(super) const ALL: [Self; 4] = [Self::Running, Self::Completed, Self::Canceled, Self::Error];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",

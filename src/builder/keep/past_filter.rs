@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 
-use super::Past;
 use super::filter::age_of;
+use super::{Past, State};
 
 /// `KEY=VALUE`, `KEY!=VALUE`, `KEY<VALUE` and the like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,10 @@ impl PastFilter {
         };
         // As buildx's own page calls it.
         let value = if of == Text::Status && value == "success" { "completed" } else { value };
+        if of == Text::Status && !State::ALL.iter().any(|state| state.as_str() == value) {
+            let all = State::ALL.map(State::as_str).join(", ");
+            return Err(format!("no build is {value:?}; there are {all}"));
+        }
         Ok(Self::Text { of, is_equal, value: value.to_owned() })
     }
 
@@ -119,7 +123,6 @@ fn moment(text: &str) -> Option<DateTime<Utc>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
 
     fn past() -> Past {
@@ -171,6 +174,7 @@ mod tests {
             ("status", "compares nothing"),
             ("status!error", "compares nothing"),
             ("color=red", "no build is found by \"color\"; there are ref,"),
+            ("status=failed", "no build is \"failed\"; there are running, completed, canceled, error"),
             ("status<error", "\"<\" compares times; write = or !="),
             ("duration=3s", "write < or > instead of ="),
             ("duration>soon", "\"soon\" is no time"),

@@ -290,7 +290,7 @@ impl Args {
                 }
             }
             // Who wants neither is not told what is missing there.
-            Err(error) if wanted.labels || !build.attestations.is_empty() => {
+            Err(error) if self.may_speak() && (wanted.labels || !build.attestations.is_empty()) => {
                 let why = printable(&Chain(&error).to_string());
                 eprintln!("nothing is said of the context's repository: {why}");
             }
