@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::held::Held;
 use crate::request::Directories;
 
 /// Why the directories could not be locked.
@@ -18,8 +19,8 @@ pub struct ExclusiveError {
 /// Both locks. They belong to the open files, so a thread that takes them twice waits for itself.
 #[derive(Debug)]
 pub(crate) struct Exclusive {
-    _data: File,
-    _cache: File,
+    _data: Held,
+    _cache: Held,
 }
 
 impl Exclusive {
@@ -32,14 +33,12 @@ impl Exclusive {
     }
 }
 
-fn lock(path: &Path) -> Result<File, ExclusiveError> {
+fn lock(path: &Path) -> Result<Held, ExclusiveError> {
     let locked = || {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let file = File::create(path)?;
-        file.lock()?;
-        Ok(file)
+        Held::exclusive(File::create(path)?)
     };
     locked().map_err(|source| ExclusiveError { path: path.to_owned(), source })
 }

@@ -21,6 +21,7 @@ mod exclusive;
 mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod held;
 pub mod image;
 mod kernel;
 mod layer;
@@ -51,6 +52,7 @@ mod yaml;
 
 pub use build::{Changes, build, lock, trace, write};
 pub use error::Error;
+pub use held::Held;
 pub use layer::LayerError;
 pub use layout::{CONTAINERD_NAME, Layout, LayoutError};
 pub use origin::{Needed, needed};

@@ -2,7 +2,7 @@
 //! that is asked for, what the cache has beside what the lock names.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::exclusive::{Exclusive, ExclusiveError};
+use crate::held::Held;
 use crate::kernel::{self, KernelError};
 use crate::layout::{self, Layout, LayoutError};
 use crate::lock::Lock;
@@ -154,11 +155,8 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, PruneError> {
 /// Whether somebody holds it: a machine its kernel and its root.
 fn is_locked(path: &Path) -> Result<bool, PruneError> {
     let file = File::open(path).map_err(|source| io_error("open", path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", path, source)),
-    }
+    let held = Held::now(file).map_err(|source| io_error("lock", path, source))?;
+    Ok(held.is_none())
 }
 
 /// What goes with it. That something cannot be measured is no reason not to remove it.
@@ -215,7 +213,7 @@ mod tests {
         assert!(layout.has(&nameless) && download.exists());
         assert_eq!(pruned(&directories, Scope::default()), all);
         assert!(layout.has(&named) && layout.has(&booted) && !layout.has(&nameless) && !download.exists());
-        drop(machine);
+        machine.unlock().unwrap();
         let last = [(Kind::Content, booted.digest().digest().to_owned())];
         assert_eq!(pruned(&directories, Scope::default()), last);
     }

@@ -102,6 +102,8 @@ fn key(port: PublishedPort) -> String {
 mod tests {
     use std::net::TcpListener;
 
+    use rustix::net::{Shutdown, shutdown};
+
     use super::{PublishedPort, bindings, refuse_taken};
 
     #[test]
@@ -151,6 +153,8 @@ mod tests {
             )),
             "{error}"
         );
+        // A process that another test is starting may have a copy of it.
+        let _ = shutdown(&listener, Shutdown::Read);
         drop(listener);
         refuse_taken(&[PublishedPort { host: port, container: 80 }]).unwrap();
     }

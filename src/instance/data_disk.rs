@@ -24,8 +24,13 @@ pub enum Error {
 
 /// The disk of a machine that runs: nobody else gets it as long as this lives.
 #[derive(Debug)]
-pub struct Held {
-    _file: File,
+pub struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Said, since a process that is just being started has a copy of the file until its exec.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Makes the disk, or lets it grow. The caller holds the instance.
@@ -48,7 +53,7 @@ pub fn prepare(paths: &Paths, gib: u32) -> Result<Held, Error> {
     if has < wanted {
         file.set_len(wanted).map_err(failed)?;
     }
-    Ok(Held { _file: file })
+    Ok(Held(file))
 }
 
 /// Whether the disk can have this size.
@@ -99,7 +104,9 @@ mod tests {
     #[test]
     fn sparse_and_only_grows() {
         let (_directory, paths) = scratch();
-        drop(prepare(&paths, 2).unwrap());
+        let held = prepare(&paths, 2).unwrap();
+        let _copy = held.0.try_clone().unwrap();
+        drop(held);
         keep(&paths).unwrap();
         drop(prepare(&paths, 3).unwrap());
         let found = paths.data_disk().metadata().unwrap();
@@ -140,7 +147,7 @@ mod tests {
                 "the data disk {disk} is locked by another process; end that (`fuser {disk}` shows it), then try again"
             )
         );
-        drop(other);
+        other.unlock().unwrap();
         drop(prepare(&paths, 1).unwrap());
     }
 }

@@ -15,8 +15,16 @@ use super::Paths;
 /// (two state directories may share one runtime directory). The kernel frees them when the process ends, however it does.
 #[derive(Debug)]
 pub struct Lock {
-    _state: File,
-    _runtime: File,
+    state: File,
+    runtime: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said, since a process that is just being started has copies of both files until its exec.
+        let _ = self.runtime.unlock();
+        let _ = self.state.unlock();
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +43,7 @@ impl Lock {
         let runtime = File::open(paths.runtime())
             .map_err(|source| Error::Io { path: paths.runtime().into(), source })?;
         exclusive(&runtime, paths.runtime())?;
-        Ok(Self { _state: state, _runtime: runtime })
+        Ok(Self { state, runtime })
     }
 
     /// Whether nobody holds the instance now. False where that cannot be found out.
@@ -94,6 +102,7 @@ mod tests {
         let error = Lock::take(&paths).unwrap_err();
         assert!(matches!(error, Error::Held(_)));
         assert!(error.to_string().starts_with("the instance is in use: another supervisor holds"), "{error}");
+        let _copies = [first.state.try_clone().unwrap(), first.runtime.try_clone().unwrap()];
         drop(first);
         Lock::take(&paths).unwrap();
     }

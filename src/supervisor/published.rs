@@ -15,6 +15,7 @@ use bollard::models::{ContainerSummary, PortSummaryTypeEnum};
 use bollard::query_parameters::{EventsOptions, ListContainersOptions};
 use futures::StreamExt;
 use protocol::ports::TUNNEL;
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::AbortHandle;
@@ -31,15 +32,21 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 struct Published {
     machine: MachineSender,
-    ports: BTreeMap<u16, Result<AbortOnDrop, String>>,
+    ports: BTreeMap<u16, Result<Listening, String>>,
 }
 
+/// Ends when it is dropped, and on Linux its port is free then.
 #[derive(Debug)]
-struct AbortOnDrop(AbortHandle);
+struct Listening {
+    listener: Arc<TcpListener>,
+    task: AbortHandle,
+}
 
-impl Drop for AbortOnDrop {
+impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        // The task drops its own later, and a process that is just being started has a copy until its exec: this ends them all.
+        let _ = shutdown(&self.listener, Shutdown::Read);
     }
 }
 
@@ -93,12 +100,13 @@ impl Published {
         changed
     }
 
-    async fn listen(&self, port: u16) -> Result<AbortOnDrop, String> {
+    async fn listen(&self, port: u16) -> Result<Listening, String> {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             Ok(listener) => {
                 tracing::info!(port, "published");
-                let task = tokio::spawn(accept(listener, port, self.machine.clone()));
-                Ok(AbortOnDrop(task.abort_handle()))
+                let listener = Arc::new(listener);
+                let task = tokio::spawn(accept(listener.clone(), port, self.machine.clone())).abort_handle();
+                Ok(Listening { listener, task })
             }
             Err(error) => {
                 let problem = format!("cannot listen on 127.0.0.1:{port}: {error}");
@@ -109,7 +117,7 @@ impl Published {
     }
 
     fn list(&self) -> Vec<PublishedPort> {
-        let entry = |(port, opened): (&u16, &Result<AbortOnDrop, String>)| PublishedPort {
+        let entry = |(port, opened): (&u16, &Result<Listening, String>)| PublishedPort {
             port: *port,
             problem: opened.as_ref().err().cloned(),
         };
@@ -124,7 +132,7 @@ fn published_ports(containers: &[ContainerSummary]) -> BTreeSet<u16> {
     tcp.filter_map(|port| port.public_port).filter(|port| *port != 0).collect()
 }
 
-async fn accept(listener: TcpListener, port: u16, machine: MachineSender) {
+async fn accept(listener: Arc<TcpListener>, port: u16, machine: MachineSender) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -160,7 +168,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use vmm::control::{Channel, SupervisorEnd, ToMachine};
 
-    use super::{Published, published_ports};
+    use super::{Published, Shutdown, published_ports, shutdown};
 
     fn container(ports: &[(Option<u16>, PortSummaryTypeEnum)]) -> ContainerSummary {
         let port = |(public_port, typ): &(Option<u16>, PortSummaryTypeEnum)| PortSummary {
@@ -190,7 +198,11 @@ mod tests {
         let (_channel, mut reader) = Channel::new(machines).unwrap();
         let mut published = Published { machine: supervisor.sender.clone(), ports: Default::default() };
 
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let free = listener.local_addr().unwrap().port();
+        // A process that another test is starting may have a copy of it.
+        let _ = shutdown(&listener, Shutdown::Read);
+        drop(listener);
         let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = holder.local_addr().unwrap().port();
         assert!(published.reconcile(&[free, taken].into()).await);

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use rustix::net::{Shutdown, shutdown};
+
 /// Below those that the kernel gives to connections: nobody gets one of these by chance before whoever it is for has it.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 20_000;
@@ -15,7 +17,9 @@ pub fn free_port() -> u16 {
     for _ in 0..COUNT {
         let number = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed).into());
         let port = FIRST + u16::try_from(number % u32::from(COUNT)).expect("less than there are");
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            // A process that is just being started may have a copy of it: that must not listen, either.
+            let _ = shutdown(&listener, Shutdown::Read);
             return port;
         }
     }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use protocol::ports::{HOST_CID, HOST_LOOPBACK};
+use rustix::net::{Shutdown, shutdown};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::AbortHandle;
 use tokio_vsock::{VsockAddr, VsockStream};
 
 use super::proxy::join_quietly;
@@ -24,7 +25,22 @@ pub(super) enum Error {
 /// The listeners that are open now.
 #[derive(Debug, Default)]
 pub(super) struct HostPorts {
-    open: Mutex<HashMap<u16, JoinHandle<()>>>,
+    open: Mutex<HashMap<u16, Listening>>,
+}
+
+/// Ends when it is dropped, and its port is free then.
+#[derive(Debug)]
+struct Listening {
+    listener: Arc<TcpListener>,
+    task: AbortHandle,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+        // The task drops its own later, and a process that is just being started has a copy until its exec: this ends them all.
+        let _ = shutdown(&self.listener, Shutdown::Read);
+    }
 }
 
 impl HostPorts {
@@ -39,23 +55,19 @@ impl HostPorts {
             Err(_) if self.lock().contains_key(&port) => return Ok(()),
             listener => listener.map_err(|source| Error::Listen { port, source })?,
         };
-        let task = tokio::spawn(forward(listener, port));
-        self.lock().insert(port, task);
+        let listener = Arc::new(listener);
+        let task = tokio::spawn(forward(listener.clone(), port)).abort_handle();
+        self.lock().insert(port, Listening { listener, task });
         Ok(())
     }
 
-    /// Stops listening, and returns when the port is free; connections that stand go on.
-    pub(super) async fn close(&self, port: u32) -> Result<(), Error> {
-        let task = self.lock().remove(&parse(port)?);
-        if let Some(task) = task {
-            task.abort();
-            // It ends as aborted, with its listener dropped.
-            drop(task.await);
-        }
+    /// Stops listening, and the port is free; connections that stand go on.
+    pub(super) fn close(&self, port: u32) -> Result<(), Error> {
+        self.lock().remove(&parse(port)?);
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u16, JoinHandle<()>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u16, Listening>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,7 +76,7 @@ fn parse(port: u32) -> Result<u16, Error> {
     u16::try_from(port).ok().filter(|port| *port != 0).ok_or(Error::NotAPort(port))
 }
 
-async fn forward(listener: TcpListener, port: u16) {
+async fn forward(listener: Arc<TcpListener>, port: u16) {
     let address = VsockAddr::new(HOST_CID, HOST_LOOPBACK.saturating_add(port.into()));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -84,24 +96,42 @@ async fn forward(listener: TcpListener, port: u16) {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn opening_twice_is_fine_and_closing_frees_the_port() {
-        let ports = HostPorts::default();
-        // Below the range from which the kernel gives out ports to others.
-        let mut port = 20_000;
+    /// Opens the first that is free. No two tests begin at the same, and all are below those that the kernel gives out.
+    async fn open_from(mut port: u32, ports: &HostPorts) -> u32 {
         while ports.open(port).await.is_err() {
             port += 1;
         }
+        port
+    }
+
+    #[tokio::test]
+    async fn opening_twice_is_fine_and_what_is_closed_answers_nobody() {
+        let ports = HostPorts::default();
+        let port = open_from(20_000, &ports).await;
         ports.open(port).await.unwrap();
-        ports.close(port).await.unwrap();
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap()));
+        connect().unwrap();
+        ports.close(port).unwrap();
+        assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_free_though_a_process_that_is_being_started_has_a_copy_of_its_listener() {
+        let ports = HostPorts::default();
+        let port = open_from(25_000, &ports).await;
+        let copy = |listening: &Listening| rustix::io::dup(&listening.listener).unwrap();
+        let copies: Vec<_> = ports.lock().values().map(copy).collect();
+        ports.close(port).unwrap();
         ports.open(port).await.unwrap();
+        drop(copies);
+        std::net::TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap())).unwrap();
     }
 
     #[tokio::test]
     async fn what_is_no_port_and_what_is_taken_are_told() {
         let ports = HostPorts::default();
         assert_eq!(ports.open(65_536).await.unwrap_err().to_string(), "65536 is not a TCP port");
-        assert_eq!(ports.close(0).await.unwrap_err().to_string(), "0 is not a TCP port");
+        assert_eq!(ports.close(0).unwrap_err().to_string(), "0 is not a TCP port");
         let taken = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = taken.local_addr().unwrap().port();
         let error = ports.open(port.into()).await.unwrap_err().to_string();

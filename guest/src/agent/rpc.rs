@@ -89,7 +89,7 @@ impl Agent for Service {
     }
 
     async fn close_host_port(&self, request: Request<HostPortRequest>) -> Answer<HostPortResponse> {
-        self.host_ports.close(request.into_inner().port).await.map_err(port_status)?;
+        self.host_ports.close(request.into_inner().port).map_err(port_status)?;
         Ok(Response::new(HostPortResponse {}))
     }
 

@@ -1,6 +1,6 @@
 //! A content on its way into a layout: it comes in pieces, and goes on where it was broken off.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use oci_spec::image::{Descriptor, Digest, DigestAlgorithm};
 use sha2::{Digest as _, Sha256};
 
 use super::{Layout, LayoutError, io_error};
+use crate::held::Held;
 
 /// Where contents lie that are not whole yet, each under its digest.
 const INCOMING: &str = "incoming";
@@ -79,20 +80,15 @@ impl Layout {
     }
 
     /// Keeps what comes from being pruned before it has a name, as long as it is held.
-    pub fn pulling(&self) -> Result<File, LayoutError> {
+    pub fn pulling(&self) -> Result<Held, LayoutError> {
         let (file, path) = self.pull_lock()?;
-        file.lock_shared().map_err(io_error("lock", &path))?;
-        Ok(file)
+        Held::shared(file).map_err(io_error("lock", &path))
     }
 
     /// Keeps pulls waiting; nothing while there is one.
-    pub(crate) fn without_pulls(&self) -> Result<Option<File>, LayoutError> {
+    pub(crate) fn without_pulls(&self) -> Result<Option<Held>, LayoutError> {
         let (file, path) = self.pull_lock()?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
-        }
+        Held::now(file).map_err(io_error("lock", &path))
     }
 
     fn pull_lock(&self) -> Result<(File, PathBuf), LayoutError> {
