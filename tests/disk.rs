@@ -47,7 +47,10 @@ fn a_full_data_disk_is_named_and_the_machine_goes_on() {
     let grown = instance.mvm(&["up", "disk", "--disk", "4G"]);
     assert_eq!(grown.status, 0, "{grown}\n{}", instance.logs());
     assert!(!grown.stderr.contains("is full"), "{grown}");
-    let total = instance.status()["usage"]["disk_total_bytes"].as_u64().unwrap();
+    let total = eventually("the guest tells its usage", 300, || {
+        let status = instance.status();
+        status["usage"]["disk_total_bytes"].as_u64().ok_or_else(|| status.to_string())
+    });
     assert!(total > 3 << 30, "the file system has {total} bytes");
     assert_eq!(instance.mvm(&run).ok(), "goes on\n");
     let smaller = instance.mvm(&["up", "disk", "--disk", "2G"]);

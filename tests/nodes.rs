@@ -239,6 +239,8 @@ fn a_node_that_dies_ends_the_build_with_its_name() {
     let listed = pair.mvm(&["ls"]).ok();
     assert!(listed.contains("\nfrail\n"), "{listed}");
     assert!(listed.lines().any(|line| line.starts_with(" \\_ weak") && line.contains("silent")), "{listed}");
+    let listed = pair.mvm(&["ls", "--format", "{{.Name}} {{.Status}} {{.Nodes}}"]).ok();
+    assert!(listed.contains("\nfrail silent near,weak\n") && listed.contains("near ready \n"), "{listed}");
 
     // The node goes as it came.
     pair.mvm(&["create", "--name", "frail", "--node", "weak", "--leave"]).ok();
@@ -304,6 +306,12 @@ fn builders_are_reached_over_tls_and_ssh() {
     assert!(mvm(&["inspect"]).ok().starts_with("Name:        there\nNodes:\n  Name:      there0\n"));
     let named = mvm(&["--instance", "near", "inspect"]).ok();
     assert!(named.starts_with("Name:        near\n"), "a name counts before what is used: {named}");
+    mvm(&["rm", "--all-inactive"]).refused(2, "nobody can be asked here whether that is meant; say --force");
+    mvm(&["rm", "--all-inactive", "--force"]).ok();
+    let left = mvm(&["ls", "--format", "{{.Name}}"]).ok();
+    let names: Vec<_> = left.lines().collect();
+    assert!(["near", "there", "tls"].iter().all(|name| names.contains(name)), "{left}");
+    assert!(!["stranger", "nowhere"].iter().any(|name| names.contains(name)), "{left}");
     mvm(&["rm", "there"]).ok();
     mvm(&["use", "there"]).refused(2, "no builder is named there; `mvm ls` shows which there are");
     mvm(&["up", "tls"]).refused(2, "tls is a builder of `mvm create`, and no instance");

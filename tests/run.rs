@@ -144,7 +144,9 @@ fn a_published_port_answers_on_the_hosts_loopback_and_a_taken_one_is_refused() {
     server.signal("INT");
     let outcome = server.outcome();
     assert_eq!(outcome.status, 130, "{outcome}");
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free again");
+    eventually("the port is free again", 120, || {
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| error.to_string())
+    });
 }
 
 #[test]
@@ -253,6 +255,8 @@ fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
     let listed: serde_json::Value = serde_json::from_str(&instance.mvm(&["ps", "--json"]).ok()).unwrap();
     let one = listed.as_array().unwrap().iter().find(|one| one["name"] == "One").unwrap();
     assert_eq!((&one["state"], &one["platform"]), (&"running".into(), &"linux/amd64".into()), "{one}");
+    let lines = instance.mvm(&["ps", "--format", "{{.Names}} {{.Image}} {{.State}}"]).ok();
+    assert!(lines.lines().any(|line| line == format!("One {} running", image())), "{lines}");
     // What it has left outlives it, and others see it.
     let read =
         ["run", "--rm", "-v", "kept:/srv:ro", "-u", "65534", "--entrypoint", "cat", image(), "/srv/file"];

@@ -142,7 +142,7 @@ mod tests {
             finish(runtime, async { drop(tokio::task::spawn_blocking(move || blocked.recv())) });
             ended.send(()).unwrap();
         });
-        has_ended.recv_timeout(Duration::from_secs(10)).unwrap();
+        has_ended.recv_timeout(Duration::from_secs(60)).unwrap();
         drop(release);
     }
 }

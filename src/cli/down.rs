@@ -7,7 +7,7 @@ use crate::instance::{Lock, Name};
 use crate::supervisor::client;
 
 /// How long a supervisor may take to end after its answer.
-const ENDING: Duration = Duration::from_secs(2);
+const ENDING: Duration = Duration::from_secs(30);
 
 /// Stop an instance; its disk stays
 #[derive(Debug, clap::Args)]

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
+use super::listing::{Column, Listing};
 use super::nodes::{BuilderArg, Nodes};
-use super::output::{print, print_line};
+use super::output::print;
 use super::{Context, Failure};
 use crate::builder::{Filter, Usage};
 use crate::printable::human_size;
@@ -17,12 +18,26 @@ pub struct Args {
     #[arg(long = "filter", value_name = "KEY[=VALUE]")]
     filters: Vec<Filter>,
     /// Everything that is known of each
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["json", "format"])]
     verbose: bool,
-    /// As one JSON array
-    #[arg(long, conflicts_with = "verbose")]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
+
+/// What `docker buildx du` shows, by its names.
+const COLUMNS: &[Column<Usage>] = &[
+    Column { name: "ID", head: "ID", of: |record| record.id.as_str().into() },
+    Column { name: "Parents", head: "PARENTS", of: |record| record.parents.join(", ").into() },
+    Column { name: "CreatedAt", head: "CREATED AT", of: |record| moment(record.created).into() },
+    Column { name: "Mutable", head: "MUTABLE", of: |record| record.mutable.into() },
+    Column { name: "Reclaimable", head: "RECLAIMABLE", of: |record| record.reclaimable.into() },
+    Column { name: "Shared", head: "SHARED", of: |record| record.shared.into() },
+    Column { name: "Size", head: "SIZE", of: |record| human_size(record.size).into() },
+    Column { name: "Description", head: "DESCRIPTION", of: |record| record.description.as_str().into() },
+    Column { name: "UsageCount", head: "USAGE COUNT", of: |record| record.usage_count.into() },
+    Column { name: "LastUsedAt", head: "LAST USED AT", of: |record| moment(record.last_used).into() },
+    Column { name: "Type", head: "TYPE", of: |record| record.kind.as_str().into() },
+];
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let nodes = Nodes::of(context, &args.builder)?;
@@ -30,14 +45,14 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     for (node, mut keeper) in nodes.keepers().await? {
         all.push((node, keeper.usage(&args.filters).await?));
     }
-    if args.json {
-        let mut records = Vec::new();
-        for (node, usage) in &all {
-            for record in usage {
-                records.push(nodes.labelled(node, record)?);
-            }
+    let mut records = Vec::new();
+    for (node, usage) in &all {
+        for record in usage {
+            records.push((nodes.labelled(node, record)?, record));
         }
-        return print_line(serde_json::Value::from(records));
+    }
+    if let Some(text) = args.listing.text(COLUMNS, records)? {
+        return print(text);
     }
     let text = |usage: &[Usage]| {
         format!("{}\n{}", if args.verbose { details(usage) } else { table(usage) }, totals(usage))

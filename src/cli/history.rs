@@ -3,6 +3,7 @@
 use console::truncate_str;
 
 use super::du::moment;
+use super::listing::{Column, Listing};
 use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
 use super::{Context, Failure};
@@ -29,9 +30,8 @@ enum Verb {
         /// Only those of which this is so: ref=, repository=, status= (or !=), startedAt>, completedAt>, duration> (or <)
         #[arg(long = "filter", value_name = "KEY=VALUE | KEY>VALUE")]
         filters: Vec<PastFilter>,
-        /// As one JSON array
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Show what is known of one
     Inspect {
@@ -65,6 +65,18 @@ enum Verb {
     },
 }
 
+/// What `docker buildx history ls` shows, by its names, and what else there may be of a build.
+const COLUMNS: &[Column<Past>] = &[
+    Column { name: "Ref", head: "BUILD ID", of: |past| past.id.as_str().into() },
+    Column { name: "Name", head: "NAME", of: |past| past.name.as_str().into() },
+    Column { name: "Status", head: "STATUS", of: |past| title(past.status).into() },
+    Column { name: "CreatedAt", head: "CREATED AT", of: |past| moment(past.created).into() },
+    Column { name: "CompletedAt", head: "COMPLETED AT", of: |past| moment(past.completed).into() },
+    Column { name: "Duration", head: "DURATION", of: |past| took(past).into() },
+    Column { name: "Digest", head: "DIGEST", of: |past| past.digest.clone().unwrap_or_default().into() },
+    Column { name: "Error", head: "ERROR", of: |past| past.error.clone().unwrap_or_default().into() },
+];
+
 /// How progress is shown that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Style {
@@ -88,15 +100,18 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let nodes = Nodes::of(context, &args.builder)?;
     let mut keepers = Keepers(nodes.keepers().await?);
     match args.verb {
-        Verb::Ls { filters, json } => {
+        Verb::Ls { filters, listing } => {
             let mut all = keepers.history().await?;
             all.retain(|(_, past)| filters.iter().all(|filter| filter.matches(past)));
-            if !json {
-                let of = |node: &Node| nodes.are_several().then(|| node.name.to_string());
-                return print(table(all.iter().map(|(node, past)| (of(node), past))));
+            let mut records = Vec::new();
+            for (node, past) in &all {
+                records.push((nodes.labelled(node, past)?, past));
             }
-            let labelled = all.iter().map(|(node, past)| nodes.labelled(node, past));
-            print_line(serde_json::Value::from(labelled.collect::<Result<Vec<_>, _>>()?))
+            let own = || {
+                let of = |node: &Node| nodes.are_several().then(|| node.name.to_string());
+                table(all.iter().map(|(node, past)| (of(node), past)))
+            };
+            print(listing.text(COLUMNS, records)?.unwrap_or_else(own))
         }
         Verb::Inspect { build, json } => {
             let (_, past) = keepers.meant(build).await?;
@@ -196,6 +211,12 @@ fn table<'a>(builds: impl Iterator<Item = (Option<String>, &'a Past)>) -> String
         text.push_str(&line(&past.id, past.status.as_str(), &moment(past.created), &took(past), &name));
     }
     text
+}
+
+/// As buildx writes it.
+fn title(status: PastState) -> String {
+    let mut letters = status.as_str().chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
 }
 
 fn took(past: &Past) -> String {

@@ -13,6 +13,8 @@ use std::io::IsTerminal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use images::{Appliance, DEFAULT_REFERENCE, Format, Pins, Source, Store, spec};
 
 use self::definition::STDIN;
@@ -129,6 +131,8 @@ enum Command {
 }
 
 pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
+    // Heeded before there is anything to remove.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let work = async {
         let blocking: Box<dyn FnOnce() -> Result<(), Failure> + Send> = match args.command {
             Command::Build {
@@ -184,7 +188,7 @@ pub async fn run(context: Context, args: Args) -> Result<(), Failure> {
     };
     tokio::select! {
         done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+        _ = interrupt.recv() => Err(Failure::Interrupted),
     }
 }
 

@@ -4,7 +4,8 @@ use futures::future::join_all;
 use serde::Serialize;
 
 use super::inspect::{self, Seen};
-use super::output::{print, print_line};
+use super::listing::{Column, Listing};
+use super::output::print;
 use super::{Context, Failure, status};
 use crate::builders::Builders;
 use crate::instance::Name;
@@ -13,10 +14,34 @@ use crate::supervisor::protocol::Status;
 /// List the instances, with the platforms that really execute in each, and the builders with their nodes
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// As one JSON array
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
+
+/// An instance or a builder, as far as it is shown.
+#[derive(Default)]
+struct Row {
+    name: String,
+    /// Of an instance.
+    endpoint: String,
+    status: &'static str,
+    engine: String,
+    platforms: Vec<String>,
+    /// Of a builder.
+    nodes: Vec<String>,
+    problems: Vec<String>,
+}
+
+/// What `docker buildx ls` shows, by its names.
+const COLUMNS: &[Column<Row>] = &[
+    Column { name: "Name", head: "NAME", of: |row| row.name.as_str().into() },
+    Column { name: "DriverEndpoint", head: "DRIVER/ENDPOINT", of: |row| row.endpoint.as_str().into() },
+    Column { name: "Status", head: "STATUS", of: |row| row.status.into() },
+    Column { name: "Engine", head: "ENGINE", of: |row| row.engine.as_str().into() },
+    Column { name: "Platforms", head: "PLATFORMS", of: |row| row.platforms.join(",").into() },
+    Column { name: "Nodes", head: "NODES", of: |row| row.nodes.join(",").into() },
+    Column { name: "Error", head: "ERROR", of: |row| row.problems.join("; ").into() },
+];
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let (mut all, mut is_complete) = (Vec::new(), true);
@@ -52,16 +77,54 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let used = builders.in_use()?;
     let used = used.filter(|used| all.iter().any(|one| one.name == used.as_str()) || builders.exists(used));
     let used = used.unwrap_or_default();
-    if args.json {
-        let mut entries: Vec<_> = all.iter().map(|status| entry(&status.name, &used, status)).collect();
-        let nodes = |seen: &Vec<Seen>| serde_json::json!({ "nodes": seen });
-        entries.extend(made.iter().map(|(name, seen)| entry(name.as_str(), &used, &nodes(seen))));
-        let entries: Result<Vec<_>, _> = entries.into_iter().collect();
-        print_line(serde_json::Value::from(entries?))?;
-    } else {
-        print(table(&all, &made, &used))?;
+    let mut entries = Vec::new();
+    for status in &all {
+        entries.push((entry(&status.name, &used, status)?, Row::from(status)));
     }
+    for (name, seen) in &made {
+        let nodes = serde_json::json!({ "nodes": seen });
+        entries.push((entry(name.as_str(), &used, &nodes)?, Row::of(name, seen)));
+    }
+    let entries = entries.iter().map(|(record, row)| (record.clone(), row));
+    print(args.listing.text(COLUMNS, entries)?.unwrap_or_else(|| table(&all, &made, &used)))?;
     if is_complete { Ok(()) } else { Err(Failure::Status(1)) }
+}
+
+impl From<&Status> for Row {
+    fn from(status: &Status) -> Self {
+        Self {
+            name: status.name.clone(),
+            endpoint: status.docker_socket.as_ref().map(|path| format!("unix://{path}")).unwrap_or_default(),
+            status: status.state.as_str(),
+            engine: status.engine.clone().unwrap_or_default(),
+            platforms: working(status).map(str::to_owned).collect(),
+            problems: status.reason.iter().cloned().collect(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Row {
+    fn of(name: &Name, nodes: &[Seen]) -> Self {
+        let mut platforms: Vec<_> =
+            nodes.iter().flat_map(|node| &node.platforms).map(|runs| runs.platform.clone()).collect();
+        platforms.sort_unstable();
+        platforms.dedup();
+        let all_answer = nodes.iter().all(|node| node.problem.is_none());
+        Self {
+            name: name.to_string(),
+            status: if all_answer { "ready" } else { "silent" },
+            platforms,
+            nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
+            problems: nodes.iter().filter_map(|node| node.problem.clone()).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Those that really execute.
+fn working(status: &Status) -> impl Iterator<Item = &str> {
+    status.platforms.iter().filter(|found| found.works).map(|found| found.platform.as_str())
 }
 
 /// An instance or a builder as JSON, with what tells which one is used.
@@ -79,12 +142,7 @@ fn table(all: &[Status], made: &[(Name, Vec<Seen>)], used: &Name) -> String {
     let marked = |name: &str| format!("{name}{}", if name == used.as_str() { "*" } else { "" });
     let mut lines = vec![row(["NAME/NODE", "STATE", "ENGINE", "PLATFORMS"])];
     for status in all {
-        let working: Vec<&str> = status
-            .platforms
-            .iter()
-            .filter(|found| found.works)
-            .map(|found| found.platform.as_str())
-            .collect();
+        let working: Vec<_> = working(status).collect();
         let engine = status.engine.as_deref().unwrap_or("-");
         lines.push(row([&marked(&status.name), status.state.as_str(), engine, &working.join(",")]));
     }

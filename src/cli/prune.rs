@@ -1,7 +1,6 @@
 //! `mvm prune`: takes from the builder's cache.
 
-use std::io::{IsTerminal, Write};
-
+use super::confirm::is_meant;
 use super::du;
 use super::nodes::{BuilderArg, Nodes};
 use super::output::{print, print_line};
@@ -40,13 +39,10 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("nobody can be asked here whether that is meant; say --force")]
-struct NobodyToAsk;
-
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let nodes = Nodes::of(context, &args.builder)?;
-    if !args.force && !is_meant(nodes.name().as_str())? {
+    let question = format!("Take what no build needs from the cache of {}?", nodes.name());
+    if !args.force && !is_meant(&question)? {
         return Err(Failure::Status(1));
     }
     let bytes = |size: Option<ByteSize>| size.map_or(0, ByteSize::bytes);
@@ -80,15 +76,4 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         print(format_args!("Freed {}\n", human_size(freed)))?;
     }
     Ok(())
-}
-
-fn is_meant(builder: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage(NobodyToAsk));
-    }
-    eprint!("Take what no build needs from the cache of {builder}? [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }

@@ -1,6 +1,7 @@
 //! `mvm ps`: the containers in the guest.
 
-use super::output::{print, print_line};
+use super::listing::{self, Column, Listing};
+use super::output::print;
 use super::run::explain;
 use super::target::Target;
 use super::{Context, Failure};
@@ -12,17 +13,27 @@ pub struct Args {
     /// Those that have ended, too
     #[arg(short, long)]
     all: bool,
-    /// As one JSON array
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    listing: Listing,
 }
+
+/// What `docker ps` shows, by its names.
+const COLUMNS: &[Column<Listed>] = &[
+    Column { name: "ID", head: "CONTAINER ID", of: |one| one.id.get(..12).unwrap_or(&one.id).into() },
+    Column { name: "Names", head: "NAMES", of: |one| one.name.as_str().into() },
+    Column { name: "Image", head: "IMAGE", of: |one| one.image.as_str().into() },
+    Column { name: "Platform", head: "PLATFORM", of: |one| platform(one).into() },
+    Column { name: "Command", head: "COMMAND", of: |one| format!("{:?}", one.command).into() },
+    Column { name: "State", head: "STATE", of: |one| one.state.as_str().into() },
+    Column { name: "Status", head: "STATUS", of: |one| one.status.as_str().into() },
+    Column { name: "Ports", head: "PORTS", of: |one| one.ports.join(", ").into() },
+];
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let containers = containers(context).await?.containers(args.all).await.map_err(explain)?;
-    if args.json {
-        return print_line(serde_json::to_string(&containers)?);
-    }
-    print(table(&containers))
+    let records: Result<Vec<_>, _> =
+        containers.iter().map(|one| Ok::<_, serde_json::Error>((serde_json::to_value(one)?, one))).collect();
+    print(args.listing.text(COLUMNS, records?)?.unwrap_or_else(|| table(&containers)))
 }
 
 /// The daemon that has them.
@@ -31,21 +42,22 @@ pub(super) async fn containers(context: &Context) -> Result<Builder, Failure> {
     Builder::connect(&target.socket()).await.map_err(explain)
 }
 
+fn platform(one: &Listed) -> &str {
+    one.platform.as_deref().unwrap_or("-")
+}
+
 fn table(containers: &[Listed]) -> String {
-    let rows = containers.iter().map(|one| {
-        let platform = one.platform.clone().unwrap_or_else(|| "-".to_owned());
-        [one.name.clone(), one.image.clone(), platform, one.status.clone(), one.ports.join(", ")]
-    });
-    let head = ["NAME", "IMAGE", "PLATFORM", "STATUS", "PORTS"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<_> = (0..5).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &[String; 5]| {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
+    let head = ["NAME", "IMAGE", "PLATFORM", "STATUS", "PORTS"].map(str::to_owned).to_vec();
+    let row = |one: &Listed| {
+        vec![
+            one.name.clone(),
+            one.image.clone(),
+            platform(one).to_owned(),
+            one.status.clone(),
+            one.ports.join(", "),
+        ]
     };
-    rows.iter().map(line).collect()
+    listing::aligned(&std::iter::once(head).chain(containers.iter().map(row)).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

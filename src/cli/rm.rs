@@ -1,7 +1,8 @@
 //! `mvm rm`: removes what is called so: an instance and everything on its disk, a builder, or a container.
 
 use super::called::Called;
-use super::{Context, Failure, down};
+use super::confirm::is_meant;
+use super::{Context, Failure, down, inspect};
 use crate::builders::{Builder, Builders, Node};
 use crate::instance::{Lock, Name, runtime_dir};
 
@@ -11,12 +12,22 @@ use crate::instance::{Lock, Name, runtime_dir};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Instances, builders, or containers
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME")]
     names: Vec<String>,
+    /// Every builder of which no node answers
+    #[arg(long, conflicts_with = "names")]
+    all_inactive: bool,
+    /// Do not ask before all of these go
+    #[arg(short, long)]
+    force: bool,
     /// Leave the instances that were made for the builder
     #[arg(long)]
     keep_state: bool,
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("name what is to be removed; --all-inactive is every builder of which no node answers")]
+struct NoneNamed;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot remove {path}: {source}")]
@@ -26,6 +37,12 @@ struct RemoveError {
 }
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+    if args.all_inactive {
+        return all_inactive(context, args).await;
+    }
+    if args.names.is_empty() {
+        return Err(Failure::usage(NoneNamed));
+    }
     // All are found before the first goes.
     let mut found = Vec::new();
     for name in &args.names {
@@ -40,6 +57,30 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
             }
             Called::Container(daemon, name) => daemon.remove_container(&name).await?,
         }
+    }
+    Ok(())
+}
+
+async fn all_inactive(context: &Context, args: &Args) -> Result<(), Failure> {
+    let builders = Builders::at(&context.home);
+    let mut inactive = Vec::new();
+    for name in builders.names() {
+        // One that cannot be read may well answer.
+        let Some(builder) = builders.load(&name)? else { continue };
+        if inspect::seen(context, &builder).await.iter().all(|node| node.problem.is_some()) {
+            inactive.push(name);
+        }
+    }
+    let named: Vec<_> = inactive.iter().map(Name::as_str).collect();
+    if named.is_empty() {
+        eprintln!("of every builder a node answers");
+        return Ok(());
+    }
+    if !args.force && !is_meant(&format!("Remove {}?", named.join(", ")))? {
+        return Err(Failure::Status(1));
+    }
+    for name in &inactive {
+        builder(context, name, args.keep_state).await?;
     }
     Ok(())
 }

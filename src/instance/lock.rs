@@ -49,7 +49,12 @@ impl Lock {
     /// Whether nobody holds the instance now. False where that cannot be found out.
     pub fn is_free(paths: &Paths) -> bool {
         match File::open(paths.lock()) {
-            Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
+            Ok(file) => {
+                let is_free = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+                // Said, as when a holder ends: whoever takes it next does not find this one's.
+                let _ = file.unlock();
+                is_free
+            }
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }

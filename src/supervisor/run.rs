@@ -29,8 +29,11 @@ use crate::printable::printable;
 
 /// A boot in which no stage ends for so long has failed.
 const BOOT_SILENCE: Duration = Duration::from_secs(180);
-/// How long QEMU's guest may take to its first word, the first time: a kernel is at init after seconds, also on a busy host.
-const FIRST_WORD: Duration = Duration::from_secs(90);
+/// How long QEMU's guest may take to its first word, but for the last time: a kernel is at init after seconds, also on a busy host.
+const FIRST_WORD: Duration = Duration::from_secs(60);
+/// How often a guest of QEMU's is started again. What is wrong with a root resets every machine, and is to be told soon; that one
+/// stands still comes of the host's load, and may come again as long as that lasts.
+const AGAIN: Again = Again { after_reset: 1, after_silence: 3 };
 /// How long an orderly shutdown may take: its steps, each of the two services in its turn, and some more for the disk.
 const SHUTDOWN: Duration = protocol::SERVICE_STOP
     .saturating_mul(2)
@@ -39,7 +42,7 @@ const SHUTDOWN: Duration = protocol::SERVICE_STOP
 /// How long the machine process may take to do what it is told; one that is stopped (SIGSTOP) or hangs does nothing.
 const OBEDIENCE: Duration = Duration::from_secs(5);
 /// How much later than passt's end the machine's own end may be seen, when that was the cause of it.
-const NETWORK_GRACE: Duration = Duration::from_secs(2);
+const NETWORK_GRACE: Duration = Duration::from_secs(10);
 /// Refusals among so many first dials are logged: a guest that goes on asking does not fill the log.
 const TOLD_DIALS: u32 = 100;
 /// A service that ended so often before the builder was ready will not start.
@@ -68,8 +71,8 @@ struct Run {
     sockets: Option<Sockets>,
     /// Follows dockerd's events. dockerd waits five seconds for such a connection to end before it ends itself.
     published: Option<AbortHandle>,
-    /// It may be started once more, and has less time to its first word for that.
-    may_retry: bool,
+    /// How often it may still be started again; it has less time to its first word for that.
+    again: Again,
     /// It has said one.
     was_heard: bool,
     was_ready: bool,
@@ -83,6 +86,13 @@ struct Run {
     /// How many ports of the host the guest asked for.
     dials: u32,
     trouble: Option<Trouble>,
+}
+
+/// Starts that are left, by what ended the one before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Again {
+    after_reset: u32,
+    after_silence: u32,
 }
 
 /// How a machine ended.
@@ -99,9 +109,9 @@ pub(super) enum End {
 ///
 /// Under QEMU 10 a kernel now and then does not come to its first word, on a busy host. It stands still, for an interrupt that it
 /// waits for is lost (QEMU notes one without a lock or an atomic operation); or it panics, for while it patches its own code one
-/// processor still meets a breakpoint that the other has replaced. Such a machine is ended, and started once more.
+/// processor still meets a breakpoint that the other has replaced. Such a machine is ended, and started again.
 pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> End {
-    let mut may_retry = matches!(around.launch.engine, Engine::Tcg { .. });
+    let mut again = if matches!(around.launch.engine, Engine::Tcg { .. }) { AGAIN } else { Again::default() };
     loop {
         around.board.starting();
         let machine = match Machine::start(&around.launch, &around.paths).await {
@@ -109,12 +119,12 @@ pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> En
             Err(error) => return End::Failed(trouble(&around, error.to_string(), Vec::new())),
         };
         let (news, receiver) = mpsc::channel(64);
-        let mut run = Run::new(around.clone(), machine.sender.clone(), news, may_retry);
+        let mut run = Run::new(around.clone(), machine.sender.clone(), news, again);
         run.follow_guest();
         let end = run.attend(machine, receiver, down.clone()).await;
-        let Some(why) = run.fault_of_qemu(&end) else { return run.finish(end) };
+        let Some((why, left)) = run.fault_of_qemu(&end) else { return run.finish(end) };
         tracing::warn!("the guest {why}: QEMU is started again");
-        may_retry = false;
+        again = left;
     }
 }
 
@@ -123,8 +133,8 @@ fn trouble(around: &Surroundings, reason: String, last_lines: Vec<String>) -> Tr
 }
 
 impl Run {
-    fn new(around: Surroundings, sender: MachineSender, news: mpsc::Sender<News>, may_retry: bool) -> Self {
-        let patience = if may_retry { FIRST_WORD } else { BOOT_SILENCE };
+    fn new(around: Surroundings, sender: MachineSender, news: mpsc::Sender<News>, again: Again) -> Self {
+        let patience = if again.after_silence > 0 { FIRST_WORD } else { BOOT_SILENCE };
         let through = sender.clone();
         let agent = Agent::over(move || connect(through.clone(), protocol::ports::AGENT));
         Self {
@@ -135,7 +145,7 @@ impl Run {
             tasks: JoinSet::new(),
             sockets: None,
             published: None,
-            may_retry,
+            again,
             was_heard: false,
             was_ready: false,
             stopping: false,
@@ -274,14 +284,22 @@ impl Run {
         });
     }
 
-    /// What the guest did, where that was the first start under QEMU, and its end nobody's wish and nothing's that is known.
-    fn fault_of_qemu(&self, end: &Outcome) -> Option<String> {
-        if !self.may_retry || self.was_heard || self.stopping || self.trouble.is_some() {
+    /// What the guest did, and the starts that are left then; where there are any, and its end was nobody's wish and has no other
+    /// reason that is known.
+    fn fault_of_qemu(&self, end: &Outcome) -> Option<(String, Again)> {
+        if self.was_heard || self.stopping || self.trouble.is_some() {
             return None;
         }
+        let Again { after_reset, after_silence } = self.again;
         match end {
-            Outcome::Reset => Some("reset itself before its first word".to_owned()),
-            _ if self.killed => Some(format!("has said nothing for {} s", FIRST_WORD.as_secs())),
+            Outcome::Reset => {
+                let left = Again { after_reset: after_reset.checked_sub(1)?, after_silence };
+                Some(("reset itself before its first word".to_owned(), left))
+            }
+            _ if self.killed => {
+                let left = Again { after_silence: after_silence.checked_sub(1)?, after_reset };
+                Some((format!("has said nothing for {} s", FIRST_WORD.as_secs()), left))
+            }
             _ => None,
         }
     }
@@ -406,7 +424,7 @@ impl Run {
         if self.stopping {
             tracing::warn!("the guest did not power off in time: killed");
             self.kill().await;
-        } else if !self.was_heard && self.may_retry {
+        } else if !self.was_heard && self.again.after_silence > 0 {
             self.kill().await;
         } else {
             self.give_up(format!("no stage of the boot has ended for {} s", BOOT_SILENCE.as_secs())).await;

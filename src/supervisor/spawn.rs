@@ -14,7 +14,7 @@ use super::machine::{Launch, own_program};
 use crate::instance::{Name, Paths, lock};
 
 const LARGEST_LOG: u64 = 4 * 1024 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The one thing that a supervisor prints on its standard output: it listens, or a sentence says why not.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -54,6 +54,14 @@ impl Template {
         })
     }
 
+    /// The fields that it looks at by name.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &str> {
+        self.roots.iter().filter_map(|root| match root {
+            Root::Whole => None,
+            Root::Field(name) => Some(name.as_str()),
+        })
+    }
+
     pub(crate) fn render(&self, value: &Value, shape: &'static Shape) -> Result<String, TemplateError> {
         render::render(&self.body, &Item::of(value, shape))
     }

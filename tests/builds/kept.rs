@@ -72,6 +72,12 @@ fn a_history_never_crashes_dockerd_28_5() {
     assert!(details["error"].as_str().unwrap().contains("exit code: 1"), "{details}");
     let table = mvm(&["ls"]).ok();
     assert!(table.contains("history:3") && table.lines().any(|line| line.contains(" error ")), "{table}");
+    let lines = mvm(&["ls", "--format", "{{.Ref}} {{.Status}}"]).ok();
+    assert!(
+        lines.contains(&format!("{} Error\n{id} Completed\n", builds[0]["id"].as_str().unwrap())),
+        "{lines}"
+    );
+    mvm(&["ls", "--format", "{{.Reff}}"]).refused(2, "there is no .Reff in this list; there are Ref, Name, ");
 
     mvm(&["rm", id]).ok();
     mvm(&["inspect", id]).refused(2, "remembers no build");
@@ -106,6 +112,7 @@ fn the_cache_is_shown_and_pruned_as_dockers_client_sees_it() {
     assert!(all.len() >= 3, "{all:?}");
     let theirs = run(docker(&bench.instance.docker_socket()).args(["buildx", "du"])).ok();
     assert!(all.iter().all(|id| theirs.contains(id.as_str())), "{all:?}\n{theirs}");
+    assert_eq!(mvm(&["du", "--format", "{{.ID}}"]).ok().lines().collect::<Vec<_>>(), all);
     let table = mvm(&["du"]).ok();
     assert!(
         table.starts_with("ID ") && table.contains("\nReclaimable ") && table.contains("\nTotal "),

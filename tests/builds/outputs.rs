@@ -284,7 +284,7 @@ fn progress_is_drawn_on_a_terminal_and_reported_to_programs() {
         return;
     }
     let bench = Workbench::open();
-    let script = "for i in 1 2 3 4 5 6 7 8 9; do echo line $i; sleep 0.2; done";
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do echo line $i; sleep 0.2; done; sleep 5";
     let directory = bench.context(&format!("RUN {script}\nRUN echo last\n"), &[]);
     let mut command = bench.command(&["--no-cache"], directory.path());
     let (status, written) = on_terminal(command.env_remove("BUILDKIT_PROGRESS"), 30, 70);

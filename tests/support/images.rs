@@ -61,8 +61,13 @@ pub(super) fn busybox(architecture: &str, target: &Path) {
     let package = package.expect("a package was fetched").path();
     let root = tempfile::tempdir().expect("a directory for a package");
     run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(root.path())).ok();
-    fs::copy(root.path().join("usr/bin/busybox"), target).expect("busybox is copied");
-    fs::set_permissions(target, fs::Permissions::from_mode(0o755)).expect("busybox is made executable");
+    // At once: another program may be reading it.
+    let making = tempfile::NamedTempFile::new_in(target.parent().expect("a directory for busybox"));
+    let making = making.expect("a file beside busybox");
+    fs::copy(root.path().join("usr/bin/busybox"), making.path()).expect("busybox is copied");
+    fs::set_permissions(making.path(), fs::Permissions::from_mode(0o755))
+        .expect("busybox is made executable");
+    making.persist(target).expect("busybox gets its name");
 }
 
 /// The directory that holds the package, after it was fetched.

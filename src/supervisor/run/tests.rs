@@ -24,7 +24,7 @@ fn run(paths: Paths) -> (Run, UnixStream) {
     let around = Surroundings { launch: Arc::new(launch), paths, board, leases: Leases::default() };
     let (ours, machines) = UnixStream::pair().unwrap();
     let SupervisorEnd { sender, .. } = SupervisorEnd::new(ours).unwrap();
-    (Run::new(around, sender, mpsc::channel(1).0, false), machines)
+    (Run::new(around, sender, mpsc::channel(1).0, Again::default()), machines)
 }
 
 #[tokio::test]
@@ -47,17 +47,21 @@ async fn a_guest_that_reset_itself_is_a_failure_that_says_so() {
 }
 
 #[tokio::test]
-async fn only_a_first_start_under_qemu_without_a_word_is_done_again() {
+async fn only_a_start_under_qemu_without_a_word_is_done_again_and_only_so_often() {
     let (_directory, paths) = scratch();
     let (mut run, _machine) = run(paths);
-    assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "not on KVM, nor a second time");
-    run.may_retry = true;
-    let reset = run.fault_of_qemu(&Outcome::Reset);
-    assert_eq!(reset.as_deref(), Some("reset itself before its first word"));
+    assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "not on KVM");
+    run.again = Again { after_reset: 1, after_silence: 1 };
+    let (reset, left) = run.fault_of_qemu(&Outcome::Reset).unwrap();
+    assert_eq!((reset.as_str(), left.after_silence), ("reset itself before its first word", 1));
     assert_eq!(run.fault_of_qemu(&Outcome::PoweredOff), None);
     run.killed = true;
-    assert_eq!(run.fault_of_qemu(&Outcome::Killed).as_deref(), Some("has said nothing for 90 s"));
-    run.stopping = true;
+    run.again = left;
+    let (silent, left) = run.fault_of_qemu(&Outcome::Killed).unwrap();
+    assert_eq!((silent.as_str(), left), ("has said nothing for 60 s", Again::default()));
+    run.again = left;
+    assert_eq!(run.fault_of_qemu(&Outcome::Reset).or(run.fault_of_qemu(&Outcome::Killed)), None, "no more");
+    (run.again, run.stopping) = (AGAIN, true);
     assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "somebody asked for it");
     (run.stopping, run.was_heard) = (false, true);
     assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "by then the disk may be in use");

@@ -14,7 +14,7 @@ pub(super) fn use_and_free(arguments: &Arguments) -> Outcome<()> {
     let memory = fill(arguments.number("mib")?)?;
     println!("rig: full");
     // Long enough that whoever looks sees it.
-    thread::sleep(Duration::from_secs(10));
+    thread::sleep(Duration::from_secs(30));
     drop(memory);
     println!("rig: freed");
     super::wait()

@@ -276,7 +276,7 @@ impl Guest {
 
     /// Turns until the guest gets a packet with `op`, which has to be soon.
     pub(super) fn until(&mut self, op: Op) -> Packet {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             self.now = self.now.max(Instant::now());
             let mut packets = self.turn();
