@@ -107,9 +107,10 @@ pub(super) enum End {
 
 /// Starts a machine and sees it to its end, which comes by itself or by `down`.
 ///
-/// Under QEMU 10 a kernel now and then does not come to its first word, on a busy host. It stands still, for an interrupt that it
-/// waits for is lost (QEMU notes one without a lock or an atomic operation); or it panics, for while it patches its own code one
-/// processor still meets a breakpoint that the other has replaced. Such a machine is ended, and started again.
+/// Under QEMU 10 a kernel now and then does not come to its first word, on a busy host. It panics, for while it patches its own code
+/// one processor still meets a breakpoint that the other has replaced; or it stands still, for an interrupt that it waits for is lost
+/// (QEMU notes one without a lock or an atomic operation), or, where it is none of ours, for its timer was measured while the
+/// measuring processor was put aside (`images/components/kernel/patches`). Such a machine is ended, and started again.
 pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> End {
     let mut again = if matches!(around.launch.engine, Engine::Tcg { .. }) { AGAIN } else { Again::default() };
     loop {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::frame::Frame;
 
 /// From QEMU's start to the first word of L1's init; it takes seconds on a machine that is not busy.
-const STARTED_WITHIN: Duration = Duration::from_secs(300);
+const STARTED_WITHIN: Duration = Duration::from_secs(150);
 /// How often L1 gets an interrupt while it works, whatever else goes on. QEMU before 10.2 loses one now and then that comes
 /// while a guest is entered: `helper_vmrun` and its main loop both set bits of `interrupt_request`, and not atomically.
 /// The next brings the lost one along. Without, a guest's processor that waits for another in a loop waits for ever,
