@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use protocol::agent::agent_client::AgentClient;
@@ -15,11 +14,6 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status, Streaming};
 use tower::service_fn;
-
-/// A clock that was set within so long is right.
-const SOON: Duration = Duration::from_millis(200);
-/// So often it is set until that comes about.
-const CLOCK_TRIES: u32 = 3;
 
 /// The agent of one running guest. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -79,21 +73,9 @@ impl Agent {
         Ok(answer.into_inner())
     }
 
-    /// Sets the guest's clock to this host's; returns by how many milliseconds it moved. A call that took long, as the first one does
-    /// that waits for the guest to listen, has set it to a moment that is past, and is made again.
+    /// Sets the guest's clock to this host's; returns by how many milliseconds it moved. Not for a first call, which waits for the
+    /// guest to listen: the moment would be past by then.
     pub async fn set_clock(&self) -> Result<i64, Error> {
-        let mut moved = 0_i64;
-        for _ in 0..CLOCK_TRIES {
-            let asked = Instant::now();
-            moved = moved.saturating_add(self.set_clock_once().await?);
-            if asked.elapsed() < SOON {
-                break;
-            }
-        }
-        Ok(moved)
-    }
-
-    async fn set_clock_once(&self) -> Result<i64, Error> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let request = SetClockRequest {
             unix_seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),

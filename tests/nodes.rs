@@ -239,8 +239,8 @@ fn a_node_that_dies_ends_the_build_with_its_name() {
     let listed = pair.mvm(&["ls"]).ok();
     assert!(listed.contains("\nfrail\n"), "{listed}");
     assert!(listed.lines().any(|line| line.starts_with(" \\_ weak") && line.contains("silent")), "{listed}");
-    let listed = pair.mvm(&["ls", "--format", "{{.Name}} {{.Status}} {{.Nodes}}"]).ok();
-    assert!(listed.contains("\nfrail silent near,weak\n") && listed.contains("near ready \n"), "{listed}");
+    let listed = pair.mvm(&["ls", "--format", "{{.Name}}:{{.Status}}:{{.DriverEndpoint}}"]).ok();
+    assert!(listed.contains("\nfrail::\nnear:running:near\nweak:error:weak\n"), "{listed}");
 
     // The node goes as it came.
     pair.mvm(&["create", "--name", "frail", "--node", "weak", "--leave"]).ok();

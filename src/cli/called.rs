@@ -11,7 +11,7 @@ use crate::instance::Name;
 /// How long the daemon may take to say whether it has a container.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same where a machine is to be stopped: it may hang.
-const PATIENCE_TO_STOP: Duration = Duration::from_secs(30);
+const PATIENCE_TO_STOP: Duration = Duration::from_secs(15);
 
 /// What has a name.
 pub(super) enum Called {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::listing::{Column, Listing};
 use super::nodes::{BuilderArg, Nodes};
-use super::output::print;
+use super::output::{print, print_line};
 use super::{Context, Failure};
 use crate::builder::{Filter, Usage};
 use crate::printable::human_size;
@@ -24,7 +24,7 @@ pub struct Args {
     listing: Listing,
 }
 
-/// What `docker buildx du` shows, by its names.
+/// By the names of `docker buildx du`.
 const COLUMNS: &[Column<Usage>] = &[
     Column { name: "ID", head: "ID", of: |record| record.id.as_str().into() },
     Column { name: "Parents", head: "PARENTS", of: |record| record.parents.join(", ").into() },
@@ -45,13 +45,16 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     for (node, mut keeper) in nodes.keepers().await? {
         all.push((node, keeper.usage(&args.filters).await?));
     }
-    let mut records = Vec::new();
-    for (node, usage) in &all {
-        for record in usage {
-            records.push((nodes.labelled(node, record)?, record));
+    if args.listing.is_json() {
+        let mut records = Vec::new();
+        for (node, usage) in &all {
+            for record in usage {
+                records.push(nodes.labelled(node, record)?);
+            }
         }
+        return print_line(serde_json::Value::from(records));
     }
-    if let Some(text) = args.listing.text(COLUMNS, records)? {
+    if let Some(text) = args.listing.text(COLUMNS, all.iter().flat_map(|(_, usage)| usage))? {
         return print(text);
     }
     let text = |usage: &[Usage]| {

@@ -91,6 +91,8 @@ mod tests {
             &["build", ".", "--check=false", "--call", "outline"][..],
             &["build", ".", "--no-cache=false", "--no-cache-filter", "x"],
             &["du", "--verbose", "--json=false"],
+            &["ls", "--json=false", "--format", "json"],
+            &["rm", "web", "--all-inactive=false"],
         ] {
             parsed(words).unwrap();
         }
@@ -98,6 +100,9 @@ mod tests {
             (&["build", ".", "--check", "--call", "outline"][..], "'--check' cannot be used with '--call"),
             (&["build", ".", "--no-cache-filter", "x", "--no-cache"], "cannot be used with '--no-cache'"),
             (&["imagetools", "inspect", "x", "--raw", "--json"], "'--json' cannot be used with '--raw'"),
+            (&["history", "ls", "--json", "--format", "json"], "cannot be used with '--"),
+            (&["du", "--verbose", "--format", "json"], "cannot be used with '--"),
+            (&["rm", "web", "--all-inactive"], "cannot be used with '"),
         ] {
             let error = parsed(words).unwrap_err();
             assert!(error.contains(told) && error.contains("Usage: mvm "), "{error}");

@@ -65,7 +65,7 @@ enum Verb {
     },
 }
 
-/// What `docker buildx history ls` shows, by its names, and what else there may be of a build.
+/// By the names of `docker buildx history ls`, and what else there may be of a build.
 const COLUMNS: &[Column<Past>] = &[
     Column { name: "Ref", head: "BUILD ID", of: |past| past.id.as_str().into() },
     Column { name: "Name", head: "NAME", of: |past| past.name.as_str().into() },
@@ -103,15 +103,15 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         Verb::Ls { filters, listing } => {
             let mut all = keepers.history().await?;
             all.retain(|(_, past)| filters.iter().all(|filter| filter.matches(past)));
-            let mut records = Vec::new();
-            for (node, past) in &all {
-                records.push((nodes.labelled(node, past)?, past));
+            if listing.is_json() {
+                let labelled = all.iter().map(|(node, past)| nodes.labelled(node, past));
+                return print_line(serde_json::Value::from(labelled.collect::<Result<Vec<_>, _>>()?));
             }
             let own = || {
                 let of = |node: &Node| nodes.are_several().then(|| node.name.to_string());
                 table(all.iter().map(|(node, past)| (of(node), past)))
             };
-            print(listing.text(COLUMNS, records)?.unwrap_or_else(own))
+            print(listing.text(COLUMNS, all.iter().map(|(_, past)| past))?.unwrap_or_else(own))
         }
         Verb::Inspect { build, json } => {
             let (_, past) = keepers.meant(build).await?;

@@ -34,13 +34,13 @@ struct Silent {
 #[derive(Debug, Serialize)]
 pub(super) struct Seen {
     pub(super) name: Name,
-    endpoint: Address,
+    pub(super) endpoint: Address,
     /// Why it does not answer, if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<String>,
     /// Of its BuildKit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
+    pub(super) version: Option<String>,
     pub(super) platforms: Vec<Runs>,
 }
 

@@ -5,25 +5,24 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::Failure;
-use crate::template::{Shape, Template, TemplateError};
+use crate::template::{Reader, Shape, Template, TemplateError};
 
-/// What every verb takes that lists something.
+/// What verbs take that list what a builder or a daemon has.
 #[derive(Debug, clap::Args)]
 pub(super) struct Listing {
-    /// As one JSON array
+    /// As one JSON array: all that is known of each, exactly
     #[arg(long)]
     json: bool,
-    /// A line for each, as in {{.Name}} or json; in columns with a head, as in "table {{.Name}}\t{{.Status}}"
+    /// As Docker's clients: a line for each, as in {{.Name}} or json, or columns with a head, as in "table {{.Name}}\t{{.Status}}"
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<Format>,
 }
 
-/// Something that templates know of an entry.
+/// Something that a template may show of an entry, for people.
 pub(super) struct Column<T> {
     /// As Docker's clients call it.
     pub(super) name: &'static str,
     pub(super) head: &'static str,
-    /// For people: what has to be exact is in the entry's JSON, under its own name.
     pub(super) of: fn(&T) -> Value,
 }
 
@@ -45,40 +44,38 @@ enum FormatError {
     Malformed(String),
     #[error("cannot fill in --format: {0}")]
     Template(#[from] TemplateError),
-    #[error("there is no .{field} in this list; there are {known}, and what --json has")]
+    #[error("there is no .{field} in this list; there are {known}")]
     Unknown { field: String, known: String },
 }
 
 impl Listing {
-    /// What is printed; nothing where that is the verb's own table.
+    /// Whether it is wanted as JSON, which has more of an entry than its columns.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// What is printed by its format; nothing where that is the verb's own table.
     pub(super) fn text<'a, T: 'a>(
         &self,
         columns: &[Column<T>],
-        entries: impl IntoIterator<Item = (Value, &'a T)>,
+        entries: impl IntoIterator<Item = &'a T>,
     ) -> Result<Option<String>, Failure> {
-        let entries = entries.into_iter();
-        let (template, has_head) = match &self.format {
-            _ if self.json => {
-                return Ok(Some(format!("{}\n", entries.map(|(record, _)| record).collect::<Value>())));
-            }
-            None | Some(Format::Table) => return Ok(None),
-            Some(Format::Json) => {
-                return Ok(Some(entries.map(|(record, _)| format!("{record}\n")).collect()));
-            }
-            Some(Format::Lines(template)) => (template, false),
-            Some(Format::Columns(template)) => (template, true),
+        let row = |of: &dyn Fn(&Column<T>) -> Value| -> Value {
+            columns.iter().map(|column| (column.name.to_owned(), of(column))).collect::<Map<_, _>>().into()
         };
-        let rows: Vec<_> =
-            entries.map(|(record, of)| fields(record, columns, |column| (column.of)(of))).collect();
-        let heads = heads(columns, &rows);
-        if !rows.is_empty() {
-            refuse_unknown(template, columns, &heads).map_err(Failure::usage)?;
-        }
-        let rows = has_head.then_some(heads).into_iter().chain(rows);
-        let lines: Result<Vec<_>, _> =
-            rows.map(|row| template.render(&Value::Object(row), &Shape::Any)).collect();
+        let rows = entries.into_iter().map(|entry| row(&|column| (column.of)(entry)));
+        let (template, head) = match &self.format {
+            None | Some(Format::Table) => return Ok(None),
+            Some(Format::Json) => return Ok(Some(rows.map(|row| format!("{row}\n")).collect())),
+            Some(Format::Lines(template)) => (template, None),
+            Some(Format::Columns(template)) => (template, Some(row(&|column| column.head.into()))),
+        };
+        refuse_unknown(template, columns).map_err(Failure::usage)?;
+        let filled = |row: &Value, reader| template.render_for(row, &Shape::Any, reader);
+        let heads = head.iter().map(|head| filled(head, Reader::Head));
+        let lines = heads.chain(rows.map(|row| filled(&row, Reader::Line))).collect::<Result<Vec<_>, _>>();
         let lines = lines.map_err(|error| Failure::usage(FormatError::from(error)))?;
-        if !has_head {
+        if head.is_none() {
             return Ok(Some(lines.iter().map(|line| format!("{line}\n")).collect()));
         }
         let cells = |line: &String| line.split('\t').map(str::to_owned).collect();
@@ -86,27 +83,8 @@ impl Listing {
     }
 }
 
-/// What a template finds: what `--json` has, and each column under its name.
-fn fields<T>(record: Value, columns: &[Column<T>], of: impl Fn(&Column<T>) -> Value) -> Map<String, Value> {
-    let Value::Object(mut all) = record else { return Map::new() };
-    all.extend(columns.iter().map(|column| (column.name.to_owned(), of(column))));
-    all
-}
-
-/// The head of everything that a template finds.
-fn heads<T>(columns: &[Column<T>], rows: &[Map<String, Value>]) -> Map<String, Value> {
-    let keys = rows.iter().flat_map(Map::keys);
-    let own: Map<_, _> = keys.map(|key| (key.clone(), key.to_uppercase().replace('_', " ").into())).collect();
-    fields(own.into(), columns, |column| column.head.into())
-}
-
-fn refuse_unknown<T>(
-    template: &Template,
-    columns: &[Column<T>],
-    known: &Map<String, Value>,
-) -> Result<(), FormatError> {
-    let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
-    let is_known = |field: &str| known.keys().any(|key| plain(key) == plain(field));
+fn refuse_unknown<T>(template: &Template, columns: &[Column<T>]) -> Result<(), FormatError> {
+    let is_known = |field: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(field));
     let Some(field) = template.fields().find(|field| !is_known(field)) else { return Ok(()) };
     let known: Vec<_> = columns.iter().map(|column| column.name).collect();
     Err(FormatError::Unknown { field: field.to_owned(), known: known.join(", ") })
@@ -134,11 +112,10 @@ impl FromStr for Format {
         let text = text.trim().replace("\\t", "\t").replace("\\n", "\n");
         match text.as_str() {
             "table" => return Ok(Self::Table),
-            // Each column would be in it twice.
-            "json" | "{{json .}}" | "{{ json . }}" => return Ok(Self::Json),
+            "json" => return Ok(Self::Json),
             _ => {}
         }
-        let (of, template): (fn(Template) -> Self, _) = match text.strip_prefix("table ") {
+        let (of, template): (fn(Template) -> Self, _) = match text.strip_prefix("table") {
             Some(template) => (Self::Columns, template.trim_start()),
             None => (Self::Lines, text.as_str()),
         };
@@ -152,21 +129,18 @@ impl FromStr for Format {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    const COLUMNS: &[Column<(String, u64)>] = &[
-        Column { name: "Ref", head: "BUILD", of: |of| of.0.as_str().into() },
+    const COLUMNS: &[Column<(&str, u64)>] = &[
+        Column { name: "Ref", head: "BUILD ID", of: |of| of.0.into() },
         Column { name: "Size", head: "SIZE", of: |of| format!("{}kB", of.1).into() },
+        Column { name: "Mutable", head: "MUTABLE", of: |of| (of.1 > 1).into() },
     ];
 
-    fn shown(format: &str) -> Result<String, String> {
+    fn shown(format: &str, entries: &'static [(&'static str, u64)]) -> Result<String, String> {
         let format = format.parse::<Format>().map_err(|error| error.to_string())?;
         let listing = Listing { json: false, format: Some(format) };
-        let entries = [("a".to_owned(), 1), ("long".to_owned(), 20)];
-        let record = |of: &(String, u64)| json!({"id": of.0, "size": of.1 * 1000, "cached_steps": of.1});
-        match listing.text(COLUMNS, entries.iter().map(|of| (record(of), of))) {
+        match listing.text(COLUMNS, entries) {
             Ok(text) => Ok(text.unwrap_or_else(|| "its own".to_owned())),
             Err(Failure::Usage(error)) => Err(error.to_string()),
             Err(other) => panic!("{other:?}"),
@@ -174,56 +148,40 @@ mod tests {
     }
 
     #[test]
-    fn a_line_for_each_by_the_names_of_dockers_clients_or_ones_own() {
+    fn a_line_for_each_by_the_names_of_dockers_clients() {
+        let objects = "{\"Mutable\":false,\"Ref\":\"a\",\"Size\":\"1kB\"}\n{\"Mutable\":true,\"Ref\":\"long\",\"Size\":\"20kB\"}\n";
         for (format, wanted) in [
             ("{{.Ref}}", "a\nlong\n"),
+            ("{{.Ref}} has {{.size}}{{if .Mutable}}, for now{{end}}", "a has 1kB\nlong has 20kB, for now\n"),
+            ("{{json .Ref}}\\t{{upper .Ref}}", "\"a\"\tA\n\"long\"\tLONG\n"),
+            ("table {{.Ref}}\\t{{.Size}}", "BUILD ID  SIZE\na         1kB\nlong      20kB\n"),
             (
-                "{{.Ref}} has {{.Size}}, {{.size}} bytes",
-                "a has 1kB, 1000 bytes\nlong has 20kB, 20000 bytes\n",
+                "table{{truncate .Ref 2}}\t{{json .Size}}",
+                "BUILD ID  SIZE\na         \"1kB\"\nlo        \"20kB\"\n",
             ),
-            ("{{.CachedSteps}}\\t{{upper .ID}}", "1\tA\n20\tLONG\n"),
-            (
-                "table {{.Ref}}\\t{{.Size}}\\t{{.CachedSteps}}",
-                "BUILD  SIZE  CACHED STEPS\na      1kB   1\nlong   20kB  20\n",
-            ),
-            (
-                "json",
-                "{\"cached_steps\":1,\"id\":\"a\",\"size\":1000}\n{\"cached_steps\":20,\"id\":\"long\",\"size\":20000}\n",
-            ),
+            ("json", objects),
+            ("{{json . }}", objects),
             ("table", "its own"),
         ] {
-            assert_eq!(shown(format).as_deref(), Ok(wanted), "{format}");
+            assert_eq!(shown(format, &[("a", 1), ("long", 20)]).as_deref(), Ok(wanted), "{format}");
         }
-        assert_eq!(shown("{{json .}}"), shown("json"));
+        assert_eq!(shown("table {{.Ref}}\t{{.Size}}", &[]).as_deref(), Ok("BUILD ID  SIZE\n"));
+        assert_eq!(shown("{{.Ref}}", &[]).as_deref(), Ok(""));
     }
 
     #[test]
     fn what_is_not_understood_or_not_there_is_told() {
         for format in ["", "wide", "table wide"] {
-            let error = shown(format).unwrap_err();
+            let error = shown(format, &[]).unwrap_err();
             assert!(
                 error.contains("is not understood; write a template such as {{.Name}}, table"),
                 "{error}"
             );
         }
-        assert_eq!(
-            shown("{{.Nmae}}").unwrap_err(),
-            "there is no .Nmae in this list; there are Ref, Size, and what --json has"
-        );
-        assert!(shown("{{.Ref").unwrap_err().contains("column "));
-        let deep = shown("{{.Ref.Deep}}").unwrap_err();
+        let unknown = "there is no .Reff in this list; there are Ref, Size, Mutable";
+        assert_eq!(shown("{{.Reff}}", &[]).unwrap_err(), unknown);
+        assert!(shown("{{.Ref", &[]).unwrap_err().contains("column "));
+        let deep = shown("{{.Ref.Deep}}", &[("a", 1)]).unwrap_err();
         assert!(deep.starts_with("cannot fill in --format: column ") && deep.contains(".Deep"), "{deep}");
-    }
-
-    #[test]
-    fn an_empty_list_has_a_head_at_most() {
-        let text = |format: &str| {
-            let listing = Listing { json: false, format: Some(format.parse().unwrap()) };
-            listing.text(COLUMNS, []).unwrap().unwrap()
-        };
-        assert_eq!(text("{{.Anything}}"), "");
-        assert_eq!(text("table {{.Ref}}\t{{.Size}}"), "BUILD  SIZE\n");
-        let listing = Listing { json: true, format: None };
-        assert_eq!(listing.text(COLUMNS, []).unwrap().unwrap(), "[]\n");
     }
 }

@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::inspect::{self, Seen};
 use super::listing::{Column, Listing};
-use super::output::print;
+use super::output::{print, print_line};
 use super::{Context, Failure, status};
 use crate::builders::Builders;
 use crate::instance::Name;
-use crate::supervisor::protocol::Status;
+use crate::supervisor::protocol::{State, Status};
 
 /// List the instances, with the platforms that really execute in each, and the builders with their nodes
 #[derive(Debug, clap::Args)]
@@ -18,30 +18,29 @@ pub struct Args {
     listing: Listing,
 }
 
-/// An instance or a builder, as far as it is shown.
+/// An instance, a builder, or a node of one.
 #[derive(Default)]
 struct Row {
     name: String,
-    /// Of an instance.
     endpoint: String,
-    status: &'static str,
-    engine: String,
+    status: String,
+    version: String,
     platforms: Vec<String>,
-    /// Of a builder.
-    nodes: Vec<String>,
-    problems: Vec<String>,
+    problem: String,
 }
 
-/// What `docker buildx ls` shows, by its names.
+/// By the names of `docker buildx ls`.
 const COLUMNS: &[Column<Row>] = &[
-    Column { name: "Name", head: "NAME", of: |row| row.name.as_str().into() },
+    Column { name: "Name", head: "NAME/NODE", of: |row| row.name.as_str().into() },
     Column { name: "DriverEndpoint", head: "DRIVER/ENDPOINT", of: |row| row.endpoint.as_str().into() },
-    Column { name: "Status", head: "STATUS", of: |row| row.status.into() },
-    Column { name: "Engine", head: "ENGINE", of: |row| row.engine.as_str().into() },
-    Column { name: "Platforms", head: "PLATFORMS", of: |row| row.platforms.join(",").into() },
-    Column { name: "Nodes", head: "NODES", of: |row| row.nodes.join(",").into() },
-    Column { name: "Error", head: "ERROR", of: |row| row.problems.join("; ").into() },
+    Column { name: "Status", head: "STATUS", of: |row| row.status.as_str().into() },
+    Column { name: "Buildkit", head: "BUILDKIT", of: |row| row.version.as_str().into() },
+    Column { name: "Platforms", head: "PLATFORMS", of: |row| row.platforms.join(", ").into() },
+    Column { name: "Error", head: "ERROR", of: |row| row.problem.as_str().into() },
 ];
+
+/// What buildx calls a node that answers.
+const RUNNING: &str = "running";
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let (mut all, mut is_complete) = (Vec::new(), true);
@@ -77,47 +76,46 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let used = builders.in_use()?;
     let used = used.filter(|used| all.iter().any(|one| one.name == used.as_str()) || builders.exists(used));
     let used = used.unwrap_or_default();
-    let mut entries = Vec::new();
-    for status in &all {
-        entries.push((entry(&status.name, &used, status)?, Row::from(status)));
+    if args.listing.is_json() {
+        let mut entries: Vec<_> = all.iter().map(|status| entry(&status.name, &used, status)).collect();
+        let nodes = |seen: &Vec<Seen>| serde_json::json!({ "nodes": seen });
+        entries.extend(made.iter().map(|(name, seen)| entry(name.as_str(), &used, &nodes(seen))));
+        let entries: Result<Vec<_>, _> = entries.into_iter().collect();
+        print_line(serde_json::Value::from(entries?))?;
+    } else {
+        let mut rows: Vec<_> = all.iter().map(Row::from).collect();
+        for (name, seen) in &made {
+            rows.push(Row { name: name.to_string(), ..Row::default() });
+            rows.extend(seen.iter().map(Row::from));
+        }
+        print(args.listing.text(COLUMNS, &rows)?.unwrap_or_else(|| table(&all, &made, &used)))?;
     }
-    for (name, seen) in &made {
-        let nodes = serde_json::json!({ "nodes": seen });
-        entries.push((entry(name.as_str(), &used, &nodes)?, Row::of(name, seen)));
-    }
-    let entries = entries.iter().map(|(record, row)| (record.clone(), row));
-    print(args.listing.text(COLUMNS, entries)?.unwrap_or_else(|| table(&all, &made, &used)))?;
     if is_complete { Ok(()) } else { Err(Failure::Status(1)) }
 }
 
 impl From<&Status> for Row {
     fn from(status: &Status) -> Self {
+        let state = if status.state == State::Ready { RUNNING } else { status.state.as_str() };
         Self {
             name: status.name.clone(),
             endpoint: status.docker_socket.as_ref().map(|path| format!("unix://{path}")).unwrap_or_default(),
-            status: status.state.as_str(),
-            engine: status.engine.clone().unwrap_or_default(),
+            status: state.to_owned(),
             platforms: working(status).map(str::to_owned).collect(),
-            problems: status.reason.iter().cloned().collect(),
+            problem: status.reason.clone().unwrap_or_default(),
             ..Self::default()
         }
     }
 }
 
-impl Row {
-    fn of(name: &Name, nodes: &[Seen]) -> Self {
-        let mut platforms: Vec<_> =
-            nodes.iter().flat_map(|node| &node.platforms).map(|runs| runs.platform.clone()).collect();
-        platforms.sort_unstable();
-        platforms.dedup();
-        let all_answer = nodes.iter().all(|node| node.problem.is_none());
+impl From<&Seen> for Row {
+    fn from(node: &Seen) -> Self {
         Self {
-            name: name.to_string(),
-            status: if all_answer { "ready" } else { "silent" },
-            platforms,
-            nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
-            problems: nodes.iter().filter_map(|node| node.problem.clone()).collect(),
-            ..Self::default()
+            name: node.name.to_string(),
+            endpoint: node.endpoint.to_string(),
+            status: if node.problem.is_none() { RUNNING } else { "error" }.to_owned(),
+            version: node.version.clone().unwrap_or_default(),
+            platforms: node.platforms.iter().map(|runs| runs.platform.clone()).collect(),
+            problem: node.problem.clone().unwrap_or_default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `mvm ps`: the containers in the guest.
 
 use super::listing::{self, Column, Listing};
-use super::output::print;
+use super::output::{print, print_line};
 use super::run::explain;
 use super::target::Target;
 use super::{Context, Failure};
@@ -17,7 +17,7 @@ pub struct Args {
     listing: Listing,
 }
 
-/// What `docker ps` shows, by its names.
+/// By the names of `docker ps`, as far as they are known here.
 const COLUMNS: &[Column<Listed>] = &[
     Column { name: "ID", head: "CONTAINER ID", of: |one| one.id.get(..12).unwrap_or(&one.id).into() },
     Column { name: "Names", head: "NAMES", of: |one| one.name.as_str().into() },
@@ -31,9 +31,10 @@ const COLUMNS: &[Column<Listed>] = &[
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let containers = containers(context).await?.containers(args.all).await.map_err(explain)?;
-    let records: Result<Vec<_>, _> =
-        containers.iter().map(|one| Ok::<_, serde_json::Error>((serde_json::to_value(one)?, one))).collect();
-    print(args.listing.text(COLUMNS, records?)?.unwrap_or_else(|| table(&containers)))
+    if args.listing.is_json() {
+        return print_line(serde_json::to_string(&containers)?);
+    }
+    print(args.listing.text(COLUMNS, &containers)?.unwrap_or_else(|| table(&containers)))
 }
 
 /// The daemon that has them.

@@ -1,12 +1,14 @@
 //! `mvm rm`: removes what is called so: an instance and everything on its disk, a builder, or a container.
 
+use futures::future::join_all;
+
 use super::called::Called;
 use super::confirm::is_meant;
 use super::{Context, Failure, down, inspect};
 use crate::builders::{Builder, Builders, Node};
 use crate::instance::{Lock, Name, runtime_dir};
 
-/// Remove a stopped instance, with its disk, images and build cache; a builder of `mvm create`; or a container that has ended
+/// Remove an instance that is stopped, with its disk, images and build cache; a builder of `mvm create`; or a container that has ended
 ///
 /// With a builder go the instances that were made for it. All other nodes stay as they are.
 #[derive(Debug, clap::Args)]
@@ -14,10 +16,10 @@ pub struct Args {
     /// Instances, builders, or containers
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Every builder of which no node answers
+    /// Every builder of which no node answers, with the instances that were made for it
     #[arg(long, conflicts_with = "names")]
     all_inactive: bool,
-    /// Do not ask before all of these go
+    /// Stop first what runs, and do not ask before all inactive builders go
     #[arg(short, long)]
     force: bool,
     /// Leave the instances that were made for the builder
@@ -52,10 +54,13 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         match called {
             Called::Builder(name) => builder(context, &name, args.keep_state).await?,
             Called::Instance(name) => {
+                if args.force {
+                    down::stop(context, &name).await?;
+                }
                 instance(context, &name)?;
                 Builders::at(&context.home).forget_use(&name)?;
             }
-            Called::Container(daemon, name) => daemon.remove_container(&name).await?,
+            Called::Container(daemon, name) => daemon.remove_container(&name, args.force).await?,
         }
     }
     Ok(())
@@ -63,26 +68,55 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
 
 async fn all_inactive(context: &Context, args: &Args) -> Result<(), Failure> {
     let builders = Builders::at(&context.home);
-    let mut inactive = Vec::new();
+    let (mut known, mut is_complete) = (Vec::new(), true);
     for name in builders.names() {
-        // One that cannot be read may well answer.
-        let Some(builder) = builders.load(&name)? else { continue };
-        if inspect::seen(context, &builder).await.iter().all(|node| node.problem.is_some()) {
-            inactive.push(name);
+        match builders.load(&name) {
+            Ok(builder) => known.extend(builder),
+            Err(error) => {
+                Failure::from(error).report();
+                is_complete = false;
+            }
         }
     }
-    let named: Vec<_> = inactive.iter().map(Name::as_str).collect();
-    if named.is_empty() {
-        eprintln!("of every builder a node answers");
-        return Ok(());
-    }
-    if !args.force && !is_meant(&format!("Remove {}?", named.join(", ")))? {
+    let asked = join_all(known.iter().map(|builder| is_inactive(context, builder))).await;
+    let inactive: Vec<_> =
+        known.iter().zip(asked).filter(|(_, is)| *is).map(|(builder, _)| builder).collect();
+    if inactive.is_empty() {
+        eprintln!("no builder is inactive");
+    } else if !args.force && !is_meant(&question(context, &inactive, args.keep_state))? {
         return Err(Failure::Status(1));
     }
-    for name in &inactive {
-        builder(context, name, args.keep_state).await?;
+    for one in inactive {
+        // The question may have stood for long.
+        if !is_inactive(context, one).await {
+            eprintln!("{} is not inactive any more, and stays", one.name);
+        } else if let Err(failure) = builder(context, &one.name, args.keep_state).await {
+            failure.report();
+            is_complete = false;
+        }
     }
-    Ok(())
+    if is_complete { Ok(()) } else { Err(Failure::Status(1)) }
+}
+
+/// No node answers, and none is just being started or stopped.
+async fn is_inactive(context: &Context, builder: &Builder) -> bool {
+    let instances = builder.nodes.iter().filter_map(Node::instance);
+    if instances.into_iter().any(|name| !Lock::is_free(&context.home.instance(name))) {
+        return false;
+    }
+    inspect::seen(context, builder).await.iter().all(|node| node.problem.is_some())
+}
+
+fn question(context: &Context, builders: &[&Builder], keep_state: bool) -> String {
+    let named: Vec<_> = builders.iter().map(|builder| builder.name.as_str()).collect();
+    let nodes = builders.iter().flat_map(|builder| &builder.nodes).filter(|node| node.is_own && !keep_state);
+    let exists = |name: &&Name| context.home.instance(name).config().exists();
+    let instances: Vec<_> = nodes.filter_map(Node::instance).filter(exists).map(Name::as_str).collect();
+    let with_them = match instances.as_slice() {
+        [] => String::new(),
+        all => format!(", and with them the instances {}, with their disks and caches", all.join(", ")),
+    };
+    format!("Remove {}{with_them}?", named.join(", "))
 }
 
 async fn builder(context: &Context, name: &Name, keep_state: bool) -> Result<(), Failure> {

@@ -108,9 +108,9 @@ impl Builder {
         stopped.map_err(|source| of_container(name, "stop the container", source))
     }
 
-    /// Takes it away; one that runs is not.
-    pub async fn remove_container(&self, name: &str) -> Result<(), Error> {
-        let options = RemoveContainerOptionsBuilder::new().v(true).build();
+    /// Takes it away; one that runs only by force.
+    pub async fn remove_container(&self, name: &str, by_force: bool) -> Result<(), Error> {
+        let options = RemoveContainerOptionsBuilder::new().v(true).force(by_force).build();
         let removed = self.client.remove_container(name, Some(options)).await;
         removed.map_err(|source| of_container(name, "remove the container", source))
     }

@@ -35,7 +35,7 @@ struct Published {
     ports: BTreeMap<u16, Result<Listening, String>>,
 }
 
-/// Ends when it is dropped, and on Linux its port is free then.
+/// Ends when it is dropped, and on Linux its port is free then for all who bind as servers do (SO_REUSEADDR).
 #[derive(Debug)]
 struct Listening {
     listener: Arc<TcpListener>,

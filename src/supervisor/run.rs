@@ -42,7 +42,7 @@ const SHUTDOWN: Duration = protocol::SERVICE_STOP
 /// How long the machine process may take to do what it is told; one that is stopped (SIGSTOP) or hangs does nothing.
 const OBEDIENCE: Duration = Duration::from_secs(5);
 /// How much later than passt's end the machine's own end may be seen, when that was the cause of it.
-const NETWORK_GRACE: Duration = Duration::from_secs(10);
+const NETWORK_GRACE: Duration = Duration::from_secs(5);
 /// Refusals among so many first dials are logged: a guest that goes on asking does not fill the log.
 const TOLD_DIALS: u32 = 100;
 /// A service that ended so often before the builder was ready will not start.
@@ -188,7 +188,15 @@ impl Run {
                     let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                     self.network_lost = Some((Instant::now() + NETWORK_GRACE, how));
                 }
-                () = tokio::time::sleep_until(self.network_deadline()), if self.misses_network() => self.without_network().await,
+                () = tokio::time::sleep_until(self.network_deadline()), if self.misses_network() => {
+                    // On a busy host its end may be there, and only not have been heard yet.
+                    match tokio::time::timeout(Duration::ZERO, machine.receiver.receive()).await {
+                        Ok(message) => if let ControlFlow::Break(outcome) = self.told(message) {
+                            break outcome;
+                        },
+                        Err(_) => self.without_network().await,
+                    }
+                }
                 _ = look.tick(), if self.was_ready && !self.stopping => {
                     if clock.is_due(std::time::Instant::now(), SystemTime::now()) {
                         self.set_clock();
@@ -278,6 +286,8 @@ impl Run {
         self.tasks.spawn(async move { following::logs(&agent, LogFiles::new(&directory)).await });
         let (agent, leases) = (self.agent.clone(), self.around.leases.clone());
         self.tasks.spawn(async move {
+            // Answered when the guest listens.
+            let _ = agent.usage().await;
             if let Err(error) = agent.set_clock().await {
                 tracing::warn!(%error, "cannot set the guest's clock");
             }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Reader;
 use super::printf;
 use super::value::{Item, text};
 
@@ -14,11 +15,18 @@ pub(super) const NAMES: [&str; 26] = [
 /// No text is padded to more.
 pub(super) const WIDEST: usize = 10_000;
 
+/// Those that Docker's clients leave out in a head (docker/cli `HeaderFunctions`).
+const NOT_OF_HEADS: [&str; 7] = ["join", "json", "lower", "split", "title", "truncate", "upper"];
+
 type Called<T> = Result<T, String>;
 
-pub(super) fn call<'a>(name: &str, arguments: &[Item<'a>]) -> Called<Item<'a>> {
+pub(super) fn call<'a>(name: &str, arguments: &[Item<'a>], reader: Reader) -> Called<Item<'a>> {
+    if let (Reader::Head, true, Some(head)) = (reader, NOT_OF_HEADS.contains(&name), arguments.first()) {
+        return Ok(head.clone());
+    }
     Ok(match name {
-        "json" => text(&format!("{:#}", one(arguments)?.value)),
+        "json" if reader == Reader::Page => text(&format!("{:#}", one(arguments)?.value)),
+        "json" => text(&one(arguments)?.value.to_string()),
         "len" => length(one(arguments)?)?,
         "index" => {
             let (value, keys) =

@@ -18,6 +18,17 @@ pub(crate) use value::{Field, Shape};
 use tree::{Block, Root};
 use value::Item;
 
+/// What is made of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A page: `json` takes as many lines as it likes.
+    Page,
+    /// A line among others.
+    Line,
+    /// The head of columns: what changes a text leaves it, as Docker's clients have it.
+    Head,
+}
+
 /// A template that was read, and can be filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Template {
@@ -63,7 +74,16 @@ impl Template {
     }
 
     pub(crate) fn render(&self, value: &Value, shape: &'static Shape) -> Result<String, TemplateError> {
-        render::render(&self.body, &Item::of(value, shape))
+        self.render_for(value, shape, Reader::Page)
+    }
+
+    pub(crate) fn render_for(
+        &self,
+        value: &Value,
+        shape: &'static Shape,
+        reader: Reader,
+    ) -> Result<String, TemplateError> {
+        render::render(&self.body, &Item::of(value, shape), reader)
     }
 }
 

@@ -2,18 +2,19 @@
 
 use serde_json::Value;
 
-use super::TemplateError;
 use super::functions;
 use super::tree::{Base, Block, Command, Node, Operand, Pipeline};
 use super::value::Item;
+use super::{Reader, TemplateError};
 
 /// How many texts, actions and values a template may come to: lists may be long, and go through each other.
 const LONGEST: usize = 5_000_000;
 
 type Rendered<T> = Result<T, TemplateError>;
 
-pub(super) fn render<'a>(body: &'a Block, root: &Item<'a>) -> Rendered<String> {
-    let mut renderer = Renderer { text: String::new(), variables: vec![("", root.clone())], steps: 0 };
+pub(super) fn render<'a>(body: &'a Block, root: &Item<'a>, reader: Reader) -> Rendered<String> {
+    let mut renderer =
+        Renderer { text: String::new(), variables: vec![("", root.clone())], steps: 0, reader };
     renderer.block(body, root)?;
     Ok(renderer.text)
 }
@@ -23,6 +24,7 @@ struct Renderer<'a> {
     /// Those that there are now; the first is `$`.
     variables: Vec<(&'a str, Item<'a>)>,
     steps: usize,
+    reader: Reader,
 }
 
 /// How a block was left.
@@ -181,7 +183,12 @@ impl<'a> Renderer<'a> {
         let arguments: Rendered<Vec<_>> = rest.iter().map(|operand| self.operand(operand, dot)).collect();
         let mut arguments = arguments?;
         arguments.extend(last);
-        functions::call(name, &arguments).map_err(|problem| TemplateError::new(first.column, problem))
+        self.call(first.column, name, &arguments)
+    }
+
+    fn call(&self, column: usize, name: &str, arguments: &[Item<'a>]) -> Rendered<Item<'a>> {
+        let called = functions::call(name, arguments, self.reader);
+        called.map_err(|problem| TemplateError::new(column, problem))
     }
 
     /// `and` and `or`: the first value that decides, behind which nothing is looked at.
@@ -214,9 +221,7 @@ impl<'a> Renderer<'a> {
                 known.map_or_else(Item::nothing, |(_, value)| value.clone())
             }
             Base::Literal(value) => Item::of(value, &super::Shape::Any),
-            Base::Function(name) => {
-                functions::call(name, &[]).map_err(|problem| TemplateError::new(operand.column, problem))?
-            }
+            Base::Function(name) => self.call(operand.column, name, &[])?,
             Base::Pipeline(pipeline) => self.pipeline(pipeline, dot)?,
         };
         for (column, name) in &operand.fields {

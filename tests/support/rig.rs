@@ -120,7 +120,9 @@ fn start(clock: Clock, more: &[PathBuf]) -> Machine {
     loop {
         match Machine::start(&config) {
             Ok(machine) => return machine,
-            Err(error) if again > 0 => eprintln!("the rig is started again: {error}"),
+            Err(error @ MachineError::Late { .. }) if again > 0 => {
+                eprintln!("the rig is started again: {error}");
+            }
             Err(error) => panic!("{error}"),
         }
         again -= 1;

@@ -28,7 +28,7 @@ pub(super) struct HostPorts {
     open: Mutex<HashMap<u16, Listening>>,
 }
 
-/// Ends when it is dropped, and its port is free then.
+/// Ends when it is dropped, and then its port is free for all who bind as servers do (SO_REUSEADDR).
 #[derive(Debug)]
 struct Listening {
     listener: Arc<TcpListener>,
