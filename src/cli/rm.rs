@@ -100,8 +100,8 @@ async fn all_inactive(context: &Context, args: &Args) -> Result<(), Failure> {
 
 /// No node answers, and none is just being started or stopped.
 async fn is_inactive(context: &Context, builder: &Builder) -> bool {
-    let instances = builder.nodes.iter().filter_map(Node::instance);
-    if instances.into_iter().any(|name| !Lock::is_free(&context.home.instance(name))) {
+    let mut instances = builder.nodes.iter().filter_map(Node::instance);
+    if instances.any(|name| !Lock::is_free(&context.home.instance(name))) {
         return false;
     }
     inspect::seen(context, builder).await.iter().all(|node| node.problem.is_some())
