@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::inspect::{self, Seen};
 use super::listing::{Column, Listing};
 use super::output::{print, print_line};
-use super::{Context, Failure, status};
+use super::{Context, Failure, nodes, status};
 use crate::builders::Builders;
 use crate::instance::Name;
 use crate::supervisor::protocol::{State, Status};
@@ -60,16 +60,8 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         }
     }
     let builders = Builders::at(&context.home);
-    let mut known = Vec::new();
-    for name in builders.names() {
-        match builders.load(&name) {
-            Ok(builder) => known.extend(builder),
-            Err(error) => {
-                Failure::from(error).report();
-                is_complete = false;
-            }
-        }
-    }
+    let (known, are_all) = nodes::all_builders(&builders);
+    is_complete &= are_all;
     let seen =
         known.iter().map(|builder| async { (builder.name.clone(), inspect::seen(context, builder).await) });
     let made = join_all(seen).await;

@@ -73,6 +73,21 @@ pub(super) enum Error {
     There(Name),
 }
 
+/// All builders of `mvm create` that can be read, and whether there are no others: of those it is said what is wrong.
+pub(super) fn all_builders(builders: &Builders) -> (Vec<Builder>, bool) {
+    let (mut known, mut are_all) = (Vec::new(), true);
+    for name in builders.names() {
+        match builders.load(&name) {
+            Ok(builder) => known.extend(builder),
+            Err(error) => {
+                Failure::from(error).report();
+                are_all = false;
+            }
+        }
+    }
+    (known, are_all)
+}
+
 /// A builder or an instance that has this name.
 pub(super) fn find(context: &Context, name: &Name) -> Result<Builder, Error> {
     if let Some(builder) = Builders::at(&context.home).load(name)? {

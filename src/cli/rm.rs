@@ -4,7 +4,7 @@ use futures::future::join_all;
 
 use super::called::Called;
 use super::confirm::is_meant;
-use super::{Context, Failure, down, inspect};
+use super::{Context, Failure, down, inspect, nodes};
 use crate::builders::{Builder, Builders, Node};
 use crate::instance::{Lock, Name, runtime_dir};
 
@@ -67,17 +67,7 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
 }
 
 async fn all_inactive(context: &Context, args: &Args) -> Result<(), Failure> {
-    let builders = Builders::at(&context.home);
-    let (mut known, mut is_complete) = (Vec::new(), true);
-    for name in builders.names() {
-        match builders.load(&name) {
-            Ok(builder) => known.extend(builder),
-            Err(error) => {
-                Failure::from(error).report();
-                is_complete = false;
-            }
-        }
-    }
+    let (known, mut is_complete) = nodes::all_builders(&Builders::at(&context.home));
     let asked = join_all(known.iter().map(|builder| is_inactive(context, builder))).await;
     let inactive: Vec<_> =
         known.iter().zip(asked).filter(|(_, is)| *is).map(|(builder, _)| builder).collect();
