@@ -281,6 +281,9 @@ fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
     assert!(instance.mvm(&["ps", "--all"]).ok().contains("Exited"));
     instance.mvm(&["rm", "One"]).ok();
     instance.mvm(&["rm", "One"]).refused(2, "no instance, no builder and no container is named One");
+    instance.mvm(&["run", "-d", "--name", "Two", image(), "sleep", "86404"]).ok();
+    instance.mvm(&["rm", "--force", "Two"]).ok();
+    assert!(!instance.mvm(&["ps", "--all"]).ok().contains("Two"));
     instance.mvm(&["logs", "One"]).refused(1, "there is no log of One; there are: ");
     instance.mvm(&["stop", "One"]).refused(2, "no instance, no builder and no container is named One");
 
