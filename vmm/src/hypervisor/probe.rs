@@ -86,6 +86,8 @@ const LARGE: u64 = 0x83;
 /// How often the guest counts down. Long enough that leaving and entering the guest does not show, and a tenth of a
 /// millisecond on a processor of today.
 const STEPS: u32 = 200_000;
+/// How often each of them does, of which the fastest counts: a host below this one may have put its processor aside meanwhile.
+const TRIES: u32 = 5;
 /// Guest code that is so many times slower than the host's is not executed but emulated.
 const SLOW: u64 = 10;
 
@@ -96,7 +98,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STARTS: u8 = 0x10;
 const DONE: u8 = 0x11;
 
-/// A kernel's instructions that instruction emulators have failed at, then the loop. For x86_64, as no other processor's
+/// A kernel's instructions that instruction emulators have failed at, then the loop, again and again. For x86_64, as no other processor's
 /// hypervisor is served yet.
 #[rustfmt::skip]
 const PROGRAM: &[u8] = &[
@@ -111,7 +113,7 @@ const PROGRAM: &[u8] = &[
     0x31, 0xc0,                                 // xor eax, eax
     0xbb, 0x01, 0x00, 0x00, 0x00,               // mov ebx, 1
     0xf0, 0x48, 0x0f, 0xc7, 0x0f,               // lock cmpxchg16b [rdi]
-    0x75, 0x1d,                                 // jnz to the end
+    0x75, 0x1f,                                 // jnz to the end
     0xbf, 0x00, 0x90, 0x00, 0x00,               // mov edi, 0x9000
     0xb8, 0x03, 0x00, 0x00, 0x00,               // mov eax, 3
     0x0f, 0xae, 0x27,                           // xsave [rdi]
@@ -122,6 +124,7 @@ const PROGRAM: &[u8] = &[
     0xff, 0xc9,                                 // dec ecx
     0x75, 0xfc,                                 // jnz
     0xe6, DONE,                           // out DONE, al
+    0xeb, 0xf1,                                 // jmp to out STARTS
     0xf4,                                       // hlt
 ];
 
@@ -174,12 +177,17 @@ fn scratch() -> Result<Memory, MemoryError> {
 
 /// Times are of this thread, so that neither a busy host nor one that is itself a guest is taken for a slow one.
 fn judge(vcpu: &mut impl Vcpu, is_late: impl Fn() -> Option<Unusable>) -> Result<Usable, Unusable> {
-    expect(vcpu, STARTS, &is_late)?;
-    let guests = timed(|| expect(vcpu, DONE, &is_late))?;
-    let hosts = timed(|| {
-        platform::count_down(STEPS);
-        Ok(())
-    })?;
+    let hosts = (0..TRIES).map(|_| timed(|| platform::count_down(STEPS)).0).min().unwrap_or_default();
+    let mut guests = Duration::MAX;
+    for _ in 0..TRIES {
+        expect(vcpu, STARTS, &is_late)?;
+        let (took, done) = timed(|| expect(vcpu, DONE, &is_late));
+        done?;
+        guests = guests.min(took);
+        if verdict(guests, hosts).is_ok() {
+            break;
+        }
+    }
     verdict(guests, hosts)
 }
 
@@ -190,10 +198,10 @@ fn verdict(guests: Duration, hosts: Duration) -> Result<Usable, Unusable> {
     if times >= SLOW { Err(Unusable::Slow { times }) } else { Ok(Usable { times }) }
 }
 
-fn timed(act: impl FnOnce() -> Result<(), Unusable>) -> Result<Duration, Unusable> {
+fn timed<T>(act: impl FnOnce() -> T) -> (Duration, T) {
     let before = platform::thread_time();
-    act()?;
-    Ok(platform::thread_time().saturating_sub(before))
+    let result = act();
+    (platform::thread_time().saturating_sub(before), result)
 }
 
 /// Runs the guest until it writes to the port.
@@ -254,18 +262,27 @@ mod tests {
         assert!(matches!(verdict(Duration::MAX, Duration::ZERO), Err(Unusable::Slow { times: u64::MAX })));
     }
 
-    /// Once of so many times: another machine of the host's may have this processor just then.
-    fn once(is_so: impl Fn() -> bool) -> bool {
-        (0..5).any(|_| is_so())
+    /// Of a guest that does this in its tries, and counts down at once in those that are left.
+    fn judged_after(acts: Vec<Scripted>) -> Result<Usable, Unusable> {
+        let at_once = (acts.len()..TRIES as usize).flat_map(|_| [out(STARTS), out(DONE)]);
+        let acts = acts.into_iter().flat_map(|acts| [out(STARTS), acts, out(DONE)]);
+        try_out(Fake::new(vec![acts.chain(at_once).collect()]), PATIENCE)
     }
 
     #[test]
     fn only_a_guest_that_computes_takes_time() {
-        let judged = |acts: Scripted| try_out(Fake::new(vec![vec![out(STARTS), acts, out(DONE)]]), PATIENCE);
-        let waits = || judged(Scripted::Waits(Duration::from_millis(200)));
-        assert!(once(|| waits().is_ok()), "{:?}", waits());
-        let computes = || judged(Scripted::Computes(1000 * STEPS));
-        assert!(once(|| matches!(computes(), Err(Unusable::Slow { .. }))), "{:?}", computes());
+        let tries = |acts: Scripted| vec![acts; TRIES as usize];
+        judged_after(tries(Scripted::Waits(Duration::from_millis(200)))).unwrap();
+        let computes = judged_after(tries(Scripted::Computes(1000 * STEPS)));
+        assert!(matches!(computes, Err(Unusable::Slow { .. })), "{computes:?}");
+    }
+
+    /// Whoever had its processor for a while only had it for a while.
+    #[test]
+    fn a_guest_that_is_slow_once_is_not_slow() {
+        let slow = Scripted::Computes(1000 * STEPS);
+        judged_after(vec![slow.clone()]).unwrap();
+        judged_after(vec![slow; TRIES as usize - 1]).unwrap();
     }
 
     #[test]
@@ -332,6 +349,10 @@ mod tests {
         assert_eq!(PROGRAM[end..], [0xf4], "behind cmpxchg16b: hlt");
         let step = [0xff, 0xc9];
         assert_eq!(target(after(&step)), after(&step) - step.len(), "the loop's own");
+        let again = PROGRAM.len() - 3;
+        assert_eq!(PROGRAM[again], 0xeb, "jmp");
+        let starts = (again + 2).checked_add_signed(PROGRAM[again + 1].cast_signed().into()).unwrap();
+        assert_eq!(PROGRAM[starts..starts + 2], [0xe6, STARTS], "the loop again");
     }
 
     /// On every host there is a verdict, and soon: nothing of the probe can go on for ever.
