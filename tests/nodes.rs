@@ -71,7 +71,10 @@ fn two_nodes_share_a_build_and_push_one_image() {
     let pair = Pair::open();
     let image = pair.registry.image("both:1");
     let directory = pair.context("RUN uname -m > /machine\n");
-    let times = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    let (times, said) = (
+        tempfile::Builder::new().suffix(".json").tempfile().unwrap(),
+        tempfile::NamedTempFile::new().unwrap(),
+    );
     let pushed = build(
         &[
             "--timeline",
@@ -83,7 +86,7 @@ fn two_nodes_share_a_build_and_push_one_image() {
             "--annotation",
             "index:a=b",
             "--metadata-file",
-            "/dev/stderr",
+            said.path().to_str().unwrap(),
         ],
         &directory,
     );
@@ -94,6 +97,11 @@ fn two_nodes_share_a_build_and_push_one_image() {
         assert!(!pushed.stderr.contains(step), "{step} in {pushed}");
     }
     let digest = pushed.ok();
+    let said: Value = serde_json::from_str(&std::fs::read_to_string(said.path()).unwrap()).unwrap();
+    assert_eq!(
+        (said["image.name"].as_str(), said["containerimage.digest"].as_str()),
+        (Some(&*image), Some(digest.trim()))
+    );
     let timeline: Value = serde_json::from_str(&std::fs::read_to_string(times.path()).unwrap()).unwrap();
     let of = |name: &str| {
         let mut steps = timeline["steps"].as_array().unwrap().iter();

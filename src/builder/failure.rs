@@ -153,6 +153,8 @@ pub(crate) fn hint(message: &str) -> Option<&'static str> {
         Some("the program crashed; if its platform is emulated, the emulator may not know all that it needs")
     } else if message.contains("exec format error") {
         Some("the builder cannot execute programs of that platform; `mvm status` shows which it can")
+    } else if message.contains("granting entitlement") {
+        Some("it has to be allowed to the builder itself as well, in its configuration")
     } else if message.contains(UNUSABLE) {
         None
     } else if message.to_ascii_lowercase().contains("no space left on device") {
@@ -336,6 +338,8 @@ mod tests {
         let refused = "failed to push x: unexpected status from HEAD request: 401 Unauthorized";
         assert!(hint(refused).unwrap().contains("`docker login` writes it"));
         assert_eq!(hint(&format!("{UNUSABLE}No space left on device (os error 28)")), None);
+        let forbidden = "granting entitlement security.insecure is not allowed by build daemon configuration";
+        assert!(hint(forbidden).unwrap().contains("allowed to the builder itself as well"));
         assert_eq!(hint("exit code: 1"), None);
         assert_eq!(hint("exit code: 137"), None, "a crash may have ended so");
         for (message, wanted) in [

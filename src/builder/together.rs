@@ -70,10 +70,11 @@ pub async fn build<O: Observer + ?Sized>(
         });
         let pushed = pushed.collect::<Result<Vec<_>, _>>()?;
         let join = Join { credentials: &credentials, progress };
-        joined = Some(tokio::select! {
+        let index = tokio::select! {
             joined = push(&whole, join, pushed, name, &names) => joined?,
             () = &mut cancel => return Err(BuildError::Cancelled),
-        });
+        };
+        joined = Some((index, names));
     }
     let mut outcomes = Vec::new();
     for (outcome, rest) in done {
@@ -155,11 +156,13 @@ async fn push(
 }
 
 /// What the nodes say together: of images only what is said of all.
-fn merged(outcomes: Vec<Outcome>, joined: Option<&Joined>) -> Outcome {
+fn merged(outcomes: Vec<Outcome>, joined: Option<&(Joined, Vec<ImageRef>)>) -> Outcome {
     let reference = outcomes.first().map(|outcome| outcome.reference.clone()).unwrap_or_default();
     let mut response: HashMap<_, _> = outcomes.into_iter().flat_map(|outcome| outcome.response).collect();
     response.retain(|key, _| !key.starts_with("containerimage."));
-    if let Some(joined) = joined {
+    if let Some((joined, names)) = joined {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        response.insert("image.name".to_owned(), names.join(","));
         let descriptor = serde_json::json!({
             "mediaType": joined.media_type, "digest": joined.digest(), "size": joined.bytes.len(),
         });

@@ -20,6 +20,7 @@ use crate::builders::{self, Node, Offer};
 use crate::registry::credentials::Credentials;
 
 mod args;
+mod instead;
 mod metadata;
 pub(super) mod ports;
 mod proxies;
@@ -28,6 +29,7 @@ mod stages;
 
 use super::progress::Style;
 pub use args::Args;
+pub(super) use instead::instead_of;
 use metadata::Provenance;
 use ports::LoopbackPorts;
 
@@ -91,7 +93,10 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         return Err(Failure::usage(NotOne));
     }
     let provenance = args.metadata_file.as_ref().map(|_| Provenance::wanted()).transpose();
-    let provenance = provenance.map_err(Failure::usage)?;
+    let provenance = provenance.map_err(Failure::usage)?.filter(|_| build.call.is_none());
+    if let Some(idle) = args.idle_with(build.call.as_ref()).filter(|_| args.may_speak()) {
+        eprintln!("nothing is built, so there is nothing for {idle} to do");
+    }
     if let Some(rules) = unread_policy(&build.source).filter(|_| args.may_speak()) {
         eprintln!("{rules:?} is a policy that buildx would hold the build to, and mvm does not read it");
     }
@@ -123,8 +128,11 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         ([share], Some(provenance)) => Some((provenance, share.means.endpoint.clone())),
         _ => None,
     };
-    let built = run_with(&args, &build, shares, &together(&build, &works)).await?;
-    let Some(mut built) = built else { return Ok(()) };
+    let mut built = run_with(&args, &build, shares, &together(&build, &works)).await?;
+    if let Some(call) = &build.call {
+        args.write_metadata(&built)?;
+        return answer(call, &built.outcome);
+    }
     if let Some((provenance, endpoint)) = remembered {
         let mut ends = Ends::listen()?;
         tokio::select! {
@@ -133,7 +141,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
             _ = ends.next() => {}
         }
     }
-    args.finish(built)
+    args.finish(&built)
 }
 
 /// The policy beside the Dockerfile that buildx takes since v0.31, in a language of its own.
@@ -229,18 +237,18 @@ impl Shares {
     }
 }
 
-/// Builds, and prints everything to stderr. What came of it; nothing where something was only asked.
+/// Builds, or asks, and prints everything to stderr. What came of it.
 async fn run_with(
     args: &Args,
     build: &Build,
     shares: Shares,
     platforms: &Platforms,
-) -> Result<Option<Built>, Failure> {
+) -> Result<Built, Failure> {
     let (mut ends, told) = (Ends::listen()?, OnceLock::new());
     let cancel = async {
         let _ = told.set(ends.next().await);
     };
-    if let Some(path) = &args.iidfile {
+    if let Some(path) = args.iidfile.as_ref().filter(|_| build.call.is_none()) {
         // One of an earlier build would be taken for this one's.
         let _ = std::fs::remove_file(path);
     }
@@ -260,10 +268,7 @@ async fn run_with(
         _ => Failure::from(error),
     })?;
     timeline?;
-    match &build.call {
-        Some(call) => answer(call, &outcome).map(|()| None),
-        None => Ok(Some(Built { outcome, place, said: metadata::warnings(display.graph()) })),
-    }
+    Ok(Built { outcome, place, said: metadata::warnings(display.graph()) })
 }
 
 /// Prints what the frontend was asked; that it found something is a failure.
@@ -302,7 +307,8 @@ impl Args {
     }
 
     /// Prints the digest to stdout, or where nothing else is said the id, as buildx does, and writes what was asked for.
-    fn finish(&self, Built { outcome, place, said }: Built) -> Result<(), Failure> {
+    fn finish(&self, built: &Built) -> Result<(), Failure> {
+        let outcome = &built.outcome;
         let id = if self.is_quiet() { outcome.image_id() } else { outcome.digest() };
         if let Some(id) = id.filter(|_| !self.is_stdout_taken()) {
             print_line(id)?;
@@ -310,15 +316,17 @@ impl Args {
         if let Some((path, id)) = self.iidfile.as_ref().zip(outcome.image_id()) {
             write(path, id.as_bytes())?;
         }
-        if let Some(path) = &self.metadata_file {
-            let mut metadata = outcome.metadata();
-            // Builder, node and build, under the name that tools of buildx look for.
-            let reference = format!("{place}/{}", outcome.reference);
-            metadata.insert("buildx.build.ref".to_owned(), reference.into());
-            metadata.extend(said);
-            write(path, serde_json::to_string_pretty(&metadata)?.as_bytes())?;
-        }
-        Ok(())
+        self.write_metadata(built)
+    }
+
+    fn write_metadata(&self, Built { outcome, place, said }: &Built) -> Result<(), Failure> {
+        let Some(path) = &self.metadata_file else { return Ok(()) };
+        let mut metadata = outcome.metadata();
+        // Builder, node and build, under the name that tools of buildx look for.
+        let reference = format!("{place}/{}", outcome.reference);
+        metadata.insert("buildx.build.ref".to_owned(), reference.into());
+        metadata.extend(said.clone());
+        Ok(write(path, serde_json::to_string_pretty(&metadata)?.as_bytes())?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `mvm completions`: what a shell needs to complete mvm's command line.
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::output::print;
@@ -17,6 +17,31 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "mvm", &mut script);
+    clap_complete::generate(args.shell, &mut visible(), "mvm", &mut script);
     print(String::from_utf8_lossy(&script))
+}
+
+/// The command line without the verbs that are mvm's own, which clap would complete as well.
+fn visible() -> Command {
+    let all = Cli::command();
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    Command::new("mvm").args(all.get_arguments().cloned()).subcommands(verbs.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_is_not_completed() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut visible(), "mvm", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("imagetools") && script.contains("cache-from"), "{shell}: {script}");
+            for hidden in ["supervise", "dial-stdio"] {
+                assert!(!script.contains(hidden), "{shell}: {hidden}");
+            }
+        }
+    }
 }

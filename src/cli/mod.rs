@@ -47,6 +47,7 @@ pub mod tidy;
 pub mod up;
 pub mod use_builder;
 pub mod version;
+mod words;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -77,6 +78,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(visible_alias = "b")]
     Build(Box<build::Args>),
     Bake(bake::Args),
     Up(up::Args),
@@ -139,7 +141,9 @@ impl Context {
 
 /// Parses the arguments, runs the verb, and turns what it returns into an exit status.
 pub fn main() -> ExitCode {
-    let parsed = flags::matches(without_empty_variables(Cli::command()), std::env::args_os());
+    let command = without_empty_variables(Cli::command());
+    let words = words::arranged(&command, std::env::args_os());
+    let parsed = flags::matches(command, &words).map_err(|error| words::advised(error, &words));
     let parsed = parsed.and_then(|matches| {
         let is_given = matches.value_source("instance") == Some(ValueSource::CommandLine);
         Ok((Cli::from_arg_matches(&matches)?, is_given))

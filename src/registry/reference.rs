@@ -49,6 +49,20 @@ impl ImageRef {
         self.full.tag()
     }
 
+    /// Whether its tag was written, and not filled in.
+    pub fn has_written_tag(&self) -> bool {
+        let name = self.written.split('@').next().unwrap_or_default();
+        name.rsplit('/').next().is_some_and(|last| last.contains(':'))
+    }
+
+    /// As Docker's clients show it: without what would be filled in.
+    pub fn familiar(&self) -> String {
+        let full = self.full.to_string();
+        let name = full.strip_prefix("docker.io/").unwrap_or(&full);
+        let name = name.strip_prefix("library/").filter(|_| name.len() < full.len()).unwrap_or(name);
+        name.strip_suffix(":latest").unwrap_or(name).to_owned()
+    }
+
     /// Whether both are names in one repository.
     pub(super) fn is_in_repository_of(&self, other: &Self) -> bool {
         (self.registry(), self.full.repository()) == (other.registry(), other.full.repository())
@@ -157,6 +171,24 @@ mod tests {
         assert_eq!(image("busybox").written(), "busybox");
         let digest = format!("localhost:5000/a/b@sha256:{}", "0".repeat(64));
         assert_eq!(image(&digest).to_string(), digest);
+    }
+
+    #[test]
+    fn what_is_understood_is_left_out() {
+        for (name, familiar) in [
+            ("docker.io/library/alpine:latest", "alpine"),
+            ("alpine:3", "alpine:3"),
+            ("docker.io/me/app", "me/app"),
+            ("localhost:5000/library/x", "localhost:5000/library/x"),
+            ("ghcr.io/a/b:latest", "ghcr.io/a/b"),
+        ] {
+            assert_eq!(image(name).familiar(), familiar);
+        }
+        let digest = format!("alpine@sha256:{}", "0".repeat(64));
+        assert_eq!(image(&digest).familiar(), digest);
+        let tagged = |name: &str| image(name).has_written_tag();
+        assert!(tagged("a/b:1") && tagged("localhost:5000/a:latest"));
+        assert!(!tagged("localhost:5000/a") && !tagged("b") && !tagged(&digest));
     }
 
     #[test]

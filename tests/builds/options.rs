@@ -228,6 +228,9 @@ fn steps_run_as_they_are_asked_to() {
     assert_ne!(files, other_files);
     assert!(other_shm.split_whitespace().any(|word| word == "3072") && shm != other_shm, "{shm}{other_shm}");
     assert_eq!(group().lines().count(), 1, "{}", group());
+    // What only a machine of its own can give away.
+    let insecure = bench.context("RUN cat /proc/self/status\n", &[]);
+    bench.build(&["--allow", "security.insecure"], &insecure).ok();
     // Of the builder's machine, its bridge is seen too, at the address that it has for steps.
     let [hosts, of_host, ..] = seen("steps:3", &["--network", "host", "--add-host", "outer:host-gateway"]);
     assert!(of_host.contains("docker0"), "{of_host}");
@@ -299,6 +302,30 @@ fn an_image_is_annotated_where_it_is_asked_for() {
         all.iter().filter(|each| each["platform"]["os"] == "unknown").count()
     };
     assert_eq!((beside(&digest), beside(&attested)), (0, 2));
+}
+
+/// As jobs do that build each platform elsewhere: nobody sees a name before all of it is there.
+#[test]
+fn platforms_are_pushed_by_their_digests_and_joined() {
+    if skipped("build-client") {
+        return;
+    }
+    let bench = Workbench::open();
+    let directory = bench.context("RUN uname -m > /machine\n", &[]);
+    let repository = bench.registry.image("by-digest");
+    let output = format!("type=image,name={repository},push-by-digest=true,name-canonical=true,push=true");
+    let pushed = ["linux/amd64", "linux/arm64"].map(|platform| {
+        let digest = bench.build(&["--platform", platform, "-o", &output], &directory).ok();
+        format!("{repository}@{}", digest.trim())
+    });
+    let inspect = |name: &str| bench.instance.mvm(&["imagetools", "inspect", name]);
+    assert_ne!(inspect(&repository).status, 0, "it has no name yet");
+    let image = format!("{repository}:1");
+    bench.instance.mvm(&["imagetools", "create", "-t", &image, &pushed[0], &pushed[1]]).ok();
+    let joined = inspect(&image).ok();
+    assert!(joined.contains("linux/amd64") && joined.contains("linux/arm64"), "{joined}");
+    let tagged = bench.build(&["-t", &image, "--push", "-o", "type=image,push-by-digest=true"], &directory);
+    tagged.refused(2, "is to be pushed by its digest, which gets no tag; write ");
 }
 
 #[test]

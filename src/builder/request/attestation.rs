@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use super::fields::truth;
+use super::fields::{Fields, fields, listed, truth};
 
 /// What can be attested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +21,9 @@ pub struct Attestation {
 }
 
 /// What BuildKit's provenance knows. A bill of materials is made by a program that may know anything.
-const OF_PROVENANCE: [&str; 6] =
-    ["mode", "version", "inline-only", "reproducible", "filesystem", "builder-id"];
+const OF_PROVENANCE: [&str; 7] =
+    ["mode", "version", "inline-only", "reproducible", "filename", "builder-id", "capture-usage"];
+const MODES: [&str; 3] = ["min", "max", "full"];
 
 impl Attested {
     const ALL: [Self; 2] = [Self::Provenance, Self::Sbom];
@@ -38,31 +39,31 @@ impl Attested {
     pub fn with(self, text: &str) -> Result<Attestation, String> {
         let attributes = match truth(text) {
             Ok(is_wanted) => is_wanted.then(Vec::new),
-            Err(_) => Some(text.split(',').collect()),
+            Err(_) => Some(fields(text)?),
         };
         self.of(attributes)
     }
 
-    fn of(self, attributes: Option<Vec<&str>>) -> Result<Attestation, String> {
+    fn of(self, attributes: Option<Fields>) -> Result<Attestation, String> {
         let Some(mut attributes) = attributes else {
             return Ok(Attestation { kind: self, attributes: None });
         };
-        for attribute in &attributes {
+        for (key, value) in &attributes {
+            let given = || value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}"));
             let wrong =
-                || format!("{attribute:?} is nothing that {} is made with; write KEY=VALUE", self.name());
-            let (key, value) = attribute.split_once('=').ok_or_else(wrong)?;
-            if self == Self::Provenance && !OF_PROVENANCE.contains(&key) {
+                || format!("{:?} is nothing that {} is made with; write KEY=VALUE", given(), self.name());
+            let value = value.as_ref().ok_or_else(wrong)?;
+            if self == Self::Provenance && !OF_PROVENANCE.contains(&key.as_str()) {
                 return Err(format!("provenance has no {key:?}; it has {}", OF_PROVENANCE.join(", ")));
             }
-            if key.is_empty() || (key == "mode" && !["min", "max"].contains(&value)) {
+            if key.is_empty() || (key == "mode" && !MODES.contains(&value.as_str())) {
                 return Err(wrong());
             }
         }
-        let has_mode = attributes.iter().any(|attribute| attribute.starts_with("mode="));
-        if self == Self::Provenance && !has_mode {
-            attributes.insert(0, "mode=min");
+        if self == Self::Provenance && !attributes.iter().any(|(key, _)| key == "mode") {
+            attributes.insert(0, ("mode".to_owned(), Some("min".to_owned())));
         }
-        Ok(Attestation { kind: self, attributes: Some(attributes.join(",")) })
+        Ok(Attestation { kind: self, attributes: Some(listed(&attributes)) })
     }
 }
 
@@ -71,20 +72,19 @@ impl FromStr for Attestation {
 
     /// `type=KIND[,disabled=true][,KEY=VALUE...]`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<_> = text.split(',').collect();
-        let kind = parts.iter().find_map(|part| part.strip_prefix("type="));
+        let mut kind = None;
+        let mut is_disabled = false;
+        let mut attributes = Fields::new();
+        for (key, value) in fields(text)? {
+            match key.as_str() {
+                "type" => kind = value,
+                "disabled" => is_disabled = value.map_or(Ok(true), |value| truth(&value))?,
+                _ => attributes.push((key, value)),
+            }
+        }
         let kind = kind.ok_or_else(|| format!("{text:?} has no type; write type=provenance or type=sbom"))?;
         let unknown = || format!("nothing of the type {kind:?} is attested; there are provenance and sbom");
         let kind = Attested::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(unknown)?;
-        let mut is_disabled = false;
-        let mut attributes = Vec::new();
-        for part in parts {
-            match part.split_once('=').unwrap_or((part, "true")) {
-                ("type", _) => {}
-                ("disabled", value) => is_disabled = truth(value)?,
-                _ => attributes.push(part),
-            }
-        }
         kind.of((!is_disabled).then_some(attributes))
     }
 }
@@ -104,6 +104,11 @@ mod tests {
         assert_eq!((provenance("1").as_deref(), provenance("0")), (Some("mode=min"), None));
         assert_eq!(provenance("mode=max,version=v1").as_deref(), Some("mode=max,version=v1"));
         assert_eq!(provenance("builder-id=x").as_deref(), Some("mode=min,builder-id=x"));
+        assert_eq!(
+            provenance("Mode=full,\"builder-id=a,b\"").as_deref(),
+            Some("mode=full,\"builder-id=a,b\"")
+        );
+        assert_eq!(provenance("filename=p.json").as_deref(), Some("mode=min,filename=p.json"));
         let sbom = |text: &str| attributes(Attested::Sbom.with(text));
         assert_eq!((sbom("true").as_deref(), sbom("false")), (Some(""), None));
         assert_eq!(sbom("generator=a/b:1").as_deref(), Some("generator=a/b:1"));

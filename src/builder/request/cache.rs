@@ -34,9 +34,11 @@ enum Way {
     To,
 }
 
-/// What GitHub gives a job for its cache, and what BuildKit calls it.
-const GHA: [(&str, &str); 3] =
-    [("token", "ACTIONS_RUNTIME_TOKEN"), ("url", "ACTIONS_CACHE_URL"), ("url_v2", "ACTIONS_RESULTS_URL")];
+/// What GitHub gives a job for its cache: the second version of its protocol has another place, and a word that says so.
+const TOKEN: &str = "ACTIONS_RUNTIME_TOKEN";
+const URL: &str = "ACTIONS_CACHE_URL";
+const URL_V2: &str = "ACTIONS_RESULTS_URL";
+const IS_V2: &str = "ACTIONS_CACHE_SERVICE_V2";
 
 impl Cache {
     /// `--cache-from`: `type=registry|local|gha,KEY=VALUE...`, or the name of an image.
@@ -167,8 +169,19 @@ impl Cache {
     }
 
     fn gha(&mut self, environment: impl Fn(&str) -> Option<String>) -> Result<(), String> {
-        for (key, variable) in GHA {
-            if let Some(value) = environment(variable).filter(|value| !value.is_empty()) {
+        let environment = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let is_v2 = match self.attributes.get("version") {
+            Some(version) => version == "2",
+            None => environment(IS_V2).is_some_and(|word| truth(&word) == Ok(true)),
+        };
+        let results = environment(URL_V2);
+        let given = [
+            ("token", environment(TOKEN)),
+            ("url", environment(URL).or_else(|| results.clone())),
+            ("url_v2", results.filter(|_| is_v2)),
+        ];
+        for (key, value) in given {
+            if let Some(value) = value {
                 self.attributes.entry(key.to_owned()).or_insert(value);
             }
         }
@@ -176,9 +189,8 @@ impl Cache {
         if has("token") && (has("url") || has("url_v2")) {
             return Ok(());
         }
-        let variables = GHA.map(|(_, variable)| variable).join(", ");
         Err(format!(
-            "a cache of the type gha is there in a job of GitHub's only, which has {variables} in its environment"
+            "a cache of the type gha is there in a job of GitHub's only, which has {TOKEN}, and {URL} or {URL_V2}, in its environment"
         ))
     }
 }
@@ -212,11 +224,26 @@ mod tests {
 
     #[test]
     fn githubs_cache_takes_what_the_job_has() {
-        let environment = |name: &str| name.strip_prefix("ACTIONS_").map(str::to_owned);
-        let cache = Cache::parse("type=gha,url=mine", Way::To, environment).unwrap();
-        let attributes: Vec<_> =
-            cache.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        assert_eq!(attributes, [("token", "RUNTIME_TOKEN"), ("url", "mine"), ("url_v2", "RESULTS_URL")]);
+        let told = |text: &str, unset: &[&str]| {
+            let environment = |name: &str| {
+                let value = if name == IS_V2 { "True" } else { name.strip_prefix("ACTIONS_").unwrap() };
+                (!unset.contains(&name)).then(|| value.to_owned())
+            };
+            let cache = Cache::parse(text, Way::To, environment).unwrap();
+            cache.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(told("type=gha,url=mine", &[]), "token=RUNTIME_TOKEN url=mine url_v2=RESULTS_URL");
+        assert_eq!(
+            told("type=gha", &[IS_V2]),
+            "token=RUNTIME_TOKEN url=CACHE_URL",
+            "the protocol is the first"
+        );
+        assert_eq!(told("type=gha", &[IS_V2, URL]), "token=RUNTIME_TOKEN url=RESULTS_URL");
+        assert_eq!(told("type=gha,version=1", &[]), "token=RUNTIME_TOKEN url=CACHE_URL version=1");
+        assert_eq!(
+            told("type=gha,version=2", &[IS_V2]),
+            "token=RUNTIME_TOKEN url=CACHE_URL url_v2=RESULTS_URL version=2"
+        );
         let error = Cache::parse("type=gha", Way::From, |_| None).unwrap_err();
         assert!(
             error.contains("is there in a job of GitHub's only, which has ACTIONS_RUNTIME_TOKEN, "),

@@ -20,6 +20,18 @@ pub(super) fn fields(text: &str) -> Result<Fields, String> {
     Ok(record.iter().map(pair).collect())
 }
 
+/// The other way around.
+pub(super) fn listed(fields: &Fields) -> String {
+    let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
+    let pair = |(key, value): &(String, Option<String>)| {
+        value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}"))
+    };
+    // Into memory, where nothing fails; no fields at all are no line.
+    let line = writer.write_record(fields.iter().map(pair)).ok().and_then(|()| writer.into_inner().ok());
+    let line = line.filter(|_| !fields.is_empty()).unwrap_or_default();
+    String::from_utf8_lossy(&line).trim_end().to_owned()
+}
+
 /// A word that says yes or no, as Go reads one (`strconv.ParseBool`).
 pub fn truth(word: &str) -> Result<bool, String> {
     match word {
@@ -39,6 +51,10 @@ mod tests {
         let found: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
         let wanted = [("type", Some("local")), ("dest", Some("a=b")), ("name", Some("x,y")), ("flag", None)];
         assert_eq!(found, wanted);
+        for text in ["", "a=1", "a=1,b", "\"a=1,2\",c=\"\"x\"\"", "\"a=\"\"\""] {
+            let found = if text.is_empty() { Fields::new() } else { fields(text).unwrap() };
+            assert_eq!(fields(&listed(&found)).unwrap_or_default(), found, "{text}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) use ssh::DEFAULT as DEFAULT_AGENT;
 pub use ssh::Ssh;
 pub use steps::{ByteSize, Entitlement, Host, Network, Steps, Ulimit};
 
-use output::Kind;
+use output::{BY_DIGEST, Kind};
 
 use super::export::Destination;
 use crate::registry::{ImageRef, Platform};
@@ -145,6 +145,8 @@ impl Build {
             exporter_attrs_deprecated: first.attrs,
             exporters,
             source_policy: self.policy.as_ref().map(Policy::told),
+            // A question is no build that anybody wants to find again.
+            internal: self.call.is_some(),
             ..SolveRequest::default()
         }
     }
@@ -221,10 +223,25 @@ impl Build {
 
     /// The names of all images that are made, or pushed.
     pub fn all_names(&self) -> Vec<&ImageRef> {
-        self.names
-            .iter()
-            .chain(self.outputs.iter().filter_map(|output| output.names.as_ref()).flatten())
-            .collect()
+        if self.names.is_empty() {
+            self.outputs.iter().flat_map(|output| self.names_of(output)).collect()
+        } else {
+            self.names.iter().collect()
+        }
+    }
+
+    /// Those of the build, which come before an output's own.
+    fn names_of<'a>(&'a self, output: &'a Output) -> &'a [ImageRef] {
+        let own = output.names.as_deref().filter(|_| self.names.is_empty());
+        own.unwrap_or(&self.names)
+    }
+
+    /// A name with a tag, where an image is to be pushed without one.
+    pub fn tagged_by_digest(&self) -> Option<ImageRef> {
+        let outputs = self.outputs();
+        let names =
+            outputs.iter().filter(|output| output.is_by_digest()).flat_map(|output| self.names_of(output));
+        names.into_iter().find(|name| name.has_written_tag()).cloned()
     }
 
     /// Whether registries get the image.
@@ -257,9 +274,8 @@ impl Build {
     pub(super) fn exports(&self, store: Store) -> Vec<Export> {
         let mut exports = Vec::new();
         for output in self.outputs().iter().filter(|output| output.kind != Kind::CacheOnly) {
-            let names = output.names.as_ref().unwrap_or(&self.names);
             let (loopback, others): (Vec<_>, Vec<_>) =
-                names.iter().partition(|name| output.is_pushed() && name.speaks_http());
+                self.names_of(output).iter().partition(|name| output.is_pushed() && name.speaks_http());
             if !others.is_empty() || loopback.is_empty() {
                 exports.push(self.export(output, store, &others, false));
             }
@@ -273,17 +289,17 @@ impl Build {
     fn export(&self, output: &Output, store: Store, names: &[&ImageRef], insecure: bool) -> Export {
         let mut attrs: HashMap<String, String> = output.attributes.clone().into_iter().collect();
         let mut set = |key: &str, value: String| drop(attrs.insert(key.to_owned(), value));
-        let in_share = self.is_share && output.is_pushed();
-        if in_share {
-            // What gets the names is the index of all shares, once they are there.
-            set("push-by-digest", "true".to_owned());
+        // What gets the names of shares is the index of all of them, once they are there.
+        let is_by_digest = output.is_by_digest() || (self.is_share && output.is_pushed());
+        if is_by_digest {
+            set(BY_DIGEST, "true".to_owned());
         }
         if self.is_share && output.kind == Kind::Local {
             set("platform-split", "true".to_owned());
         }
         if output.is_image() {
             if !names.is_empty() {
-                let told = |name: &&ImageRef| if in_share { name.repository() } else { name.to_string() };
+                let told = |name: &&ImageRef| if is_by_digest { name.repository() } else { name.to_string() };
                 set("name", names.iter().map(told).collect::<Vec<_>>().join(","));
             }
             for (key, value) in self.annotations.iter().flat_map(Annotation::attributes) {
@@ -298,7 +314,7 @@ impl Build {
             set("registry.insecure", "true".to_owned());
         }
         // The daemon's own exporter gives each name a tag, which is no name to push by a digest.
-        let kind = if in_share { output.kind.name() } else { store.exporter(output) };
+        let kind = if is_by_digest { output.kind.name() } else { store.exporter(output) };
         let exporter = Exporter { r#type: kind.to_owned(), attrs };
         Export { exporter, destination: output.destination.clone() }
     }

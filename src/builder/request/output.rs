@@ -14,7 +14,7 @@ use super::fields::{fields, truth};
 pub struct Output {
     pub(super) kind: Kind,
     pub(super) destination: Option<Destination>,
-    /// Names of its own, in place of those of the build.
+    /// Names of its own, where the build has none.
     pub(super) names: Option<Vec<ImageRef>>,
     /// For the exporter, as they were written.
     pub(super) attributes: BTreeMap<String, String>,
@@ -45,6 +45,9 @@ const KINDS: [(&str, Kind); 7] = [
     ("tar", Kind::Tar),
     ("cacheonly", Kind::CacheOnly),
 ];
+
+/// What BuildKit's exporter is told for an image that gets no tag.
+pub(super) const BY_DIGEST: &str = "push-by-digest";
 
 impl Kind {
     /// What BuildKit calls its exporter.
@@ -99,7 +102,16 @@ impl Output {
     }
 
     pub(super) fn is_pushed(&self) -> bool {
-        self.kind == Kind::Image && self.attributes.get("push").is_some_and(|push| push == "true")
+        self.kind == Kind::Image && self.has("push")
+    }
+
+    /// It is pushed under its digest alone, and no tag is made or moved.
+    pub(super) fn is_by_digest(&self) -> bool {
+        self.is_pushed() && self.has(BY_DIGEST)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.attributes.get(key).is_some_and(|value| value == "true")
     }
 }
 
@@ -127,7 +139,7 @@ impl FromStr for Output {
                         Some(parsed.map_err(|error: crate::registry::InvalidImageRef| error.to_string())?);
                 }
                 // In the spelling that everybody understands.
-                "push" => drop(attributes.insert(key, truth(&value)?.to_string())),
+                "push" | BY_DIGEST => drop(attributes.insert(key, truth(&value)?.to_string())),
                 "context" => {
                     return Err(format!(
                         "{text:?}: the image goes to the builder's own daemon, and to no other; write dest=FILE, and load that there"
@@ -148,6 +160,9 @@ impl FromStr for Output {
         let kind = known?.1;
         if name == "registry" {
             attributes.insert("push".to_owned(), "true".to_owned());
+        }
+        if kind == Kind::Local && attributes.contains_key("mode") {
+            return Err(format!("{text:?}: files are put beside what the directory has; leave mode out"));
         }
         let destination = destination(text, kind, place, &mut attributes)?;
         Ok(Self { kind, destination, names, attributes })
@@ -207,6 +222,8 @@ mod tests {
         assert!(output.is_pushed() && output.names.unwrap().len() == 2);
         assert_eq!(output.attributes["compression"], "zstd");
         assert_eq!(Kind::Image.name(), "image");
+        let output: Output = "type=image,push-by-digest=1".parse().unwrap();
+        assert!(!output.is_by_digest(), "nothing is pushed");
     }
 
     #[test]
@@ -222,6 +239,8 @@ mod tests {
             ("type=oci,tar=false", "has no dest; write dest=DIRECTORY"),
             ("type=image,dest=x", "what stays in the builder has no dest"),
             ("type=image,push", "\"push\" has no value; write KEY=VALUE"),
+            ("type=image,push-by-digest=maybe", "\"maybe\" is neither true nor false"),
+            ("type=local,dest=x,mode=delete", "files are put beside what the directory has; leave mode out"),
             ("type=image,name=A", "\"A\" is not the name of an image"),
         ] {
             let error = text.parse::<Output>().unwrap_err();

@@ -18,6 +18,10 @@ pub enum ShareError {
     #[error("several nodes can push one image only; name one output of type=registry, and all names with it")]
     Images,
     #[error(
+        "push-by-digest is for the image of one node, and the platforms of several are joined under a name; leave it out"
+    )]
+    ByDigest,
+    #[error(
         "each node would write --cache-to over that of the others; leave it out, use type=inline, or build one platform at a time"
     )]
     Cache,
@@ -44,6 +48,9 @@ impl Build {
         if outputs.iter().filter(|output| output.is_pushed()).count() > 1 {
             return Err(ShareError::Images);
         }
+        if outputs.iter().any(Output::is_by_digest) {
+            return Err(ShareError::ByDigest);
+        }
         if self.cache_to.iter().any(|cache| !cache.is_inline()) {
             return Err(ShareError::Cache);
         }
@@ -54,7 +61,7 @@ impl Build {
     pub(in crate::builder) fn pushed_names(&self) -> Vec<ImageRef> {
         let outputs = self.outputs();
         let pushed = outputs.iter().filter(|output| output.is_pushed());
-        pushed.flat_map(|output| output.names.as_ref().unwrap_or(&self.names)).cloned().collect()
+        pushed.flat_map(|output| self.names_of(output)).cloned().collect()
     }
 
     /// What is said of that index.

@@ -63,7 +63,7 @@ fn each_output_has_an_exporter() {
     let wanted = |image: &str, load: &str| {
         [
             row("oci", &name("x"), false),
-            row(image, &name("y"), false),
+            row(image, &name("x"), false),
             row("local", "", false),
             row(load, &name("x"), false),
             row("docker", &name("x"), false),
@@ -71,6 +71,12 @@ fn each_output_has_an_exporter() {
     };
     assert_eq!(told(&build, Store::Docker), wanted("moby", "moby"));
     assert_eq!(told(&build, Store::Worker), wanted("image", "docker"));
+    let unnamed = Build { names: Vec::new(), ..build.clone() };
+    assert_eq!(
+        told(&unnamed, Store::Docker)[1],
+        row("moby", &name("y"), false),
+        "its own, where -t has none"
+    );
     let destinations: Vec<_> =
         build.exports(Store::Docker).into_iter().map(|export| export.destination).collect();
     assert_eq!(destinations[0], Some(Destination::File("a".into())));
@@ -83,6 +89,18 @@ fn each_output_has_an_exporter() {
     assert!(told(&with_outputs(&["type=cacheonly"], self::build(&[], false)), Store::Docker).is_empty());
     assert!(with_outputs(&["type=registry"], self::build(&[], false)).lacks_name());
     assert!(!with_outputs(&["type=registry,name=y"], self::build(&[], false)).lacks_name());
+}
+
+#[test]
+fn an_image_may_be_pushed_without_a_tag() {
+    let build = with_outputs(&["type=image,push-by-digest=true"], build(&["ghcr.io/x/a"], true));
+    let [export] = <[Export; 1]>::try_from(build.exports(Store::Docker)).unwrap();
+    assert_eq!((&*export.exporter.r#type, &*export.exporter.attrs["name"]), ("image", "ghcr.io/x/a"));
+    assert_eq!(build.tagged_by_digest(), None);
+    let tagged = Build { names: vec!["ghcr.io/x/a:1".parse().unwrap()], ..build.clone() };
+    assert_eq!(tagged.tagged_by_digest(), tagged.names.first().cloned());
+    assert_eq!(Build { push: false, ..tagged }.tagged_by_digest(), None, "nothing is pushed");
+    assert!(matches!(build.clone().prepare_shares(), Err(ShareError::ByDigest)));
 }
 
 #[test]
@@ -106,7 +124,7 @@ fn what_one_node_would_make_is_not_shared_out() {
     let refused = |outputs: &[&str]| with_outputs(outputs, build(&["a"], true)).prepare_shares().unwrap_err();
     assert!(matches!(refused(&["type=oci,dest=x"]), ShareError::Output("oci")));
     assert!(matches!(refused(&["type=tar,dest=x"]), ShareError::Output("tar")));
-    assert!(matches!(refused(&["type=registry,name=x", "type=registry,name=y"]), ShareError::Images));
+    assert!(matches!(refused(&["type=registry", "type=registry,compression=zstd"]), ShareError::Images));
     let cache = |text: &str| Build { cache_to: vec![Cache::to(text).unwrap()], ..build(&[], false) };
     assert!(matches!(cache("type=local,dest=d").prepare_shares(), Err(ShareError::Cache)));
     assert!(cache("type=inline").prepare_shares().is_ok());
@@ -135,11 +153,16 @@ fn flags_become_attributes() {
     assert_eq!(attribute("platform"), Some("linux/amd64,linux/arm/v7"));
     assert_eq!(attribute("build-arg:A"), Some("1"));
     assert_eq!((attribute("target"), attribute("no-cache")), (Some("t"), Some("")));
+    assert!(!request.internal);
     assert_eq!((attribute("image-resolve-mode"), attribute("attest:provenance")), (Some("local"), None));
     assert!(request.cache.is_some() && request.entitlements.is_empty());
     assert_eq!(request.exporter_deprecated, "moby");
     assert_eq!(request.exporters[0].attrs["name"], "docker.io/library/x:latest");
     assert!(!request.exporters[0].attrs.contains_key("push"));
+    let pulled = self::request(&Build { pull: true, ..build(&["x"], false) });
+    assert_eq!(pulled.frontend_attrs["image-resolve-mode"], "pull");
+    let asked = self::request(&Build { call: Some(Call::check()), ..build(&["x"], false) });
+    assert!(asked.internal && asked.frontend_attrs["requestid"] == "frontend.lint");
 }
 
 #[test]

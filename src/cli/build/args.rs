@@ -53,10 +53,10 @@ pub struct Args {
     #[arg(long = "platform", value_name = "OS/ARCHITECTURE[/VARIANT]", value_delimiter = ',')]
     platforms: Vec<Platform>,
     /// Set an argument of the Dockerfile; without a value, the one of this environment
-    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]", allow_hyphen_values = true)]
     build_args: Vec<String>,
     /// Add a label to the image
-    #[arg(long = "label", value_name = "KEY=VALUE")]
+    #[arg(long = "label", value_name = "KEY=VALUE", allow_hyphen_values = true)]
     labels: Vec<String>,
     /// Annotate the image's manifests, or what KIND says: index, manifest, index-descriptor, manifest-descriptor
     #[arg(long = "annotation", value_name = "[KIND[PLATFORM],...:]KEY=VALUE")]
@@ -123,6 +123,22 @@ pub struct Args {
     /// Write what the builder says about the image to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,
+    #[command(flatten)]
+    former: FormerArgs,
+}
+
+/// What builders before BuildKit did when they were told to, and BuildKit does not do at all: scripts still say it.
+#[derive(Debug, clap::Args)]
+struct FormerArgs {
+    /// Remove containers of steps, of which there are none
+    #[arg(long, hide = true)]
+    rm: bool,
+    /// The same, whatever happens
+    #[arg(long, hide = true)]
+    force_rm: bool,
+    /// Compress the context, of which only what changed travels
+    #[arg(long, hide = true)]
+    compress: bool,
 }
 
 /// What is called; `build` is nothing but what is done anyway.
@@ -164,7 +180,7 @@ struct StepArgs {
     #[arg(long = "allow", value_name = "WHAT", value_delimiter = ',')]
     allowed: Vec<Entitlement>,
     /// A line more in the steps' /etc/hosts
-    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS", value_delimiter = ',')]
     hosts: Vec<Host>,
     /// How large the steps' /dev/shm is, as in 64m
     #[arg(long, value_name = "SIZE")]
@@ -203,6 +219,8 @@ pub(super) enum UsageError {
     NoKey { flag: &'static str, value: String },
     #[error("what is pushed needs a name; give one with -t")]
     NothingToPush,
+    #[error("{0} is to be pushed by its digest, which gets no tag; write {without}", without = .0.repository())]
+    Tagged(Box<ImageRef>),
     #[error("standard output is a terminal, which an archive would spoil; write dest=FILE, or send it on")]
     Terminal,
     #[error("an archive of type=docker has one platform; write type=oci for several")]
@@ -306,6 +324,20 @@ impl Args {
         Ok(all)
     }
 
+    /// The options that only something that is built is for, where something is only asked.
+    pub(super) fn idle_with(&self, call: Option<&Call>) -> Option<String> {
+        call?;
+        let given = [
+            (self.push, "--push"),
+            (self.load, "--load"),
+            (!self.outputs.is_empty(), "--output"),
+            (self.iidfile.is_some(), "--iidfile"),
+        ];
+        let idle: Vec<_> =
+            given.into_iter().filter(|(is_given, _)| *is_given).map(|(_, flag)| flag).collect();
+        (!idle.is_empty()).then(|| idle.join(", "))
+    }
+
     /// Standard output has an archive, and nothing else.
     pub(super) fn is_stdout_taken(&self) -> bool {
         self.outputs.iter().any(Output::is_stdout)
@@ -317,6 +349,9 @@ impl Args {
         }
         if let Some(name) = build.all_names().into_iter().find(|name| name.has_digest()) {
             return Err(UsageError::Digest(Box::new(name.clone())));
+        }
+        if let Some(name) = build.tagged_by_digest() {
+            return Err(UsageError::Tagged(Box::new(name)));
         }
         if build.platforms.len() > 1 && self.outputs.iter().any(Output::is_docker_archive) {
             return Err(UsageError::DockerArchive);

@@ -27,11 +27,13 @@ impl Provenance {
     }
 
     fn named(word: &str) -> Result<Self, String> {
-        match word {
-            "" | "min" | "true" | "1" => Ok(Self::Min),
-            "max" => Ok(Self::Max),
-            "disabled" | "false" | "0" => Ok(Self::None),
-            other => Err(format!("BUILDX_METADATA_PROVENANCE is {other:?}; it may be min, max or disabled")),
+        match (word, truth(word)) {
+            ("" | "min", _) | (_, Ok(true)) => Ok(Self::Min),
+            ("max", _) => Ok(Self::Max),
+            ("disabled", _) | (_, Ok(false)) => Ok(Self::None),
+            (other, Err(_)) => {
+                Err(format!("BUILDX_METADATA_PROVENANCE is {other:?}; it may be min, max or disabled"))
+            }
         }
     }
 
@@ -93,7 +95,7 @@ mod tests {
             ("", Provenance::Min),
             ("true", Provenance::Min),
             ("max", Provenance::Max),
-            ("false", Provenance::None),
+            ("False", Provenance::None),
         ] {
             assert_eq!(Provenance::named(word), Ok(wanted), "{word}");
         }

@@ -41,7 +41,7 @@ fn platforms_come_in_lists_and_repeated_and_count_once() {
 #[test]
 fn clap_refuses_what_it_does_not_know_by_name() {
     for (words, wanted) in [
-        (&["--squash", "."][..], "unexpected argument '--squash' found"),
+        (&["--frob", "."][..], "unexpected argument '--frob' found"),
         (&["--secret", "x", "."], "\"x\" is no secret; write id=ID"),
         (&["--ssh", "=x", "."], "\"=x\" is no ssh agent"),
         (&["-o", "type=zip", "."], "there is no output of the type \"zip\""),
@@ -75,6 +75,10 @@ fn what_cannot_be_meant_is_a_usage_error() {
             "--iidfile is for the id of an image, and no output here is one",
         ),
         (&["-t", &digest, path], "has a digest, which only the build can tell; give a tag"),
+        (
+            &["--push", "-o", "type=image,push-by-digest=true", "-t", "a/b:1", path],
+            "docker.io/a/b:1 is to be pushed by its digest, which gets no tag; write docker.io/a/b",
+        ),
         (&["--label", "=x", path], "--label \"=x\" has no key; write KEY=VALUE"),
         (&["--build-arg", "=x", path], "--build-arg \"=x\" has no key; write KEY=VALUE"),
         (&["/nonexistent-context"], "cannot open the build context"),
@@ -101,6 +105,30 @@ fn words_may_stand_apart_and_be_short_as_with_buildx() {
     assert_eq!(build.labels, [("x".to_owned(), String::new())].into());
     assert_eq!(build.steps.allowed, ["network.host".parse().unwrap()]);
     assert_eq!(build.platforms, ["linux/arm64".parse().unwrap()]);
+}
+
+#[test]
+fn lists_values_with_hyphens_and_former_options_are_taken() {
+    let directory = context();
+    let path = directory.path().to_str().unwrap();
+    let words = ["--add-host", "a:1.2.3.4,b:1.2.3.5", "--build-arg", "-x=1", "--label", "--y=2"];
+    let former = ["--rm", "--force-rm", "--compress", path];
+    let build = parse(&[&words[..], &former].concat()).unwrap().build(None).unwrap();
+    assert_eq!(build.steps.hosts.len(), 2);
+    assert_eq!((&*build.arguments["-x"], &*build.labels["--y"]), ("1", "2"));
+}
+
+#[test]
+fn what_a_question_has_no_use_for_is_told() {
+    let directory = context();
+    let path = directory.path().to_str().unwrap();
+    let idle = |words: &[&str]| {
+        let args = parse(&[words, &["-t", "x", path]].concat()).unwrap();
+        args.idle_with(args.build(None).unwrap().call.as_ref())
+    };
+    assert_eq!(idle(&["--check", "--push", "-o", "out"]).as_deref(), Some("--push, --output"));
+    assert_eq!(idle(&["--call", "targets"]), None);
+    assert_eq!(idle(&["--call", "build", "--push"]), None);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use images::Layout;
 
 use super::find::is_remote;
+use crate::registry::ImageRef;
 
 /// `NAME=PLACE`: a directory, an address, `docker-image://IMAGE`, or `oci-layout://DIRECTORY[:TAG][@DIGEST]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,9 @@ impl FromStr for NamedContext {
                     "{text:?} is no context; write NAME=DIRECTORY, NAME=ADDRESS or NAME=docker-image://IMAGE"
                 )
             })?;
+        // As the frontend looks for it: of images without what they are understood to have.
+        let name =
+            name.parse::<ImageRef>().map_err(|error| format!("{text:?} has no name: {error}"))?.familiar();
         let place = if place.starts_with(IMAGE) || is_remote(place) {
             Place::Remote(place.to_owned())
         } else if let Some(layout) = place.strip_prefix(LAYOUT) {
@@ -80,7 +84,7 @@ impl FromStr for NamedContext {
                 directory.ok_or_else(|| format!("{text:?}: {place:?} is no directory, and no address"))?,
             )
         };
-        Ok(Self { name: name.to_owned(), place })
+        Ok(Self { name, place })
     }
 }
 
@@ -132,6 +136,9 @@ mod tests {
         for address in ["docker-image://alpine:3", "https://h/r.git#main", "git@h:r.git"] {
             assert_eq!(format!("x={address}").parse::<NamedContext>().unwrap().address(3), address);
         }
+        for name in ["alpine", "alpine:latest", "docker.io/library/alpine"] {
+            assert_eq!(format!("{name}=docker-image://x").parse::<NamedContext>().unwrap().name, "alpine");
+        }
         let layout = Layout::open(&path).unwrap();
         let manifest = layout.add_bytes("application/vnd.oci.image.manifest.v1+json", b"{}").unwrap();
         let digest = manifest.digest().to_string();
@@ -152,6 +159,7 @@ mod tests {
         for (text, wanted) in [
             ("x", "\"x\" is no context; write NAME=DIRECTORY, NAME=ADDRESS or NAME=docker-image://IMAGE"),
             ("=x", "is no context"),
+            ("Alpine=docker-image://x", "\"Alpine\" has capital letters"),
             ("x=", "is no context"),
             ("x=/nowhere-at-all", "\"/nowhere-at-all\" is no directory, and no address"),
             ("x=oci-layout:///nowhere", "\"/nowhere\" is no image layout: it has no index.json"),
