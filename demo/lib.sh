@@ -102,7 +102,7 @@ CONF
     local tries=0
     until curl --silent --fail --output /dev/null "http://$REGISTRY/v2/"; do
         tries=$((tries + 1))
-        if [ "$tries" = 100 ]; then cat "$WORK/registry.log" >&2; exit 1; fi
+        if [ "$tries" = 600 ]; then cat "$WORK/registry.log" >&2; exit 1; fi
         sleep 0.1
     done
 }

@@ -39,6 +39,11 @@ impl Error {
         matches!(self, Self::NotRunning(_) | Self::Lost(_))
     }
 
+    /// Somebody in the guest has what was asked for.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.code() == Code::AlreadyExists)
+    }
+
     /// What a status says that came instead of an answer to this request.
     pub fn of(asked: &'static str) -> impl Fn(Status) -> Self {
         move |status| match status.code() {

@@ -19,7 +19,7 @@ use super::solve::client;
 /// Windows large enough that the daemon never waits for us to allow it more; what comes is read at once.
 const WINDOW: u32 = 8 * 1024 * 1024;
 /// How long another host may take to answer at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A builder's address.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,8 +28,8 @@ use crate::registry::credentials::Credentials;
 
 /// BuildKit's own limit of a message.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
-/// How long the status may go on once the solve has ended, as BuildKit's own client has it.
-const LAST_STATUS: Duration = Duration::from_secs(5);
+/// How long the status may pause once the solve has ended.
+const LAST_STATUS: Duration = Duration::from_secs(30);
 /// What comes so soon after another thing came with it.
 const SAME_MOMENT: Duration = Duration::from_millis(100);
 /// What is shown of a build's time is never older.

@@ -17,7 +17,7 @@ use crate::registry::Platform;
 /// What is said of an emulator where the builder does not tell which it has.
 const SOME_EMULATOR: &str = "the builder's emulator";
 /// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// dockerd's name for the address of its machine (moby `builder/builder-next/worker/label`).
 const GATEWAY: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
 /// No builder lists more; another host may not have us count for ever.

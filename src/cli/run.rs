@@ -13,6 +13,10 @@ use crate::registry::credentials::Credentials;
 use crate::registry::{ImageRef, Platform, loopback_port};
 use crate::terminal;
 
+/// How long it may take until the ports of a container that runs are this host's, too, and how often that is looked at.
+const PUBLISHING: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Run a container from an image, for any architecture that runs here
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -54,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "PROGRAM")]
     entrypoint: Option<String>,
     /// Its network: bridge, host (the guest's), none, one of the builder's by its name, or container:NAME
-    #[arg(long, value_name = "NETWORK")]
+    #[arg(long, alias = "net", value_name = "NETWORK")]
     network: Option<String>,
     /// Which platform of the image, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
@@ -76,6 +80,7 @@ impl Args {
             command: self.command,
             env: self.env.iter().filter_map(|pair| variable(pair, &value_of)).collect(),
             ports: self.publish,
+            held: Vec::new(),
             platform: self.platform,
             remove: self.rm,
             stdin: self.interactive,
@@ -112,7 +117,11 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         super::called::check_free(context, name)?;
     }
     let target = Target::of(context).map_err(Failure::usage)?;
-    let request = args.request(|key| std::env::var(key).ok());
+    let mut request = args.request(|key| std::env::var(key).ok());
+    if !request.ports.is_empty() {
+        let published = target.published().await;
+        request.held = published.iter().filter(|port| port.problem.is_none()).map(|port| port.port).collect();
+    }
     let builder = Builder::connect(&target.socket()).await.map_err(explain)?;
     // The builder pulls in the guest: a registry on the host's loopback has to be reachable from there meanwhile.
     let _registry = target.open_ports(loopback_port(&request.image).into_iter().collect()).await?;
@@ -123,13 +132,37 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         let started =
             docker::start_detached(&builder, &request, credential.as_ref(), &mut signals, &mut watcher);
         return match started.await.map_err(explain)? {
-            Ok(name) => print_line(name),
+            Ok(name) => {
+                until_published(&target, &builder, &request.ports, &name).await;
+                print_line(name)
+            }
             Err(signal) => Err(Failure::Status(signal.exit_status())),
         };
     }
     let ended = docker::run(&builder, &request, credential.as_ref(), &mut signals, &mut watcher);
     let ended = ended.await.map_err(explain)?;
     finish(ended)
+}
+
+/// Whoever is told the name may use the ports at once.
+async fn until_published(target: &Target, builder: &Builder, ports: &[PublishedPort], name: &str) {
+    let deadline = Instant::now() + PUBLISHING;
+    // Another daemon's are not ours to publish.
+    while !ports.is_empty() && matches!(target, Target::Instance(_)) && Instant::now() < deadline {
+        let published = target.published().await;
+        let of = |port: &PublishedPort| published.iter().find(|found| found.port == port.host);
+        let found: Vec<_> = ports.iter().filter_map(of).collect();
+        if found.len() == ports.len() {
+            for problem in found.iter().filter_map(|port| port.problem.as_ref()) {
+                eprintln!("{problem}");
+            }
+            return;
+        }
+        if !builder.containers(false).await.is_ok_and(|running| running.iter().any(|one| one.name == name)) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 pub(super) fn explain(error: docker::Error) -> Failure {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Failure, nodes};
 use crate::instance::Paths;
-use crate::supervisor::client::OpenPorts;
+use crate::supervisor::client::{self, OpenPorts};
+use crate::supervisor::protocol::PublishedPort;
 
 /// Points other clients at a daemon, and us.
 const VARIABLE: &str = "DOCKER_HOST";
@@ -49,6 +50,12 @@ impl Target {
             Self::Instance(paths) => paths.docker_socket(),
             Self::Other(socket) => socket.clone(),
         }
+    }
+
+    /// The ports of this host that lead to containers there; none where that is not known.
+    pub(super) async fn published(&self) -> Vec<PublishedPort> {
+        let Self::Instance(paths) = self else { return Vec::new() };
+        client::status(paths).await.map(|status| status.published_ports).unwrap_or_default()
     }
 
     /// Opens ports of this host's loopback to the guest, as long as the answer lives.

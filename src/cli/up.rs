@@ -16,10 +16,10 @@ use crate::supervisor::protocol::{Event, Reply, Request, State, Status, Trouble}
 use crate::supervisor::{Launch, client, engine, programs, requirements, spawn};
 
 /// How long a supervisor may take to see that its machine has died, or to end after that.
-const NEWS: Duration = Duration::from_secs(3);
+const NEWS: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a guest that is busy may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often another `mvm up` may be faster before something else must be wrong.
 const MOST_OVERTAKEN: u32 = 3;
 /// How long a supervisor that is ending may take: an orderly shutdown, and some more.

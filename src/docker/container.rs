@@ -180,6 +180,9 @@ fn body(request: &Request) -> ContainerCreateBody {
 
 /// The daemon puts what it was doing before what went wrong; the exit statuses are those of a shell.
 fn not_started(request: &Request, reason: &str) -> Error {
+    if let Some(error) = ports::refused(&request.ports, reason) {
+        return error;
+    }
     let status =
         if reason.contains("executable file not found") || reason.contains("no such file or directory") {
             127

@@ -18,7 +18,7 @@ pub use builder::Builder;
 pub use client_files::{BuildxNode, ClientFileError, ClientFiles};
 pub use error::Error;
 pub use list::{Image, Listed};
-pub use ports::{InvalidPort, PublishedPort, refuse_taken};
+pub use ports::{InvalidPort, PublishedPort};
 pub use pull::{PullPolicy, PullWatcher};
 pub use run::{Ended, Request, Terminal, run, start_detached};
 pub use signals::{Signal, Signals};

@@ -53,22 +53,28 @@ impl FromStr for PublishedPort {
     }
 }
 
-/// Refuses a port of the host that is in use, before anything is started for it.
-pub fn refuse_taken(ports: &[PublishedPort]) -> Result<(), Error> {
-    for port in ports {
+/// Refuses a port of the host that is in use, before anything is started for it. Of those that the builder's own side `holds` the
+/// daemon knows better: one may be left of a container that has just ended.
+pub(super) fn refuse_taken(ports: &[PublishedPort], held: &[u16]) -> Result<(), Error> {
+    for port in ports.iter().filter(|port| !held.contains(&port.host)) {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port.host)) {
             Ok(listener) => drop(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(Error::PortTaken {
-                    port: port.host,
-                    suggestion: free_port_after(port.host),
-                    container: port.container,
-                });
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(taken(*port)),
             Err(source) => return Err(Error::PortRefused { port: port.host, source }),
         }
     }
     Ok(())
+}
+
+/// That another container has it, in the daemon's words.
+pub(super) fn refused(ports: &[PublishedPort], reason: &str) -> Option<Error> {
+    let is_meant = |port: &&PublishedPort| reason.contains(&format!(":{} failed", port.host));
+    let port = ports.iter().find(is_meant).filter(|_| reason.contains("port is already allocated"))?;
+    Some(taken(*port))
+}
+
+fn taken(PublishedPort { host, container }: PublishedPort) -> Error {
+    Error::PortTaken { port: host, suggestion: free_port_after(host), container }
 }
 
 /// A port that is free now, near the one that was wanted.
@@ -104,7 +110,7 @@ mod tests {
 
     use rustix::net::{Shutdown, shutdown};
 
-    use super::{PublishedPort, bindings, refuse_taken};
+    use super::{Error, PublishedPort, bindings, refuse_taken, refused};
 
     #[test]
     fn ways_to_write_a_port() {
@@ -146,7 +152,9 @@ mod tests {
     fn a_taken_port_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let error = refuse_taken(&[PublishedPort { host: port, container: 80 }]).unwrap_err().to_string();
+        let published = [PublishedPort { host: port, container: 80 }];
+        refuse_taken(&published, &[port]).unwrap();
+        let error = refuse_taken(&published, &[]).unwrap_err().to_string();
         assert!(
             error.starts_with(&format!(
                 "port {port} of 127.0.0.1 is taken by another program; choose another one, as -p "
@@ -156,6 +164,15 @@ mod tests {
         // A process that another test is starting may have a copy of it.
         let _ = shutdown(&listener, Shutdown::Read);
         drop(listener);
-        refuse_taken(&[PublishedPort { host: port, container: 80 }]).unwrap();
+        refuse_taken(&published, &[]).unwrap();
+    }
+
+    #[test]
+    fn a_port_of_another_container_is_taken_too() {
+        let ports = ["5000:80", "5001:81"].map(|text| text.parse().unwrap());
+        let reason = "failed to set up container networking: driver failed programming external connectivity on endpoint a: Bind for 127.0.0.1:5001 failed: port is already allocated";
+        assert!(matches!(refused(&ports, reason), Some(Error::PortTaken { port: 5001, container: 81, .. })));
+        assert!(refused(&ports, "no such file or directory").is_none());
+        assert!(refused(&ports[..1], reason).is_none());
     }
 }

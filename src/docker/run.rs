@@ -4,7 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::container::Container;
 use super::ports::PublishedPort;
@@ -12,15 +12,13 @@ use super::pull::{PullPolicy, PullWatcher};
 use super::signals::{Signal, Signals, WindowChanges};
 use super::streams::{Output, OutputEnd, Streams};
 use super::wait::Waiting;
-use super::{Builder, Error, Volume, refuse_taken};
+use super::{Builder, Error, Volume, ports};
 use crate::registry::credentials::Credential;
 use crate::registry::{ImageRef, Platform};
 use crate::terminal::{self, Raw};
 
 /// How long a container that was told to end may take, as `docker stop` has it.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long the output may still come after the container's end.
-const LAST_WORDS: Duration = Duration::from_secs(10);
 /// What a shell reports for a program that wrote to a closed pipe: 128 and SIGPIPE.
 const BROKEN_PIPE: u8 = 141;
 
@@ -33,6 +31,8 @@ pub struct Request {
     /// `KEY=VALUE`.
     pub env: Vec<String>,
     pub ports: Vec<PublishedPort>,
+    /// Ports of this host that are held for the builder's containers now.
+    pub held: Vec<u16>,
     /// None: whatever the image is for, the builder's own platform first.
     pub platform: Option<Platform>,
     pub remove: bool,
@@ -78,7 +78,7 @@ pub async fn run(
     signals: &mut Signals,
     watcher: &mut dyn PullWatcher,
 ) -> Result<Ended, Error> {
-    refuse_taken(&request.ports)?;
+    ports::refuse_taken(&request.ports, &request.held)?;
     let container = Container::new(builder);
     let started = tokio::select! {
         started = start(builder, &container, request, credential, watcher) => started,
@@ -105,7 +105,7 @@ pub async fn start_detached(
     signals: &mut Signals,
     watcher: &mut dyn PullWatcher,
 ) -> Result<Result<String, Signal>, Error> {
-    refuse_taken(&request.ports)?;
+    ports::refuse_taken(&request.ports, &request.held)?;
     let container = Container::new(builder);
     let starting = async {
         container.create(request, credential, watcher).await?;
@@ -191,10 +191,13 @@ async fn follow(
             }
         }
     };
-    let shown = match shown {
-        Some(shown) => Some(shown),
-        None => timeout(LAST_WORDS, output).await.ok().and_then(Result::ok),
-    };
+    if shown.is_none() {
+        // It ends with its container, and comes as fast as it is read. Who wants no more of it says so.
+        tokio::select! {
+            end = output => shown = end.ok(),
+            _ = signals.next_end() => {}
+        }
+    }
     Ok(match (told, shown) {
         (Some((signal, _)), _) if killed => Ended::Signaled(signal),
         (_, Some(Output { end: OutputEnd::NoReader, .. })) => {

@@ -117,7 +117,7 @@ mod tests {
         let (_directory, paths) = scratch();
         let held = Lock::take(&paths).unwrap();
         assert!(!Lock::becomes_free(&paths, Duration::from_millis(50)).await);
-        let waiting = tokio::spawn(async move { Lock::becomes_free(&paths, Duration::from_secs(20)).await });
+        let waiting = tokio::spawn(async move { Lock::becomes_free(&paths, Duration::from_secs(120)).await });
         drop(held);
         assert!(waiting.await.unwrap());
     }

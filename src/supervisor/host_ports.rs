@@ -11,7 +11,7 @@ use protocol::ports::HOST_LOOPBACK;
 use tokio::net::TcpStream;
 
 /// A connection within this machine either stands at once or will not.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The allow-list: each port with the number of those who want it open.
 #[derive(Debug, Clone, Default)]

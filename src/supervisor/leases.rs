@@ -24,6 +24,13 @@ pub(super) enum Error {
     Guest { port: u16, source: agent::Error },
 }
 
+impl Error {
+    /// Somebody in the guest has the port.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Guest { source, .. } if source.is_taken())
+    }
+}
+
 /// Some open ports; they stay open until [`Lease::close`].
 #[derive(Debug)]
 pub(super) struct Lease {

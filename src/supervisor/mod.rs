@@ -44,7 +44,9 @@ use run::{End, Surroundings};
 use server::Server;
 
 /// How long another process may hold the data disk before that is an error.
-const DISK_PATIENCE: Duration = Duration::from_secs(5);
+const DISK_PATIENCE: Duration = Duration::from_secs(45);
+/// How long those that wait for the end may take to be told of it.
+const TELLING: Duration = Duration::from_secs(10);
 
 /// Why a supervisor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +82,7 @@ struct Supervisor {
     around: Surroundings,
     down: watch::Receiver<bool>,
     server: tokio::task::JoinHandle<()>,
+    untold: Arc<()>,
     _disk: data_disk::Held,
     _lock: Lock,
 }
@@ -104,10 +107,12 @@ async fn begin(paths: Paths, name: &Name) -> Result<Supervisor, Error> {
     }
     let (down, asked) = watch::channel(false);
     end_by_signal(down.clone())?;
-    let server = Server { board: Arc::clone(&board), leases: leases.clone(), down };
+    let untold = Arc::new(());
+    let server =
+        Server { board: Arc::clone(&board), leases: leases.clone(), down, untold: Arc::clone(&untold) };
     let server = tokio::spawn(server::serve(listener, Arc::new(server)));
     let around = Surroundings { launch: Arc::new(launch), paths, board, leases };
-    Ok(Supervisor { around, down: asked, server, _disk: disk, _lock: lock })
+    Ok(Supervisor { around, down: asked, server, untold, _disk: disk, _lock: lock })
 }
 
 /// The QEMU of a supervisor that was killed may hold the disk for a moment longer.
@@ -157,6 +162,10 @@ impl Supervisor {
         // No new client is accepted; those that wait for the end get to read of it before the process is gone.
         sockets::clear(&self.around.paths);
         self.server.abort();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let deadline = Instant::now() + TELLING;
+        // The server's own, which goes with its last client, and this one.
+        while Arc::strong_count(&self.untold) > 2 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }

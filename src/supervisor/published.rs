@@ -27,6 +27,9 @@ use super::protocol::PublishedPort;
 const EVENTS_TIMEOUT_S: u64 = 120;
 /// Between two tries to reach dockerd, which may be starting again.
 const RETRY: Duration = Duration::from_millis(500);
+/// When it is looked again though nothing has happened: once, as events are told from some moment after they were asked for; and as long as
+/// somebody else has a port of this host's.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Follows the containers of one machine. Dropping it closes every port.
 #[derive(Debug)]
@@ -66,21 +69,24 @@ impl Published {
     async fn follow(&mut self, socket: &Path, board: &Board) -> Result<(), bollard::errors::Error> {
         let socket = socket.to_string_lossy();
         let docker = Docker::connect_with_unix(&socket, EVENTS_TIMEOUT_S, bollard::API_DEFAULT_VERSION)?;
-        // Subscribed before the first look, so that nothing happens in between unseen.
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
             ("event".to_owned(), ["start", "die", "pause", "unpause", "destroy"].map(str::to_owned).to_vec()),
         ]);
         let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
         let mut events = docker.events(Some(options));
+        let mut is_first = true;
         loop {
             let running = docker.list_containers(None::<ListContainersOptions>).await?;
             if self.reconcile(&published_ports(&running)).await {
                 board.set_published(self.list());
             }
-            match events.next().await {
-                Some(event) => drop(event?),
-                None => return Ok(()),
+            let looks_again = std::mem::take(&mut is_first) || self.ports.values().any(Result::is_err);
+            let patience = if looks_again { LOOK_AGAIN } else { Duration::MAX };
+            match tokio::time::timeout(patience, events.next()).await {
+                Ok(Some(event)) => drop(event?),
+                Ok(None) => return Ok(()),
+                Err(_) => {}
             }
         }
     }
@@ -91,16 +97,18 @@ impl Published {
         self.ports.retain(|port, _| wanted.contains(port));
         let mut changed = before != self.ports.len();
         for port in wanted {
-            if !self.ports.contains_key(port) {
-                let opened = self.listen(*port).await;
+            let had = self.ports.get(port).map(Result::is_ok);
+            if had != Some(true) {
+                let opened = self.listen(*port, had.is_none()).await;
+                changed |= had != Some(opened.is_ok());
                 self.ports.insert(*port, opened);
-                changed = true;
             }
         }
         changed
     }
 
-    async fn listen(&self, port: u16) -> Result<Listening, String> {
+    /// That it cannot is logged where it `is_news`.
+    async fn listen(&self, port: u16, is_news: bool) -> Result<Listening, String> {
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             Ok(listener) => {
                 tracing::info!(port, "published");
@@ -110,7 +118,9 @@ impl Published {
             }
             Err(error) => {
                 let problem = format!("cannot listen on 127.0.0.1:{port}: {error}");
-                tracing::warn!("{problem}");
+                if is_news {
+                    tracing::warn!("{problem}");
+                }
                 Err(problem)
             }
         }
@@ -200,11 +210,11 @@ mod tests {
 
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let free = listener.local_addr().unwrap().port();
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = holder.local_addr().unwrap().port();
         // A process that another test is starting may have a copy of it.
         let _ = shutdown(&listener, Shutdown::Read);
         drop(listener);
-        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = holder.local_addr().unwrap().port();
         assert!(published.reconcile(&[free, taken].into()).await);
         assert!(!published.reconcile(&[free, taken].into()).await);
         let problem = published.list().into_iter().find(|port| port.port == taken).unwrap().problem.unwrap();
@@ -212,6 +222,11 @@ mod tests {
             problem.starts_with(&format!("cannot listen on 127.0.0.1:{taken}: Address already in use")),
             "{problem}"
         );
+
+        let _ = shutdown(&holder, Shutdown::Read);
+        drop(holder);
+        assert!(published.reconcile(&[free, taken].into()).await, "it is free now");
+        assert!(published.list().iter().all(|port| port.problem.is_none()));
 
         let mut client = tokio::net::TcpStream::connect(("127.0.0.1", free)).await.unwrap();
         client.write_all(b"hello").await.unwrap();

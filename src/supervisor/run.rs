@@ -38,15 +38,17 @@ const AGAIN: Again = Again { after_reset: 1, after_silence: 3 };
 const SHUTDOWN: Duration = protocol::SERVICE_STOP
     .saturating_mul(2)
     .saturating_add(protocol::ONSHUTDOWN)
-    .saturating_add(Duration::from_secs(20));
+    .saturating_add(Duration::from_secs(60));
 /// How long the machine process may take to do what it is told; one that is stopped (SIGSTOP) or hangs does nothing.
 const OBEDIENCE: Duration = Duration::from_secs(5);
 /// How much later than passt's end the machine's own end may be seen, when that was the cause of it.
-const NETWORK_GRACE: Duration = Duration::from_secs(5);
+const NETWORK_GRACE: Duration = Duration::from_secs(15);
 /// Refusals among so many first dials are logged: a guest that goes on asking does not fill the log.
 const TOLD_DIALS: u32 = 100;
 /// A service that ended so often before the builder was ready will not start.
 const STARTS: u32 = 5;
+/// When a guest that does not answer yet is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How long the guest may take to say how full its disk is.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -79,6 +81,8 @@ struct Run {
     stopping: bool,
     /// The machine process was told to kill the machine.
     killed: bool,
+    /// For it had said nothing.
+    was_silent: bool,
     /// When the next patience ends: with the boot, with the shutdown, with the machine process.
     deadline: Instant,
     /// How passt ended, and until when the machine may follow it: passt ends with the machine, and may be seen first.
@@ -151,6 +155,7 @@ impl Run {
             was_ready: false,
             stopping: false,
             killed: false,
+            was_silent: false,
             deadline: Instant::now() + patience,
             network_lost: None,
             dials: 0,
@@ -182,7 +187,11 @@ impl Run {
                         tracing::warn!("the machine process does not answer");
                         break Some(Outcome::Killed);
                     }
-                    self.too_late().await;
+                    // On a busy host there may be news that only have not been heard yet.
+                    match news.try_recv() {
+                        Ok(news) => self.hear(news).await,
+                        Err(_) => self.too_late().await,
+                    }
                 }
                 status = machine.network.wait(), if self.network_lost.is_none() => {
                     let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -286,8 +295,10 @@ impl Run {
         self.tasks.spawn(async move { following::logs(&agent, LogFiles::new(&directory)).await });
         let (agent, leases) = (self.agent.clone(), self.around.leases.clone());
         self.tasks.spawn(async move {
-            // Answered when the guest listens.
-            let _ = agent.usage().await;
+            // Answered when the guest listens. Before that no time is sent, which would be late when it comes.
+            while agent.usage().await.is_err() {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
             if let Err(error) = agent.set_clock().await {
                 tracing::warn!(%error, "cannot set the guest's clock");
             }
@@ -298,16 +309,16 @@ impl Run {
     /// What the guest did, and the starts that are left then; where there are any, and its end was nobody's wish and has no other
     /// reason that is known.
     fn fault_of_qemu(&self, end: &Outcome) -> Option<(String, Again)> {
-        if self.was_heard || self.stopping || self.trouble.is_some() {
+        if self.stopping || self.trouble.is_some() {
             return None;
         }
         let Again { after_reset, after_silence } = self.again;
         match end {
-            Outcome::Reset => {
+            Outcome::Reset if !self.was_heard => {
                 let left = Again { after_reset: after_reset.checked_sub(1)?, after_silence };
                 Some(("reset itself before its first word".to_owned(), left))
             }
-            _ if self.killed => {
+            _ if self.was_silent => {
                 let left = Again { after_silence: after_silence.checked_sub(1)?, after_reset };
                 Some((format!("has said nothing for {} s", FIRST_WORD.as_secs()), left))
             }
@@ -370,7 +381,7 @@ impl Run {
     }
 
     async fn ready(&mut self) {
-        if self.stopping || self.was_ready {
+        if self.stopping || self.killed || self.was_ready {
             return;
         }
         match Sockets::open(&self.around.paths, &self.sender).await {
@@ -436,6 +447,7 @@ impl Run {
             tracing::warn!("the guest did not power off in time: killed");
             self.kill().await;
         } else if !self.was_heard && self.again.after_silence > 0 {
+            self.was_silent = true;
             self.kill().await;
         } else {
             self.give_up(format!("no stage of the boot has ended for {} s", BOOT_SILENCE.as_secs())).await;

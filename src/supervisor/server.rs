@@ -1,7 +1,7 @@
 //! Answers on `supervisor.sock`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -13,7 +13,10 @@ use super::leases::Leases;
 use super::protocol::{Event, Reply, Request};
 
 /// A client says at once what it wants, and no request is longer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take until it is known which container has a port, and how often that is looked at.
+const NEWS_OF_PORTS: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(200);
 const LONGEST_REQUEST: u64 = 64 * 1024;
 
 /// What the requests act on.
@@ -23,6 +26,8 @@ pub(super) struct Server {
     pub leases: Leases,
     /// Set to true to ask for an orderly end.
     pub down: watch::Sender<bool>,
+    /// Held by each that is still to be told of the end.
+    pub untold: Arc<()>,
 }
 
 /// Accepts until the task is dropped.
@@ -55,8 +60,12 @@ async fn answer(stream: UnixStream, server: &Server) -> std::io::Result<()> {
     tokio::time::timeout(REQUEST_TIMEOUT, reading.read_line(&mut line)).await??;
     match serde_json::from_str(&line) {
         Ok(Request::Status) => send(&mut write, &Reply::Status(Box::new(server.board.status()))).await,
-        Ok(Request::Events) => events(&mut write, server).await,
+        Ok(Request::Events) => {
+            let _untold = Arc::clone(&server.untold);
+            events(&mut write, server).await
+        }
         Ok(Request::Down) => {
+            let _untold = Arc::clone(&server.untold);
             server.down.send_replace(true);
             let orderly = ends_orderly(server).await;
             send(&mut write, &Reply::Stopped { orderly }).await
@@ -77,7 +86,11 @@ async fn events(write: &mut OwnedWriteHalf, server: &Server) -> std::io::Result<
         count.mark_unchanged();
         for event in server.board.events_from(sent) {
             sent = sent.saturating_add(1);
+            let is_last = matches!(event, Event::Stopped { .. } | Event::Failed(_));
             send(write, &Reply::Event(event)).await?;
+            if is_last {
+                return Ok(());
+            }
         }
         if count.changed().await.is_err() {
             return Ok(());
@@ -107,12 +120,17 @@ async fn open_ports(
     server: &Server,
     mut ports: Vec<u16>,
 ) -> std::io::Result<()> {
-    // A port that a container publishes is at the guest's loopback already, and ours leads there too.
-    let published = server.board.status().published_ports;
-    ports.retain(|port| !published.iter().any(|other| other.port == *port && other.problem.is_none()));
-    let lease = match server.leases.open(ports).await {
-        Ok(lease) => lease,
-        Err(error) => return send(write, &Reply::Error(error.to_string())).await,
+    let deadline = Instant::now() + NEWS_OF_PORTS;
+    let lease = loop {
+        // A port that a container publishes is at the guest's loopback already, and ours leads there too.
+        let published = server.board.status().published_ports;
+        ports.retain(|port| !published.iter().any(|other| other.port == *port && other.problem.is_none()));
+        match server.leases.open(ports.clone()).await {
+            Ok(lease) => break lease,
+            // Perhaps a container's, of which we have not heard yet.
+            Err(error) if error.is_taken() && Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            Err(error) => return send(write, &Reply::Error(error.to_string())).await,
+        }
     };
     let answered = send(write, &Reply::Opened).await;
     if answered.is_ok() {

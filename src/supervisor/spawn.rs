@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::machine::{Launch, own_program};
 use crate::instance::{Name, Paths, lock};
@@ -41,6 +41,23 @@ pub enum Error {
     Silent(PathBuf),
 }
 
+/// A supervisor that has not begun yet: a command that is given up meanwhile, or hears nothing, leaves none behind.
+struct Beginning(Option<Child>);
+
+impl Beginning {
+    fn has_begun(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.start_kill();
+        }
+    }
+}
+
 /// Returns when the supervisor holds the lock and listens on its socket.
 pub async fn spawn(name: &Name, paths: &Paths, launch: &Launch) -> Result<(), Error> {
     let log = open_log(&paths.supervisor_log())?;
@@ -50,20 +67,25 @@ pub async fn spawn(name: &Name, paths: &Paths, launch: &Launch) -> Result<(), Er
         .stdout(Stdio::piped())
         .stderr(Stdio::from(log))
         .spawn()?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let beginning = Beginning(Some(child));
     let silent = || Error::Silent(paths.supervisor_log());
     let mut answer = Vec::new();
     let talk = async {
-        if let Some(mut stdin) = child.stdin.take() {
+        if let Some(mut stdin) = stdin {
             stdin.write_all(&serde_json::to_vec(launch)?).await?;
         }
-        match child.stdout.take() {
+        match stdout {
             Some(mut stdout) => stdout.read_to_end(&mut answer).await,
             None => Ok(0),
         }
     };
     tokio::time::timeout(TIMEOUT, talk).await.map_err(|_| silent())?.map_err(|_| silent())?;
     match serde_json::from_slice(&answer).map_err(|_| silent())? {
-        Begun::Listening => Ok(()),
+        Begun::Listening => {
+            beginning.has_begun();
+            Ok(())
+        }
         Begun::Held(sentence) => Err(Error::Held(sentence)),
         Begun::Refused(sentence) => Err(Error::Refused(sentence)),
     }

@@ -13,6 +13,9 @@ use tokio_vsock::{VsockAddr, VsockStream};
 
 use super::proxy::join_quietly;
 
+/// How often a host is asked that does not answer.
+const TRIES: u32 = 30;
+
 /// Why a port could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -85,11 +88,22 @@ async fn forward(listener: Arc<TcpListener>, port: u16) {
         };
         tokio::spawn(async move {
             // A host that does not allow the port resets; the client sees its connection closed.
-            if let Ok(host) = VsockStream::connect(address).await {
+            if let Ok(host) = connect(address).await {
                 join_quietly(host, stream).await;
             }
         });
     }
+}
+
+/// The kernel gives a host two seconds to answer, and one that is busy may need more.
+async fn connect(address: VsockAddr) -> io::Result<VsockStream> {
+    for _ in 1..TRIES {
+        match VsockStream::connect(address).await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+            connected => return connected,
+        }
+    }
+    VsockStream::connect(address).await
 }
 
 #[cfg(test)]

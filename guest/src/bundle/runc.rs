@@ -22,7 +22,7 @@ const STATE: &str = "/run/runc";
 const PLACES: [&str; 4] = ["/usr/bin/runc", "/usr/sbin/runc", "/bin/runc", "/sbin/runc"];
 
 /// How long interfaces of an earlier run may be in the way.
-const EARLIER_RUN: Duration = Duration::from_secs(10);
+const EARLIER_RUN: Duration = Duration::from_secs(60);
 /// How long is waited for the last lines of something that has ended.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::process::{Children, Exit, Piped};
 
 /// An emulator on an emulated and busy machine takes seconds to start.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 const NONCE: usize = 16;
 
 /// Why a program did not do what it was asked.

@@ -55,14 +55,15 @@ async fn only_a_start_under_qemu_without_a_word_is_done_again_and_only_so_often(
     let (reset, left) = run.fault_of_qemu(&Outcome::Reset).unwrap();
     assert_eq!((reset.as_str(), left.after_silence), ("reset itself before its first word", 1));
     assert_eq!(run.fault_of_qemu(&Outcome::PoweredOff), None);
-    run.killed = true;
-    run.again = left;
+    (run.again, run.killed) = (left, true);
+    assert_eq!(run.fault_of_qemu(&Outcome::Killed), None, "not for that");
+    (run.was_silent, run.was_heard) = (true, true);
     let (silent, left) = run.fault_of_qemu(&Outcome::Killed).unwrap();
     assert_eq!((silent.as_str(), left), ("has said nothing for 60 s", Again::default()));
-    run.again = left;
+    (run.again, run.was_heard) = (left, false);
     assert_eq!(run.fault_of_qemu(&Outcome::Reset).or(run.fault_of_qemu(&Outcome::Killed)), None, "no more");
     (run.again, run.stopping) = (AGAIN, true);
     assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "somebody asked for it");
-    (run.stopping, run.was_heard) = (false, true);
+    (run.stopping, run.was_heard, run.was_silent) = (false, true, false);
     assert_eq!(run.fault_of_qemu(&Outcome::Reset), None, "by then the disk may be in use");
 }

@@ -16,7 +16,7 @@ use crate::platform::sandbox::Confinement;
 use crate::transport::vhost_user::{self, Lost, VhostUserError};
 
 /// How long after QEMU closed its connection to the device its own end may be seen.
-const QEMUS_END: Duration = Duration::from_secs(5);
+const QEMUS_END: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MachineError {
