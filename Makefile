@@ -16,7 +16,7 @@ build:           ## target/release/mvm
 	@scripts/install-deps build demo
 	$(CARGO) build --release --locked
 
-test:            ## every test; starts real machines (40 to 70 minutes on two cores without KVM)
+test:            ## the tests; starts real machines (40 to 70 minutes on two cores without KVM)
 	@scripts/install-deps build test
 	@CARGO="$(CARGO)" scripts/run-tests
 

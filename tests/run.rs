@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use support::{
     AtTerminal, Base, Instance, Registry, docker, eventually, free_port, page, run, run_with_input, skipped,
-    start,
+    start, until_it_runs_in,
 };
 
 /// The base image in a registry that stays up as long as the tests run.
@@ -69,16 +69,22 @@ fn signals_are_the_containers() {
     }
     let instance = Instance::shared();
     let script = "trap 'echo told; exit 5' INT; echo ready; while :; do sleep 0.1; done";
-    let mut child = instance.command();
-    child.args(["run", "--rm", image(), "sh", "-c", script]).stdout(Stdio::piped());
-    let mut child = child.spawn().unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    let mut begin = [0; 6];
-    stdout.read_exact(&mut begin).unwrap();
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
-    assert_eq!((rest.as_str(), child.wait().unwrap().code()), ("told\n", Some(5)));
+    let interrupted = || {
+        let mut child = instance.command();
+        child.args(["run", "--rm", image(), "sh", "-c", script]).stdout(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut begin = [0; 6];
+        stdout.read_exact(&mut begin).unwrap();
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        (rest, child.wait().unwrap().code())
+    };
+    // Docker's ten seconds, after which it is killed, may pass on a busy host before the guest goes on.
+    let killed = (String::new(), Some(130));
+    let ended = (0..3).map(|_| interrupted()).find(|ended| *ended != killed);
+    assert_eq!(ended, Some(("told\n".to_owned(), Some(5))));
 }
 
 #[test]
@@ -112,9 +118,11 @@ fn a_container_whose_program_crashes_under_emulation_ends_and_one_that_waits_doe
     };
     let crashed = run_sh("kill -SEGV $$");
     crashed.refused(137, "qemu: uncaught target signal 11 (Segmentation fault)");
-    let said = instance.mvm(&["logs", "init"]).ok();
-    let told = said.lines().any(|line| line.contains("\"sh\"") && line.contains("it crashed with signal 11"));
-    assert!(told, "{said}");
+    eventually("init tells of it", 300, || {
+        let said = instance.mvm(&["logs", "init"]).ok();
+        let is_told = |line: &str| line.contains("\"sh\"") && line.contains("it crashed with signal 11");
+        if said.lines().any(is_told) { Ok(()) } else { Err(said) }
+    });
     // A shell waits by sigsuspend, too.
     assert_eq!(run_sh("sleep 8 & wait; echo waited").ok(), "waited\n");
 }
@@ -194,7 +202,8 @@ fn a_terminal_has_its_keys_and_follows_its_window() {
     terminal.sees("small42");
     // Ctrl-C is for what runs in there.
     terminal.types("sleep 86403\n");
-    terminal.sees("86403");
+    // Not only typed.
+    until_it_runs_in(instance, "sleep 86403");
     terminal.types("\x03");
     terminal.sees("# ");
     terminal.types("echo it was $?\n");

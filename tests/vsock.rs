@@ -13,7 +13,13 @@ fn a_gibibyte_each_way_and_a_hundred_connections() {
         return;
     }
     let appliance = Appliance::built();
-    let outcome = run(VsockBench::built().command(appliance).env("MVM_BENCH_MIB", "1024"));
+    let bench = || run(VsockBench::built().command(appliance).env("MVM_BENCH_MIB", "1024"));
+    let mut outcome = bench();
+    // On a busy host QEMU's guest may reset itself before its first word, for which a supervisor starts it again.
+    if outcome.status != 0 && !outcome.stdout.contains("vsock-to-guest") {
+        println!("once more, for {outcome}");
+        outcome = bench();
+    }
     assert_eq!(outcome.status, 0, "{outcome}");
     for part in ["vsock-to-guest", "vsock-to-host", "vsock-both-ways", "vsock-100-parallel"] {
         assert!(outcome.stdout.contains(part), "{part} was not run: {outcome}");

@@ -8,6 +8,14 @@ fn runs_in_guest(instance: &Instance, arguments: &str) -> bool {
     instance.mvm(&["exec", "sh", "-c", script]).ok().lines().any(|line| line.trim_end() == arguments)
 }
 
+/// Waits for a program.
+#[track_caller]
+pub fn until_it_runs_in(instance: &Instance, arguments: &str) {
+    eventually("the program runs", 300, || {
+        if runs_in_guest(instance, arguments) { Ok(()) } else { Err(format!("no {arguments} yet")) }
+    });
+}
+
 /// Waits for a program of a build.
 #[track_caller]
 pub fn until_it_runs(build: &mut Running, instance: &Instance, arguments: &str) {

@@ -1,5 +1,6 @@
 //! A key for ssh, and an agent of its own.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -19,11 +20,9 @@ impl Keys {
         let directory = tempfile::tempdir().expect("a directory for keys");
         let socket = directory.path().join("agent");
         let agent = start(Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket));
-        eventually(
-            "the agent listens",
-            30,
-            || if socket.exists() { Ok(()) } else { Err("no socket".into()) },
-        );
+        eventually("the agent listens", 300, || {
+            UnixStream::connect(&socket).map(drop).map_err(|error| error.to_string())
+        });
         let keys = Self { directory, _agent: agent };
         run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(keys.key())).ok();
         keys.ask(&["-q", keys.key().to_str().expect("the path is UTF-8")]);

@@ -43,7 +43,7 @@ pub use eventually::eventually;
 pub use file_server::FileServer;
 pub use front::{Act, Request};
 pub use images::{Base, PLATFORMS, context, steps};
-pub use in_guest::{until_it_is_gone, until_it_runs};
+pub use in_guest::{until_it_is_gone, until_it_runs, until_it_runs_in};
 pub use instance::{Instance, Options};
 pub use keys::Keys;
 pub use kvm_instance::KvmInstance;

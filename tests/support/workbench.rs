@@ -48,13 +48,15 @@ impl Workbench {
         command
     }
 
-    /// Starts a build, and returns when contents of its context are on their way.
+    /// Starts a build, and returns when contents of its context are on their way, or it has ended.
     #[track_caller]
     pub fn sending_build(&self, directory: &TempDir) -> Running {
         let mut build = start(&mut self.command(&[], directory.path()));
         let counts = format!("/proc/{}/io", build.pid());
         eventually("some of the context is sent", 300, || {
-            assert!(build.is_running(), "the build has ended");
+            if !build.is_running() {
+                return Ok(());
+            }
             let counts = std::fs::read_to_string(&counts).map_err(|error| error.to_string())?;
             let written = counts.lines().find_map(|line| line.strip_prefix("wchar: "));
             let written = written.and_then(|count| count.parse::<u64>().ok());

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::hypervisor::fake::{Fake, FakeKick, Scripted};
 
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_secs(120);
 
     fn start(script: Vec<Scripted>) -> (Handle<FakeKick>, mpsc::Receiver<News>, Fake) {
         let fake = Fake::new(vec![script]);

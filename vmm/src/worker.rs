@@ -150,7 +150,7 @@ mod tests {
     use crate::devices::blk::Blk;
     use crate::devices::testing::{Buffer, Driver, slow_disk};
 
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_secs(120);
     const A_WHILE: Duration = Duration::from_millis(50);
 
     /// Cloud Hypervisor #8356: requests that were under way when the machine was paused.

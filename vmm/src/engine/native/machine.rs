@@ -206,7 +206,7 @@ mod tests {
             Mmio::new(Arc::clone(slot)).write(QUEUE_NOTIFY, &[0; 4]);
         }
         let others: Vec<_> =
-            ends.iter().skip(1).map(|seen| seen.recv_timeout(Duration::from_secs(20))).collect();
+            ends.iter().skip(1).map(|seen| seen.recv_timeout(Duration::from_secs(120))).collect();
         // Before the workers, who are waited for.
         drop(ends);
         drop(workers);

@@ -129,7 +129,7 @@ fn a_slow_host_holds_the_guest_back_by_credit_and_loses_nothing() {
     ours.set_nonblocking(true).unwrap();
     let (mut sent, mut forwarded, mut got) = (0_u32, 0_u32, 0_u32);
     let mut buffer = vec![0; 100_000];
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while got < 4 * WINDOW {
         assert!(Instant::now() < deadline, "stuck after {got} bytes");
         while sent - forwarded + 32_768 <= WINDOW && sent < 4 * WINDOW {
