@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
@@ -41,10 +42,14 @@ fn output_status_and_environment_are_the_containers() {
         return;
     }
     let instance = Instance::shared();
-    let script = "echo out $A $B; echo err >&2; exit 7";
-    let arguments = ["run", "--rm", "-e", "A=1", "-e", "B", image(), "sh", "-c", script];
+    let script = "echo out $A $B $C $(hostname); echo err >&2; exit 7";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "# of a file\nA=0\nC=three\n").unwrap();
+    let file = file.path().to_str().unwrap();
+    let environment = ["--env-file", file, "-e", "A=1", "-e", "B", "-h", "box"];
+    let arguments = [&["run", "--rm"], &environment[..], &[image(), "sh", "-c", script]].concat();
     let outcome = run(instance.command().args(arguments).env("B", "two"));
-    assert_eq!((outcome.status, outcome.stdout.as_str()), (7, "out 1 two\n"), "{outcome}");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (7, "out 1 two three box\n"), "{outcome}");
     outcome.refused(7, "err\n");
     assert!(!containers(instance).contains("echo out"), "the container is removed");
 }
@@ -264,6 +269,8 @@ fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
     let listed: serde_json::Value = serde_json::from_str(&instance.mvm(&["ps", "--json"]).ok()).unwrap();
     let one = listed.as_array().unwrap().iter().find(|one| one["name"] == "One").unwrap();
     assert_eq!((&one["state"], &one["platform"]), (&"running".into(), &"linux/amd64".into()), "{one}");
+    let id = one["id"].as_str().unwrap();
+    assert!(instance.mvm(&["ps", "-q"]).ok().lines().any(|line| id.starts_with(line) && line.len() == 12));
     let lines = instance.mvm(&["ps", "--format", "{{.Names}} {{.Image}} {{.State}}"]).ok();
     assert!(lines.lines().any(|line| line == format!("One {} running", image())), "{lines}");
     // What it has left outlives it, and others see it.

@@ -13,13 +13,16 @@ pub struct Args {
     /// Those that have ended, too
     #[arg(short, long)]
     all: bool,
+    /// Nothing but their ids
+    #[arg(short, long, conflicts_with_all = ["json", "format"])]
+    quiet: bool,
     #[command(flatten)]
     listing: Listing,
 }
 
 /// By the names of `docker ps`, as far as they are known here.
 const COLUMNS: &[Column<Listed>] = &[
-    Column { name: "ID", head: "CONTAINER ID", of: |one| one.id.get(..12).unwrap_or(&one.id).into() },
+    Column { name: "ID", head: "CONTAINER ID", of: |one| short(one).into() },
     Column { name: "Names", head: "NAMES", of: |one| one.name.as_str().into() },
     Column { name: "Image", head: "IMAGE", of: |one| one.image.as_str().into() },
     Column { name: "Platform", head: "PLATFORM", of: |one| platform(one).into() },
@@ -31,6 +34,9 @@ const COLUMNS: &[Column<Listed>] = &[
 
 pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let containers = containers(context).await?.containers(args.all).await.map_err(explain)?;
+    if args.quiet {
+        return print(containers.iter().map(|one| format!("{}\n", short(one))).collect::<String>());
+    }
     if args.listing.is_json() {
         return print_line(serde_json::to_string(&containers)?);
     }
@@ -41,6 +47,11 @@ pub async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
 pub(super) async fn containers(context: &Context) -> Result<Builder, Failure> {
     let target = Target::of(context).map_err(Failure::usage)?;
     Builder::connect(&target.socket()).await.map_err(explain)
+}
+
+/// Of its id what Docker's clients show.
+fn short(one: &Listed) -> &str {
+    one.id.get(..12).unwrap_or(&one.id)
 }
 
 fn platform(one: &Listed) -> &str {

@@ -1,7 +1,12 @@
 //! `mvm run`: a container in the guest, as if it ran here.
 
+mod env_file;
+
 use std::io::{IsTerminal, Write, stderr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use env_file::EnvFileError;
 
 use super::output::print_line;
 use super::target::Target;
@@ -19,6 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Run a container from an image, for any architecture that runs here
 #[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
 #[command(after_help = "\
 Exit status: the container's own; 126 if its program cannot be run, 127 if there is no such program, and for what mvm
 itself cannot do 1, 2 or 3 (see mvm --help). Ctrl-C and SIGTERM go to the container; one that has not ended ten seconds
@@ -42,6 +48,12 @@ pub struct Args {
     /// Set a variable; KEY alone takes its value from here
     #[arg(long, short = 'e', value_name = "KEY[=VALUE]")]
     env: Vec<String>,
+    /// Set the variables in this file, one a line, before those of --env
+    #[arg(long = "env-file", value_name = "FILE")]
+    env_files: Vec<PathBuf>,
+    /// What the container takes its machine to be called [default: its id]
+    #[arg(long, short = 'h', value_name = "NAME")]
+    hostname: Option<String>,
     /// Publish a TCP port of the container on 127.0.0.1
     #[arg(long = "publish", short = 'p', value_name = "HOST:CONTAINER")]
     publish: Vec<PublishedPort>,
@@ -66,6 +78,9 @@ pub struct Args {
     /// When to pull the image
     #[arg(long, value_enum, default_value_t)]
     pull: PullPolicy,
+    /// Print help; -h is --hostname here, as with Docker
+    #[arg(long, action = clap::ArgAction::HelpLong)]
+    help: Option<bool>,
     /// NAME, NAME:TAG or NAME@sha256:DIGEST
     image: ImageRef,
     /// What to run in it, instead of the image's own command
@@ -74,11 +89,17 @@ pub struct Args {
 }
 
 impl Args {
-    fn request(self, value_of: impl Fn(&str) -> Option<String>) -> Request {
-        Request {
+    fn request(self, value_of: impl Fn(&str) -> Option<String>) -> Result<Request, EnvFileError> {
+        let mut env = Vec::new();
+        for file in &self.env_files {
+            env.extend(env_file::read(file)?);
+        }
+        env.extend(self.env);
+        Ok(Request {
             image: self.image,
             command: self.command,
-            env: self.env.iter().filter_map(|pair| variable(pair, &value_of)).collect(),
+            env: env.iter().filter_map(|pair| variable(pair, &value_of)).collect(),
+            hostname: self.hostname,
             ports: self.publish,
             held: Vec::new(),
             platform: self.platform,
@@ -93,7 +114,7 @@ impl Args {
             entrypoint: self.entrypoint,
             network: self.network,
             pull: self.pull,
-        }
+        })
     }
 }
 
@@ -117,7 +138,7 @@ pub async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         super::called::check_free(context, name)?;
     }
     let target = Target::of(context).map_err(Failure::usage)?;
-    let mut request = args.request(|key| std::env::var(key).ok());
+    let mut request = args.request(|key| std::env::var(key).ok()).map_err(Failure::usage)?;
     if !request.ports.is_empty() {
         let published = target.published().await;
         request.held = published.iter().filter(|port| port.problem.is_none()).map(|port| port.port).collect();
@@ -247,6 +268,19 @@ mod tests {
         assert_eq!(line.args.command, ["sh", "--rm", "-e"]);
         assert_eq!(line.args.env, ["A=1"]);
         assert!(line.args.rm);
+    }
+
+    #[test]
+    fn the_file_of_variables_comes_first() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "A=file\nHOME\nUNSET\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let words = ["run", "-e", "A=1", "--env-file", path, "-h", "box", "busybox", "-h"];
+        let request =
+            Line::try_parse_from(words).unwrap().args.request(|key| (key == "HOME").then(|| "/h".to_owned()));
+        let request = request.unwrap();
+        assert_eq!(request.env, ["A=file", "HOME=/h", "A=1"]);
+        assert_eq!((request.hostname.as_deref(), &*request.command), (Some("box"), &["-h".to_owned()][..]));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One container, from its making to its removal.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bollard::errors::Error as Api;
 use bollard::models::{ContainerCreateBody, HostConfig};
@@ -10,9 +11,15 @@ use bollard::query_parameters::{
     RenameContainerOptionsBuilder, ResizeContainerTTYOptionsBuilder,
 };
 
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
 use super::pull::{PullPolicy, PullWatcher};
 use super::{Builder, Error, Request, Volume, error, ports};
 use crate::registry::credentials::Credential;
+
+/// How long a busy daemon may take to make one that nobody wants any more.
+const MAKING: Duration = Duration::from_secs(60);
 
 /// A container by a name that was chosen before it was made, so that it can be removed even if the daemon's answer to
 /// its making never arrived. The name that its user wants it gets only then: somebody else's may have that, which is not to be
@@ -22,13 +29,15 @@ pub(super) struct Container {
     builder: Builder,
     name: String,
     id: OnceLock<String>,
+    /// Held while the daemon makes it, whether anybody waits for that or not.
+    making: Arc<Mutex<()>>,
 }
 
 impl Container {
     pub(super) fn new(builder: &Builder) -> Self {
         // The hasher's keys are random.
         let name = format!("mvm-{:012x}", RandomState::new().hash_one(()) >> 16);
-        Self { builder: builder.clone(), name, id: OnceLock::new() }
+        Self { builder: builder.clone(), name, id: OnceLock::new(), making: Arc::default() }
     }
 
     /// What it is called as long as nothing else is known, and what it is known by once it is made.
@@ -85,7 +94,15 @@ impl Container {
         if let Some(platform) = &request.platform {
             options = options.platform(&platform.to_string());
         }
-        match self.builder.client.create_container(Some(options.build()), body(request)).await {
+        let (client, options, body) = (self.builder.client.clone(), options.build(), body(request));
+        let making = Arc::clone(&self.making).lock_owned().await;
+        // It goes on although this is given up: one that is made then has to be removed.
+        let made = tokio::spawn(async move {
+            let made = client.create_container(Some(options), body).await;
+            drop(making);
+            made
+        });
+        match made.await.map_err(Error::lost)? {
             // Its warnings are about a foreign platform, which is what mvm is for, and the guest's own settings.
             Ok(made) => {
                 let _ = self.id.set(made.id);
@@ -130,6 +147,7 @@ impl Container {
 
     /// Removes it, running or not; that it is gone, or going, is no error.
     pub(super) async fn remove(&self) -> Result<(), Error> {
+        let _made = timeout(MAKING, self.making.lock()).await;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.builder.client.remove_container(self.key(), Some(options)).await {
             Ok(()) | Err(Api::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
@@ -153,6 +171,7 @@ fn body(request: &Request) -> ContainerCreateBody {
         // An empty one takes the image's own away.
         entrypoint: request.entrypoint.as_ref().map(|program| vec![program.clone()]),
         env: (!request.env.is_empty()).then(|| request.env.clone()),
+        hostname: request.hostname.clone(),
         working_dir: request.working_directory.clone(),
         user: request.user.clone(),
         tty: Some(request.terminal.is_some()),

@@ -30,6 +30,7 @@ pub struct Request {
     pub command: Vec<String>,
     /// `KEY=VALUE`.
     pub env: Vec<String>,
+    pub hostname: Option<String>,
     pub ports: Vec<PublishedPort>,
     /// Ports of this host that are held for the builder's containers now.
     pub held: Vec<u16>,

@@ -54,6 +54,30 @@ fn trouble_that_passes_is_waited_out() {
     }
 }
 
+#[test]
+fn within_a_registry_nothing_travels_that_it_can_mount() {
+    if skipped("build-registries") {
+        return;
+    }
+    let bench = Workbench::open();
+    let registry = Troubled::before(&bench.registry);
+    let create = |name: &str| {
+        let (image, base) = (registry.image(name), registry.image("base:latest"));
+        bench.instance.mvm(&["imagetools", "create", "-t", &image, &base]).ok()
+    };
+    registry.begin(Act::Pass, usize::MAX, |request| request.path().contains("?mount="));
+    create("mounted:1");
+    // A configuration and a layer of each platform.
+    assert_eq!(registry.end(), 6);
+    // Where it has no content for anybody, that is enough as well.
+    let unavailable = Act::Answer("503 Service Unavailable", String::new());
+    registry.begin(unavailable, usize::MAX, |request| {
+        matches!(request.method(), "GET" | "PUT" | "PATCH") && request.path().contains("/blobs/")
+    });
+    create("mounted-again:1");
+    assert_eq!(registry.end(), 0);
+}
+
 /// An image that the builder has never had: its name in the registry, and its layer's digest.
 fn far(bench: &Workbench) -> (&'static str, String) {
     let noise: Vec<u8> =
