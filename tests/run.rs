@@ -274,8 +274,19 @@ fn a_container_goes_on_by_itself_and_is_found_by_its_name() {
     let lines = instance.mvm(&["ps", "--format", "{{.Names}} {{.Image}} {{.State}}"]).ok();
     assert!(lines.lines().any(|line| line == format!("One {} running", image())), "{lines}");
     // What it has left outlives it, and others see it.
-    let read =
-        ["run", "--rm", "-v", "kept:/srv:ro", "-u", "65534", "--entrypoint", "cat", image(), "/srv/file"];
+    let read = [
+        "run",
+        "--rm",
+        "-v",
+        "kept:/srv:ro",
+        "-u",
+        "65534",
+        "--entrypoint",
+        "cat",
+        image(),
+        "-u",
+        "/srv/file",
+    ];
     assert_eq!(instance.mvm(&read).ok(), "kept\n");
     let written = ["run", "--rm", "-v", "kept:/srv:ro", image(), "touch", "/srv/file"];
     instance.mvm(&written).refused(1, "Read-only file system");
