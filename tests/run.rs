@@ -10,8 +10,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use support::{
-    AtTerminal, Base, Instance, Registry, docker, eventually, free_port, page, run, run_with_input, skipped,
-    start, until_it_runs_in,
+    AtTerminal, Base, Instance, Registry, Running, docker, eventually, free_port, page, run, run_with_input,
+    skipped, start, until_it_runs_in,
 };
 
 /// The base image in a registry that stays up as long as the tests run.
@@ -152,11 +152,20 @@ fn a_published_port_answers_on_the_hosts_loopback_and_a_taken_one_is_refused() {
 
     drop(listener);
     let mut server = start(instance.command().args(serve));
-    let page = page(port, &mut server);
-    assert!(page.starts_with("HTTP/1.1 200 OK") && page.ends_with("page\n"), "{page}");
-    server.signal("INT");
-    let outcome = server.outcome();
-    assert_eq!(outcome.status, 130, "{outcome}");
+    let answer = page(port, &mut server);
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("page\n"), "{answer}");
+    let taken = instance.mvm(&serve);
+    taken.refused(1, &format!("port {port} of 127.0.0.1 is taken by another program"));
+    let ends = |server: Running| {
+        server.signal("INT");
+        let outcome = server.outcome();
+        assert_eq!(outcome.status, 130, "{outcome}");
+    };
+    ends(server);
+    // Another one may have it at once, as soon as that the supervisor holds it still.
+    let mut another = start(instance.command().args(serve));
+    assert!(page(port, &mut another).ends_with("page\n"));
+    ends(another);
     eventually("the port is free again", 120, || {
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| error.to_string())
     });

@@ -10,7 +10,6 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
     RenameContainerOptionsBuilder, ResizeContainerTTYOptionsBuilder,
 };
-
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
