@@ -1,5 +1,7 @@
 //! One machine, from its start to its end.
 
+mod again;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +12,9 @@ use protocol::agent::{BootFailed, ServiceChanged};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
-use vmm::control::{ChannelError, Engine, FromMachine, MachineSender, Outcome, ToMachine};
+use vmm::control::{ChannelError, FromMachine, MachineSender, Outcome, ToMachine};
+
+use again::{Again, FIRST_WORD};
 
 use super::board::Board;
 use super::builder_check::{builder_answers, connect};
@@ -29,11 +33,6 @@ use crate::printable::printable;
 
 /// A boot in which no stage ends for so long has failed.
 const BOOT_SILENCE: Duration = Duration::from_secs(180);
-/// How long QEMU's guest may take to its first word, but for the last time: a kernel is at init after seconds, also on a busy host.
-const FIRST_WORD: Duration = Duration::from_secs(60);
-/// How often a guest of QEMU's is started again. What is wrong with a root resets every machine, and is to be told soon; that one
-/// stands still comes of the host's load, and may come again as long as that lasts.
-const AGAIN: Again = Again { after_reset: 1, after_silence: 3 };
 /// How long an orderly shutdown may take: its steps, each of the two services in its turn, and some more for the disk.
 const SHUTDOWN: Duration = protocol::SERVICE_STOP
     .saturating_mul(2)
@@ -92,13 +91,6 @@ struct Run {
     trouble: Option<Trouble>,
 }
 
-/// Starts that are left, by what ended the one before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Again {
-    after_reset: u32,
-    after_silence: u32,
-}
-
 /// How a machine ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -110,13 +102,8 @@ pub(super) enum End {
 }
 
 /// Starts a machine and sees it to its end, which comes by itself or by `down`.
-///
-/// Under QEMU 10 a kernel now and then does not come to its first word, on a busy host. It panics, for while it patches its own code
-/// one processor still meets a breakpoint that the other has replaced; or it stands still, for an interrupt that it waits for is lost
-/// (QEMU notes one without a lock or an atomic operation), or, where it is none of ours, for its timer was measured while the
-/// measuring processor was put aside (`images/components/kernel/patches`). Such a machine is ended, and started again.
 pub(super) async fn run(around: Surroundings, down: watch::Receiver<bool>) -> End {
-    let mut again = if matches!(around.launch.engine, Engine::Tcg { .. }) { AGAIN } else { Again::default() };
+    let mut again = Again::on(&around.launch.engine);
     loop {
         around.board.starting();
         let machine = match Machine::start(&around.launch, &around.paths).await {
@@ -312,16 +299,9 @@ impl Run {
         if self.stopping || self.trouble.is_some() {
             return None;
         }
-        let Again { after_reset, after_silence } = self.again;
         match end {
-            Outcome::Reset if !self.was_heard => {
-                let left = Again { after_reset: after_reset.checked_sub(1)?, after_silence };
-                Some(("reset itself before its first word".to_owned(), left))
-            }
-            _ if self.was_silent => {
-                let left = Again { after_silence: after_silence.checked_sub(1)?, after_reset };
-                Some((format!("has said nothing for {} s", FIRST_WORD.as_secs()), left))
-            }
+            Outcome::Reset if !self.was_heard => self.again.after_reset(),
+            _ if self.was_silent => self.again.after_silence(),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use vmm::control::{Engine, SupervisorEnd};
 
+use super::again::AGAIN;
 use super::*;
 use crate::instance::{Config, tests::scratch};
 use crate::supervisor::protocol::{Event, State, Status};
