@@ -198,6 +198,13 @@ fn what_cannot_run_is_said() {
         .refused(1, &format!("image {missing} is not in the builder, and --pull never forbids to fetch it"));
 }
 
+fn follows_its_window(terminal: &mut AtTerminal) {
+    terminal.resize(20, 60);
+    // Until the shell has it.
+    terminal.types("until [ \"$(stty size)\" = '20 60' ]; do sleep 0.1; done; echo small$((6 * 7))\n");
+    terminal.sees("small42");
+}
+
 #[test]
 fn a_terminal_has_its_keys_and_follows_its_window() {
     if skipped("run") {
@@ -210,10 +217,7 @@ fn a_terminal_has_its_keys_and_follows_its_window() {
     terminal.sees("# ");
     terminal.types("stty size\n");
     terminal.sees("33 101");
-    terminal.resize(20, 60);
-    // Until the shell has it.
-    terminal.types("until [ \"$(stty size)\" = '20 60' ]; do sleep 0.1; done; echo small$((6 * 7))\n");
-    terminal.sees("small42");
+    follows_its_window(&mut terminal);
     // Ctrl-C is for what runs in there.
     terminal.types("sleep 86403\n");
     // Not only typed.
@@ -349,6 +353,7 @@ fn a_shell_is_a_terminal_in_the_guest() {
     terminal.types("stty size; echo $TERM\n");
     terminal.sees("31 99");
     terminal.sees("xterm");
+    follows_its_window(&mut terminal);
     terminal.types("exit 7\n");
     assert_eq!(terminal.status(), 7);
     let piped = run_with_input(instance.command().arg("shell"), b"echo $((6 * 7))\nexit 4\n");

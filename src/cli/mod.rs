@@ -78,7 +78,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(visible_alias = "b")]
+    #[command(visible_alias = words::BUILD_TOO)]
     Build(Box<build::Args>),
     Bake(bake::Args),
     Up(up::Args),

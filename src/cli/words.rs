@@ -9,6 +9,8 @@ use super::build;
 
 /// The verb whose options scripts leave empty, as in `--output "$OUT"`.
 const BUILD: &str = "build";
+/// The same, as buildx has it.
+pub(super) const BUILD_TOO: &str = "b";
 /// The verb behind whose first word everything is another program's.
 const RUN: &str = "run";
 
@@ -117,7 +119,7 @@ impl Options<'_> {
 
 /// With what to do instead, where `build` is given an option that only others have.
 pub(super) fn advised(mut error: clap::Error, words: &[OsString]) -> clap::Error {
-    let is_build = words.iter().any(|word| word == BUILD);
+    let is_build = words.iter().any(|word| word == BUILD || word == BUILD_TOO);
     if error.kind() == ErrorKind::UnknownArgument
         && is_build
         && let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg)
@@ -195,6 +197,7 @@ mod tests {
             assert!(error.contains(&format!("unexpected argument '{option}' found")), "{error}");
             assert!(error.contains(instead) && !error.contains("similar"), "{error}");
         }
+        assert!(told(&["b", "--squash", "."]).contains("last stage"));
         assert!(told(&["build", "--pussh", "."]).contains("'--push'"));
         assert!(!told(&["ls", "--squash"]).contains("last stage"));
     }
