@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::{
-    Outcome, Workbench, behind, browse, context, docker, eventually, run, skipped, start, steps, terminal,
-    until_it_is_gone, until_it_runs,
+    JobCache, Outcome, Workbench, behind, browse, context, docker, eventually, run, skipped, start, steps,
+    terminal, until_it_is_gone, until_it_runs,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -266,6 +266,32 @@ fn what_was_built_is_kept_elsewhere_and_used_again() {
         names.collect::<BTreeSet<_>>(),
         ["blobs", "index.json", "oci-layout"].map(str::to_owned).into()
     );
+}
+
+#[test]
+fn what_was_built_is_kept_where_githubs_jobs_do() {
+    if skipped("build-outputs") {
+        return;
+    }
+    let (bench, cache) = (Workbench::open(), JobCache::open());
+    let directory = bench.context("RUN cat /proc/uptime > /kept\nFROM base\nCOPY --from=base /kept /\n", &[]);
+    let build = |option: &str, kind: &str| {
+        // An address on the command line is one that the builder reaches.
+        let address = format!("CACHE=127.0.0.1:{}/cache", cache.port);
+        let words = ["--progress", "plain", option, kind, "--build-arg", &address];
+        let mut command = bench.command(&words, directory.path());
+        let outcome = run(command.env_remove("ACTIONS_CACHE_SERVICE_V2").envs(cache.environment()));
+        assert_eq!(outcome.status, 0, "{outcome}");
+        outcome
+    };
+    let first = build("--cache-to", "type=gha,mode=max,scope=test");
+    assert!(cache.keys().iter().any(|key| key.starts_with("index-test")), "{:?} {first}", cache.keys());
+    bench.forget();
+    let again = build("--cache-from", "type=gha,scope=test");
+    assert!(cached(&again).iter().all(|is_cached| *is_cached), "{again}");
+    assert_eq!(again.stdout, first.stdout);
+    bench.forget();
+    assert!(cached(&build("--cache-from", "type=gha,scope=another")).contains(&false));
 }
 
 /// Runs a command whose standard error is a terminal of this size; what it wrote there.
