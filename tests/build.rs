@@ -62,23 +62,6 @@ fn three_platforms_are_built_pushed_and_run() {
     assert!(again.iter().all(|(_, cached)| *cached), "every step is taken from the cache: {again:#?}");
 }
 
-#[test]
-fn a_failing_step_is_named_with_its_platform_and_status() {
-    if skipped("build") {
-        return;
-    }
-    let instance = Instance::shared();
-    let registry = Registry::open();
-    let base = Base::push(instance, &registry);
-    let directory =
-        context(&[("Dockerfile", "ARG BASE=busybox\nFROM ${BASE}\nRUN echo so far && exit 42\n")]);
-    let base = format!("BASE={}", base.image);
-    let path = directory.path().to_str().unwrap();
-    let outcome = instance.mvm(&["build", "--platform", "linux/arm64", "--build-arg", &base, path]);
-    outcome.refused(1, "42");
-    outcome.refused(1, "echo so far && exit 42");
-}
-
 fn platform(manifest: &serde_json::Value) -> String {
     let platform = &manifest["platform"];
     let parts = ["os", "architecture", "variant"].map(|part| platform[part].as_str());

@@ -93,7 +93,7 @@ fn a_failure_names_what_emulates_its_step() {
     let bench = Workbench::open();
     // A program of the step crashes, not the step's first, which the guest has to end.
     let crash = bench.context("RUN echo before; sh -c 'kill -SEGV $$'; exit $?\n", &[]);
-    let failed = bench.context("RUN exit 7\n", &[]);
+    let failed = bench.context("RUN echo so far && exit 7\n", &[]);
     // Steps are named for their platform where there are several, and not where there is one.
     for platforms in ["linux/arm64", "linux/arm64,linux/arm/v7"] {
         let outcome = bench.build(&["--platform", platforms], &crash);
@@ -107,6 +107,7 @@ fn a_failure_names_what_emulates_its_step() {
     let plain = bench.build(&["--platform", "linux/arm64"], &failed);
     plain.refused(1, " runs linux/arm64 here\n");
     plain.refused(1, "exit code: 7");
+    plain.refused(1, "echo so far && exit 7");
 }
 
 /// QEMU waits for ever for a signal that does not reach the first process of a PID namespace.

@@ -203,12 +203,25 @@ fn archives_go_to_files_and_to_standard_output() {
     assert!(oci.contains("index.json") && oci.contains("oci-layout"), "{oci:?}");
     assert!(archived(&fs::read(at("docker.tar")).unwrap()).contains("manifest.json"));
     assert!(bench.registry.blob(digest.trim()).exists(), "it is pushed as well");
-    let id = fs::read_to_string(at("id")).unwrap();
-    assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
     let said: Value = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
     assert_eq!(said["containerimage.digest"], digest.trim());
     assert_eq!(said["containerimage.descriptor"]["digest"], digest.trim(), "a descriptor is JSON: {said}");
     assert!(said["buildx.build.ref"].as_str().is_some_and(|name| name.split('/').count() == 3), "{said}");
+
+    // Of one platform and of several it is what buildx writes.
+    for platforms in ["linux/amd64", "linux/amd64,linux/arm64"] {
+        let id = |mut client: Command| {
+            let options = ["--provenance=false", "--platform", platforms, "--iidfile"];
+            run(client.args(options).arg(at("id")).arg(directory.path())).ok();
+            fs::read_to_string(at("id")).unwrap()
+        };
+        let (mut ours, mut theirs) = (bench.instance.command(), docker(&bench.instance.docker_socket()));
+        ours.arg("build");
+        theirs.args(["buildx", "build"]);
+        let ours = id(ours);
+        assert!(ours.starts_with("sha256:") && ours.len() == 71, "{ours}");
+        assert_eq!(ours, id(theirs), "{platforms}");
+    }
 
     // What stays in the cache alone is no output; an image in the store and files beside it are two.
     assert_eq!(bench.build(&["-o", "type=cacheonly"], &directory).ok(), "");
