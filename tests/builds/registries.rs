@@ -67,8 +67,8 @@ fn within_a_registry_nothing_travels_that_it_can_mount() {
     };
     registry.begin(Act::Pass, usize::MAX, |request| request.path().contains("?mount="));
     create("mounted:1");
-    // A configuration and a layer of each platform.
-    assert_eq!(registry.end(), 6);
+    // A configuration and two layers of each platform.
+    assert_eq!(registry.end(), 9);
     // Where it has no content for anybody, that is enough as well.
     let unavailable = Act::Answer("503 Service Unavailable", String::new());
     registry.begin(unavailable, usize::MAX, |request| {
