@@ -15,8 +15,10 @@ use crate::instance::{Accel, Config, Lock, Name, Paths, data_disk, runtime_dir};
 use crate::supervisor::protocol::{Event, Reply, Request, State, Status, Trouble};
 use crate::supervisor::{Launch, client, engine, programs, requirements, spawn};
 
-/// How long a supervisor may take to see that its machine has died, or to end after that.
+/// How long a supervisor may take to see that its machine has died.
 const NEWS: Duration = Duration::from_secs(30);
+/// How long its lock may outlive its socket. One that is only beginning has a lock and no socket yet, and is found out after that.
+const LETTING_GO: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a guest that is busy may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -187,7 +189,7 @@ pub(super) async fn ready(context: &Context, name: &Name, args: &Args) -> Result
                 }
             },
             // A supervisor's socket goes a moment before its lock.
-            Err(error) if error.is_no_machine() => drop(Lock::becomes_free(&paths, NEWS).await),
+            Err(error) if error.is_no_machine() => drop(Lock::becomes_free(&paths, LETTING_GO).await),
             Err(error) => return Err(error.into()),
         }
         match start(context, (name, &paths), config.clone(), &args.mirrors).await {

@@ -33,7 +33,9 @@ use crate::printable::printable;
 
 /// A boot in which no stage ends for so long has failed.
 const BOOT_SILENCE: Duration = Duration::from_secs(180);
-/// How long an orderly shutdown may take: its steps, each of the two services in its turn, and some more for the disk.
+/// How long the guest may take to begin with a shutdown: one that hangs never does.
+const HEEDING: Duration = Duration::from_secs(60);
+/// How long it may take from there: its steps, each of the two services in its turn, and some more for the disk.
 const SHUTDOWN: Duration = protocol::SERVICE_STOP
     .saturating_mul(2)
     .saturating_add(protocol::ONSHUTDOWN)
@@ -322,7 +324,12 @@ impl Run {
             }
             News::Guest(Happened::Failed(failed)) => self.boot_failed(&failed).await,
             News::Guest(Happened::Service(change)) => self.service(&change).await,
-            News::Guest(Happened::ShuttingDown(_)) => self.sockets = None,
+            News::Guest(Happened::ShuttingDown(_)) => {
+                self.sockets = None;
+                if self.stopping && !self.killed {
+                    self.deadline = Instant::now() + SHUTDOWN;
+                }
+            }
             News::BuilderAnswers(Ok(())) => self.ready().await,
             News::BuilderAnswers(Err(error)) => self.give_up(error.to_string()).await,
         }
@@ -401,7 +408,7 @@ impl Run {
 
     async fn stop(&mut self) {
         self.stopping = true;
-        self.deadline = Instant::now() + SHUTDOWN;
+        self.deadline = Instant::now() + HEEDING;
         self.around.board.stopping();
         self.sockets = None;
         if let Some(published) = self.published.take() {
