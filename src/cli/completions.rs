@@ -25,7 +25,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn visible() -> Command {
     let all = Cli::command();
     let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
-    Command::new("mvm").args(all.get_arguments().cloned()).subcommands(verbs.collect::<Vec<_>>())
+    // With a version it has the flag for it, too.
+    let visible = Command::new("mvm").version(env!("CARGO_PKG_VERSION"));
+    visible.args(all.get_arguments().cloned()).subcommands(verbs.collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod tests {
             clap_complete::generate(shell, &mut visible(), "mvm", &mut script);
             let script = String::from_utf8(script).unwrap();
             assert!(script.contains("imagetools") && script.contains("cache-from"), "{shell}: {script}");
+            assert!(shell != Shell::Bash || script.contains(" -V "), "the version's flag: {script}");
             for hidden in ["supervise", "dial-stdio"] {
                 assert!(!script.contains(hidden), "{shell}: {hidden}");
             }

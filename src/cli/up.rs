@@ -24,8 +24,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often another `mvm up` may be faster before something else must be wrong.
 const MOST_OVERTAKEN: u32 = 3;
-/// How long a supervisor that is ending may take: an orderly shutdown, and some more.
-const ENDING: Duration = Duration::from_secs(60);
+/// How long a supervisor that is ending may take: a guest's shutdown at its slowest, and some more.
+const ENDING: Duration = Duration::from_secs(240);
 
 /// Start an instance, and wait until its builder answers
 #[derive(Debug, Default, clap::Args)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use protocol::ports::HOST_LOOPBACK;
 use tokio::net::TcpStream;
 
-/// A connection within this machine either stands at once or will not.
+/// A connection within this machine stands at once or will not; only on a busy one it may have to wait.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The allow-list: each port with the number of those who want it open.

@@ -27,8 +27,8 @@ use super::protocol::PublishedPort;
 const EVENTS_TIMEOUT_S: u64 = 120;
 /// Between two tries to reach dockerd, which may be starting again.
 const RETRY: Duration = Duration::from_millis(500);
-/// When it is looked again though nothing has happened: once, as events are told from some moment after they were asked for; and as long as
-/// somebody else has a port of this host's.
+/// When it is looked again though nothing has happened: once, as events are told from some moment after they were asked for; and
+/// as long as somebody else has a port of this host's.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Follows the containers of one machine. Dropping it closes every port.
